@@ -1,0 +1,152 @@
+"""The contract that a science domain fulfils, and the registry that finds domains."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sciencevae.errors import InputError, RunError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+    from sciencevae.config import RunSettings
+    from sciencevae.runs import Run
+    from sciencevae.vae import VAE
+    from sciencevae.vae.objectives import Objective
+
+__all__ = ["Domain", "Findings", "dataset", "domain", "domains"]
+
+GROUP = "sciencevae.domains"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What an analysis found: numbers for ``metrics.json``, tables for ``tables/``, sentences for the report.
+
+    A metric is a number, a string, a list, or a mapping of these; a table's name becomes its file's name.
+    """
+
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What is peculiar to one science: its data, its networks, and what to look at.
+
+    settings:  the RunSettings subclass of this domain
+    prepare:   (settings, files {name: path}, input path or None) -> Dataset in the shared schema, lazily.
+               ``split`` and scaling are added by the stage unless the domain sets them.
+    build:     (settings, data) -> VAE
+    objective: (settings, data) -> Objective; default: the ELBO
+    read:      (path, settings) -> iterator of Datasets of bounded size from a user's own file, in its order,
+               with coordinates ``row``, ``id``, ``status``; bad rows stay, as NaN with a reason
+    analyses:  name -> (run) -> Findings
+    figures:   name -> (run) -> (figure, caption), drawn from tables and latents on disk
+    write:     (data, path) decoded samples in the field's own formats
+    citations: BibTeX entries of the methods
+    """
+
+    name: str
+    title: str
+    summary: str
+    settings: type[RunSettings]
+    prepare: Callable[[Any, Mapping[str, Path], Path | None], xr.Dataset]
+    build: Callable[[Any, xr.Dataset], VAE]
+    objective: Callable[[Any, xr.Dataset], Objective] | None = None
+    read: Callable[[Path, Any], Iterator[xr.Dataset]] | None = None
+    analyses: Mapping[str, Callable[[Run], Findings]] = field(default_factory=dict)
+    figures: Mapping[str, Callable[[Run], tuple[Figure, str]]] = field(default_factory=dict)
+    write: Callable[[xr.Dataset, Path], None] | None = None
+    citations: tuple[str, ...] = ()
+    #: the folder with config.yaml, README.md and rules.smk; found from the code when not given
+    folder: Path = Path()
+
+    def __post_init__(self) -> None:
+        if self.folder == Path():
+            object.__setattr__(self, "folder", Path(inspect.getfile(self.settings)).resolve().parent)
+
+
+def domains() -> list[str]:
+    """The names of all domains: those that come with sciencevae, of installed packages, and of
+    ``$SCIENCEVAE_DOMAINS``."""
+    return sorted({*_folders(), *_entry_points()})
+
+
+def domain(name: str) -> Domain:
+    """The domain called ``name``; InputError with the nearest name when there is none."""
+    points = _entry_points()
+    if name in points:
+        return _checked(name, points[name].load, points[name].value)
+    if name in _folders():
+        module = f"sciencevae.builtin.{name}"
+        return _checked(name, lambda: importlib.import_module(module).DOMAIN, module)
+    raise InputError(f"unknown domain {name!r}{did_you_mean(name, domains())}")
+
+
+def dataset(name: str) -> xr.Dataset:
+    """A data set, fetched and prepared with its domain's default settings, as a lazy xarray Dataset."""
+    from sciencevae.stages import prepared_dataset
+
+    for candidate in domains():
+        owner = domain(candidate)
+        if name in _dataset_names(owner):
+            return prepared_dataset(owner, name)
+    from sciencevae.data.manifest import list_manifests
+
+    if name in list_manifests():
+        raise InputError(f"no domain prepares the data set {name!r}; its files: sciencevae fetch {name}")
+    raise InputError(f"unknown data set {name!r}{did_you_mean(name, list_manifests())}")
+
+
+def _dataset_names(owner: Domain) -> set[str]:
+    """The data sets that the configurations of a domain name."""
+    from sciencevae.config import read_yaml
+
+    plain = [read_yaml(path) for path in sorted(owner.folder.glob("*.yaml"))]
+    return {found["dataset"] for found in plain if isinstance(found, dict) and "dataset" in found}
+
+
+def _folders() -> list[str]:
+    """Domains that are folders: of this package, of the checkout, and of ``$SCIENCEVAE_DOMAINS``."""
+    import sciencevae.builtin
+
+    places = [Path(place) for place in sciencevae.builtin.__path__]
+    return [
+        found.parent.name
+        for place in places
+        for found in sorted(place.glob("*/__init__.py"))
+        if found.parent.name.isidentifier()
+    ]
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    """Domains of other installed packages; our own are found as folders, installed or not."""
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    return {name: point for name, point in found.items() if not point.value.startswith("sciencevae.builtin.")}
+
+
+def _checked(name: str, get: Callable[[], Any], source: str) -> Domain:
+    try:
+        found = get()
+    except (ImportError, AttributeError, SyntaxError) as error:
+        if "--traceback" in sys.argv:
+            raise
+        raise RunError(
+            f"domain {name!r} ({source}) cannot be loaded: {error}; see with --traceback"
+        ) from error
+    if not isinstance(found, Domain):
+        raise InputError(
+            f"domain {name!r} ({source}) must be a sciencevae.registry.Domain, found {found!r:.80}"
+        )
+    return found
