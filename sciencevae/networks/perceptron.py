@@ -1,0 +1,56 @@
+"""The multilayer perceptron."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sciencevae.errors import InputError, did_you_mean
+from sciencevae.spec import recorded
+
+__all__ = ["ACTIVATIONS", "Perceptron"]
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "tanh": nn.Tanh,
+    "softplus": nn.Softplus,
+    "elu": nn.ELU,
+}
+
+
+@recorded
+class Perceptron(nn.Module):
+    """Linear layers with an activation between them: (B, in_features [+ condition]) → (B, out_features).
+
+    hidden: widths of the hidden layers; condition_features: width of a condition joined to the input.
+
+    >>> Perceptron(8, [64, 32], 4)(torch.zeros(5, 8)).shape
+    torch.Size([5, 4])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden: Sequence[int],
+        out_features: int,
+        activation: str = "silu",
+        condition_features: int = 0,
+    ) -> None:
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise InputError(f"unknown activation {activation!r}{did_you_mean(activation, ACTIVATIONS)}")
+        self.out_features = out_features
+        widths = [in_features + condition_features, *hidden, out_features]
+        layers: list[nn.Module] = []
+        for width, following in zip(widths, widths[1:], strict=False):
+            layers += [nn.Linear(width, following), ACTIVATIONS[activation]()]
+        self.layers = nn.Sequential(*layers[:-1])
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        if condition is not None:
+            x = torch.cat([x, condition], dim=1)
+        return self.layers(x)

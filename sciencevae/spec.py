@@ -1,0 +1,85 @@
+"""How a model is rebuilt from its file: each part records the arguments it was made with.
+
+``@recorded`` on a module class keeps the constructor's arguments; ``describe`` turns a tree of such modules
+into plain JSON and ``rebuild`` makes it again. Nothing is pickled, and a name in a file can only reach
+classes that were decorated, in this package or in a registered domain.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from torch import nn
+
+from sciencevae.errors import InputError
+
+__all__ = ["describe", "rebuild", "recorded"]
+
+_CLASSES: dict[str, type[nn.Module]] = {}
+Module = TypeVar("Module", bound=type[nn.Module])
+
+
+def recorded(cls: Module) -> Module:
+    """Class decorator: remember the arguments of each instance, and the class by its qualified name."""
+    construct: Callable[..., None] = cls.__init__
+    signature = inspect.signature(construct)
+
+    @functools.wraps(construct)
+    def __init__(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+        bound = signature.bind(self, *args, **kwargs)
+        construct(self, *args, **kwargs)
+        if type(self) is cls:
+            # beside nn.Module's own bookkeeping: an argument that is a module must not be registered twice
+            object.__setattr__(self, "_arguments", dict(list(bound.arguments.items())[1:]))
+
+    cls.__init__ = __init__  # type: ignore[method-assign]
+    _CLASSES[_name(cls)] = cls
+    return cls
+
+
+def _name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def describe(value: Any) -> Any:
+    """The JSON description of a module tree, ``{"class": name, "arguments": {…}}``.
+
+    Raises InputError for a module whose class is not ``@recorded``, naming it.
+    """
+    if isinstance(value, nn.Module):
+        if not hasattr(value, "_arguments"):
+            raise InputError(
+                f"a model is saved by what its parts were built from, and {_name(type(value))} does not say: "
+                "decorate the class with @sciencevae.spec.recorded (its arguments must be plain values)"
+            )
+        # a module given as an argument may have been exchanged since (a prior refitted on a trained model)
+        current = {k: getattr(value, k, v) if isinstance(v, nn.Module) else v for k, v in value._arguments.items()}
+        arguments = {k: describe(v) for k, v in current.items()}
+        return {"class": _name(type(value)), "arguments": arguments}
+    if isinstance(value, dict):
+        return {str(k): describe(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [describe(v) for v in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise InputError(f"{value!r} of type {type(value).__name__} can't be saved as a constructor's argument")
+
+
+def rebuild(description: Any) -> Any:
+    """The inverse of ``describe``, with fresh weights."""
+    if isinstance(description, dict) and set(description) == {"class", "arguments"}:
+        cls = _CLASSES.get(description["class"])
+        if cls is None:
+            raise InputError(
+                f"the file names {description['class']}, which no installed part or domain provides: "
+                "install the package of its domain, or a version of sciencevae that has it"
+            )
+        return cls(**{k: rebuild(v) for k, v in description["arguments"].items()})
+    if isinstance(description, dict):
+        return {k: rebuild(v) for k, v in description.items()}
+    if isinstance(description, list):
+        return [rebuild(v) for v in description]
+    return description

@@ -1,0 +1,1 @@
+"""The training loop: one path of three functions, gradients → reduce → update."""

@@ -1,0 +1,91 @@
+"""Encoders q(z | x, c): modules whose forward takes data and context and returns a distribution."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.distributions as td
+from torch import Tensor, nn
+
+from sciencevae.batch import Fields
+from sciencevae.distributions import DiagonalNormal, FullNormal
+from sciencevae.distributions.masked import observed_entries
+from sciencevae.errors import InputError
+from sciencevae.spec import recorded
+from sciencevae.vae.context import Context, condition_of
+from sciencevae.vae.priors import tril_from_flat
+
+__all__ = ["Encoder", "Gaussian"]
+
+
+class Encoder(nn.Module):
+    """Contract: ``forward(x, context)`` returns q(z | x, c) with batch shape (B,) and event shape (dim,).
+
+    A posterior that has ``from_noise(ε)`` with ε ~ N(0, 1) of shape (S, B, dim) can be driven by given noise.
+    """
+
+    dim: int
+    missing: bool = False
+
+    def forward(self, x: Fields, context: Context | None = None) -> td.Distribution:
+        raise NotImplementedError
+
+
+@recorded
+class Gaussian(Encoder):
+    """q(z | x, c) = N(z; μ(x, c), diag σ²(x, c)), or with a full covariance LLᵀ.
+
+    network: gives (mean, log variance), (B, 2·dim); for ``covariance="full"`` the mean and the lower triangle
+    of L row by row with its diagonal as logarithms, (B, dim + dim(dim+1)/2).
+    missing: the network sees NaN filled with 0 and, behind x along axis 1, a mask that is 1 where a value is
+    there; its input is twice as wide whatever the data. For named fields the mask of NAME is the further field
+    ``NAME.observed``.
+    conditional: the network is called ``network(x, condition)``.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        dim: int,
+        covariance: Literal["diagonal", "full"] = "diagonal",
+        missing: bool = False,
+        conditional: bool = False,
+    ) -> None:
+        super().__init__()
+        if covariance not in ("diagonal", "full"):
+            raise InputError(f"covariance is 'diagonal' or 'full', not {covariance!r}")
+        self.network, self.dim, self.covariance = network, dim, covariance
+        self.missing, self.conditional = missing, conditional
+        self.out_features = 2 * dim if covariance == "diagonal" else dim + dim * (dim + 1) // 2
+        found = getattr(network, "out_features", self.out_features)
+        if found != self.out_features:
+            raise InputError(
+                f"the encoder's network gives {found} numbers; a {covariance} Gaussian in {dim} dimensions "
+                f"needs {self.out_features}"
+            )
+
+    def forward(self, x: Fields, context: Context | None = None) -> DiagonalNormal | FullNormal:
+        if self.missing:
+            x = _with_mask(x)
+        out = self.network(x, *condition_of("the encoder", context, self.conditional))  # (B, P)
+        if out.shape[-1] != self.out_features:
+            raise InputError(
+                f"the encoder's network gave {tuple(out.shape)}; expected (B, {self.out_features})"
+            )
+        mean, rest = out[:, : self.dim], out[:, self.dim :]
+        if self.covariance == "diagonal":
+            return DiagonalNormal(mean, (0.5 * rest.clamp(-30.0, 20.0)).exp())
+        return FullNormal(mean, tril_from_flat(rest, self.dim))
+
+
+def _with_mask(x: Fields) -> Fields:
+    if isinstance(x, Tensor):
+        observed = observed_entries(x)
+        return torch.cat([torch.where(observed, x, 0.0), observed.to(x.dtype)], dim=1)
+    filled: dict[str, Tensor] = {}
+    for name, field in x.items():
+        observed = observed_entries(field)
+        filled[name] = torch.where(observed, field, torch.zeros((), dtype=field.dtype, device=field.device))
+        filled[f"{name}.observed"] = observed
+    return filled

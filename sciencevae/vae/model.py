@@ -1,0 +1,208 @@
+"""The variational autoencoder: a prior, an encoder and a decoder, each of which returns a distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+import torch.distributions as td
+from torch import Tensor, nn
+
+from sciencevae.batch import Batch, Fields
+from sciencevae.distributions import kl_normal
+from sciencevae.distributions.masked import observed_entries
+from sciencevae.errors import InputError
+from sciencevae.spec import recorded
+from sciencevae.vae.context import Context
+from sciencevae.vae.decoders import Decoder
+from sciencevae.vae.encoders import Encoder
+from sciencevae.vae.priors import Prior
+
+__all__ = ["VAE", "Terms"]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What every objective is made of, for S draws z ~ q(z | x, c) of each of B data.
+
+    z (S, B, D) · log_px = log p(x | z, c), log_pz = log p(z | c), log_qz = log q(z | x, c), each (S, B)
+    kl (B,) = KL(q ‖ p) and kl_by_dim (B, D), where they are known in closed form, else None
+    posterior, likelihood: the distributions themselves · extra: further terms by name, (B,) each
+    """
+
+    z: Tensor
+    log_px: Tensor
+    log_pz: Tensor
+    log_qz: Tensor
+    kl: Tensor | None
+    kl_by_dim: Tensor | None
+    posterior: td.Distribution
+    likelihood: td.Distribution
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def log_weight(self) -> Tensor:
+        """log w = log p(x | z) + log p(z) − log q(z | x), whose mean of exponentials estimates p(x); (S, B)."""
+        return self.log_px + self.log_pz - self.log_qz
+
+
+@recorded
+class VAE(nn.Module):
+    """p(z | c), q(z | x, c) and p(x | z, c) together.
+
+    Any prior, encoder and decoder of one latent dimension compose; each may be exchanged on a trained model
+    (``model.prior = …``). Kingma & Welling 2014; Rezende, Mohamed & Wierstra 2014.
+
+    >>> from sciencevae.networks import Perceptron
+    >>> from sciencevae.vae import decoders, encoders, priors
+    >>> model = VAE(
+    ...     priors.StandardNormal(2),
+    ...     encoders.Gaussian(Perceptron(8, [64, 32], 4), dim=2),
+    ...     decoders.Gaussian(Perceptron(2, [32, 64], 8), scale="learned"),
+    ... )
+    >>> model.terms(Batch(torch.zeros(5, 8)), samples=3).log_px.shape
+    torch.Size([3, 5])
+    """
+
+    def __init__(self, prior: Prior, encoder: Encoder, decoder: Decoder) -> None:
+        super().__init__()
+        dims = {"prior": getattr(prior, "dim", None), "encoder": getattr(encoder, "dim", None)}
+        if None not in dims.values() and dims["prior"] != dims["encoder"]:
+            raise InputError(
+                f"the prior has {dims['prior']} latent dimensions and the encoder {dims['encoder']}; "
+                "build both with one dim"
+            )
+        self.prior, self.encoder, self.decoder = prior, encoder, decoder
+
+    @property
+    def dim(self) -> int:
+        """The number of latent dimensions D."""
+        return self.encoder.dim
+
+    def terms(
+        self,
+        batch: Batch,
+        samples: int = 1,
+        noise: Tensor | None = None,
+        detach_posterior: bool = False,
+    ) -> Terms:
+        """The terms of every objective and estimate, from ``samples`` draws of the posterior.
+
+        noise: ε (S, B, D) ~ N(0, 1) instead of drawing it, for posteriors with ``from_noise``.
+        detach_posterior: log_qz is that of the posterior with its parameters held fixed (Roeder et al. 2017).
+        """
+        x, context = batch.x, batch.context
+        posterior = self.encoder(x, context)
+        if noise is None:
+            z = posterior.rsample((samples,))  # (S, B, D)
+        else:
+            z = posterior.from_noise(noise)
+        prior = self.prior(context)
+        likelihood = self.decoder(z, context)
+        density = posterior.detach() if detach_posterior else posterior
+        kl, kl_by_dim = kl_normal(posterior, prior)
+        return Terms(
+            z=z,
+            log_px=likelihood.log_prob(x),
+            log_pz=prior.log_prob(z),
+            log_qz=density.log_prob(z),
+            kl=kl,
+            kl_by_dim=kl_by_dim,
+            posterior=posterior,
+            likelihood=likelihood,
+        )
+
+    forward = terms
+
+    def encode(self, x: Fields, context: Context | None = None) -> td.Distribution:
+        """The posterior q(z | x, c), batch shape (B,); its ``.mean`` is the usual code of x."""
+        return self.encoder(x, context)
+
+    def decode(self, z: Tensor, context: Context | None = None) -> td.Distribution:
+        """The likelihood p(x | z, c); z (B, D) gives batch shape (B,), z (S, B, D) gives (S, B)."""
+        if z.shape[-1] != self.dim:
+            raise InputError(f"the latents have {z.shape[-1]} dimensions; this model has {self.dim}")
+        if z.dim() == 2:
+            return _Squeezed(self.decoder(z.unsqueeze(0), context))
+        return self.decoder(z, context)
+
+    @torch.no_grad()
+    def sample(self, n: int, context: Context | None = None, seed: int | None = None) -> Fields:
+        """n draws x ~ p(x | z, c), z ~ p(z | c); with a context, its tensors have n rows.
+
+        seed makes the draw reproducible and leaves torch's own generator as it was.
+        """
+        with torch.random.fork_rng(enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            prior = self.prior(context)
+            z = prior.sample() if len(prior.batch_shape) else prior.sample((n,))
+            if len(z) != n:
+                raise InputError(f"the context has {len(z)} rows; {n} samples were asked for")
+            return self.decode(z, context).sample()
+
+    @torch.no_grad()
+    def reconstruct(self, x: Fields, context: Context | None = None) -> Fields:
+        """The mean of p(x | z, c) at the posterior mean z."""
+        return self.decode(self.encode(x, context).mean, context).mean
+
+    def check(self, batch: Batch) -> None:
+        """Raise InputError where data and parts don't fit: shapes, support, missing values, noise."""
+        x = batch.x
+        fields = {"x": x} if isinstance(x, Tensor) else dict(x)
+        for name, values in fields.items():
+            missing = ~observed_entries(values)
+            if missing.all():
+                raise InputError(f"every entry of {name} is missing (NaN): nothing is left to learn from")
+            if missing.any() and not self.encoder.missing:
+                rows = int(missing.flatten(1).any(1).sum())
+                raise InputError(
+                    f"{rows} of {len(batch)} rows of {name} have missing entries (NaN), and the encoder was "
+                    "built without missing=True: build it with missing=True (its network is then twice as "
+                    "wide at the input), or drop those rows"
+                )
+        with torch.no_grad():
+            few = batch[: min(2, len(batch))]
+            likelihood = self.decoder(self.encoder(few.x, few.context).mean.unsqueeze(0), few.context)
+        if isinstance(x, Tensor):
+            if likelihood.event_shape != x.shape[1:]:
+                raise InputError(
+                    f"the decoder describes data of shape {tuple(likelihood.event_shape)}, and x has "
+                    f"{tuple(x.shape[1:])} a row: change the decoder's network, or the data"
+                )
+            self.decoder.check(x, batch.context)
+
+
+class _Squeezed(td.Distribution):
+    """A likelihood of batch shape (1, B) seen as one of (B,)."""
+
+    arg_constraints = {}  # noqa: RUF012  (torch's own interface)
+
+    def __init__(self, base: td.Distribution) -> None:
+        self.base = base
+        super().__init__(base.batch_shape[1:], base.event_shape, validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.base.mean.squeeze(0)
+
+    @property
+    def mode(self) -> Tensor:
+        return self.base.mode.squeeze(0)
+
+    @property
+    def variance(self) -> Tensor:
+        return self.base.variance.squeeze(0)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self.base.log_prob(value).squeeze(0)
+
+    def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+        return self.base.sample(sample_shape).squeeze(len(sample_shape))
+
+    def __getattr__(self, name: str) -> Tensor:
+        # the parameters of the likelihood (loc, concentration, logits, ...), each (1, B, *E)
+        if name.startswith("_") or name == "base":
+            raise AttributeError(name)
+        return getattr(self.base, name).squeeze(0)

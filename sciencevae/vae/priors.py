@@ -1,0 +1,122 @@
+"""Priors p(z | c): modules whose forward takes the context and returns a distribution."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.distributions as td
+from torch import Tensor, nn
+
+from sciencevae.distributions import DiagonalNormal, FullNormal
+from sciencevae.errors import InputError
+from sciencevae.spec import recorded
+from sciencevae.vae.context import Context
+
+__all__ = ["GaussianMixture", "Prior", "StandardNormal", "tril_from_flat"]
+
+Covariance = Literal["diagonal", "full"]
+
+
+class Prior(nn.Module):
+    """Contract: ``forward(context)`` returns p(z | c) with batch shape () or (B,) and event shape (dim,)."""
+
+    dim: int
+
+    def forward(self, context: Context | None = None) -> td.Distribution:
+        raise NotImplementedError
+
+
+@recorded
+class StandardNormal(Prior):
+    """p(z) = N(z; 0, 1) in ``dim`` dimensions."""
+
+    loc: Tensor
+    scale: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.register_buffer("loc", torch.zeros(dim), persistent=False)
+        self.register_buffer("scale", torch.ones(dim), persistent=False)
+
+    def forward(self, context: Context | None = None) -> DiagonalNormal:
+        return DiagonalNormal(self.loc, self.scale)
+
+
+@recorded
+class GaussianMixture(Prior):
+    """p(z) = Σ_k π_k N(z; μ_k, Σ_k), learned with the model or fitted to its latents afterwards (``fit``).
+
+    Shapes: logits (K,), loc (K, D); covariance "diagonal": log scale (K, D); "full": the lower triangle of the
+    Cholesky factor, its diagonal as logarithms, (K, D(D+1)/2). Joint training: Jiang et al. 2017 (VaDE);
+    fitting afterwards replaces N(0, 1) by the aggregate posterior.
+    """
+
+    def __init__(self, dim: int, components: int, covariance: Covariance = "diagonal") -> None:
+        super().__init__()
+        if covariance not in ("diagonal", "full"):
+            raise InputError(f"covariance is 'diagonal' or 'full', not {covariance!r}")
+        self.dim, self.components, self.covariance = dim, components, covariance
+        self.logits = nn.Parameter(torch.zeros(components))
+        # components must differ at the start, or their gradients never do: the K points of a sphere-like
+        # spread over N(0, 1), from a generator of its own so that building a model leaves the user's alone
+        generator = torch.Generator().manual_seed(components * 1009 + dim)
+        self.loc = nn.Parameter(torch.randn(components, dim, generator=generator))
+        size = dim if covariance == "diagonal" else dim * (dim + 1) // 2
+        self.root = nn.Parameter(torch.zeros(components, size))
+
+    def _components(self) -> DiagonalNormal | FullNormal:
+        if self.covariance == "diagonal":
+            return DiagonalNormal(self.loc, self.root.exp())
+        return FullNormal(self.loc, tril_from_flat(self.root, self.dim))
+
+    def forward(self, context: Context | None = None) -> td.MixtureSameFamily:
+        weights = td.Categorical(logits=self.logits, validate_args=False)
+        return td.MixtureSameFamily(weights, self._components(), validate_args=False)
+
+    def responsibilities(self, z: Tensor) -> Tensor:
+        """p(k | z), (..., K)."""
+        log_joint = self._components().log_prob(z.unsqueeze(-2)) + self.logits.log_softmax(-1)
+        return log_joint.softmax(-1)
+
+    @torch.no_grad()
+    def fit(self, z: Tensor, seed: int = 0, restarts: int = 4) -> GaussianMixture:
+        """Set the mixture to the maximum-likelihood fit to latents z (N, D) by EM (scikit-learn)."""
+        from sklearn.mixture import GaussianMixture as Expectation
+
+        kind = "diag" if self.covariance == "diagonal" else "full"
+        if len(z) < self.components:
+            raise InputError(f"a mixture of {self.components} components needs more than {len(z)} latents")
+        em = Expectation(self.components, covariance_type=kind, n_init=restarts, random_state=seed)
+        em.fit(z.detach().cpu().double().numpy())
+
+        def put(target: Tensor, value: Tensor) -> None:
+            target.copy_(value.to(target))
+
+        put(self.logits, torch.from_numpy(em.weights_).log())
+        put(self.loc, torch.from_numpy(em.means_))
+        covariances = torch.from_numpy(em.covariances_)
+        if kind == "diag":
+            put(self.root, 0.5 * covariances.log())
+        else:
+            factor = torch.linalg.cholesky(covariances)
+            diagonal = factor.diagonal(dim1=-2, dim2=-1).log()
+            factor = factor.tril(-1) + torch.diag_embed(diagonal)
+            rows, columns = torch.tril_indices(self.dim, self.dim)
+            put(self.root, factor[:, rows, columns])
+        return self
+
+
+def tril_from_flat(flat: Tensor, dim: int) -> Tensor:
+    """A Cholesky factor (..., D, D) from its D(D+1)/2 entries row by row, the diagonal given as logarithms."""
+    rows, columns = torch.tril_indices(dim, dim, device=flat.device)
+    position = torch.zeros(dim, dim, dtype=torch.long, device=flat.device)
+    position[rows, columns] = torch.arange(len(rows), device=flat.device)
+    lower = flat[..., position].tril()
+    diagonal = lower.diagonal(dim1=-2, dim2=-1).clamp(-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT)
+    return lower.tril(-1) + torch.diag_embed(diagonal.exp())
+
+
+LOG_SCALE_LIMIT = math.log(1e8)
