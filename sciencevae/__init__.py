@@ -18,6 +18,29 @@ if TYPE_CHECKING:
     from sciencevae.vae.files import load, save
     from sciencevae.vae.model import VAE
 
+__all__ = [
+    "VAE",
+    "Batch",
+    "Evidence",
+    "History",
+    "TrainingSettings",
+    "anomaly_score",
+    "dataset",
+    "decoders",
+    "distributions",
+    "domain",
+    "domains",
+    "encoders",
+    "fit",
+    "fit_ensemble",
+    "load",
+    "log_evidence",
+    "networks",
+    "objectives",
+    "priors",
+    "save",
+]
+
 __version__ = "0.1.0"
 
 # public name -> module it lives in; a module that is itself public maps to itself
@@ -45,8 +68,6 @@ _MODULES = {
     "objectives": "sciencevae.vae.objectives",
     "priors": "sciencevae.vae.priors",
 }
-
-__all__ = sorted([*_HOMES, *_MODULES])  # noqa: PLE0605
 
 
 def __getattr__(name: str) -> Any:

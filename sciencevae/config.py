@@ -15,20 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sciencevae.errors import InputError, did_you_mean
-
-try:
-    from sciencevae.training.settings import TrainingSettings
-except ImportError:  # TEMPORARY until the training room stands
-
-    class TrainingSettings(BaseModel):  # type: ignore[no-redef]
-        model_config = ConfigDict(extra="forbid")
-        epochs: int = 10
-        batch_size: int = 128
-        learning_rate: float = 1e-3
-        seed: int = 0
-        threads: int = 1
-        device: str = "auto"
-
+from sciencevae.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from sciencevae.registry import Domain
@@ -36,8 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["PrepareSettings", "RunSettings", "Section", "digest", "load", "read_yaml", "validate"]
 
 _VARIANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]*")
-#: settings that change how fast a training runs, never what it gives: changing one retrains nothing
-_SPEED = {"threads", "device", "checkpoint_seconds", "compile"}
 
 
 class Section(BaseModel):
@@ -63,7 +48,9 @@ class RunSettings(Section):
     ``{"energy": {"objective": {"energy_weight": 1.0}}}``.
     """
 
-    dataset: str = Field(description="name of the data set's manifest")
+    dataset: str = Field(
+        default="", description="name of the data set's manifest; none: `prepare` makes the data"
+    )
     source: Section = Field(default_factory=Section, description="parameters of the generator or the query")
     prepare: PrepareSettings = Field(
         default_factory=PrepareSettings, description="raw files to the prepared data set"
@@ -95,7 +82,9 @@ class RunSettings(Section):
         """The part of the settings that ``stage`` depends on."""
         chosen = {name: value for name, value in self.dump().items() if name in self.stages[stage]}
         if "training" in chosen:
-            chosen["training"] = {k: v for k, v in chosen["training"].items() if k not in _SPEED}
+            chosen["training"] = {
+                k: v for k, v in chosen["training"].items() if k not in TrainingSettings.VOLATILE
+            }
         return chosen
 
     def variant(self, name: str) -> RunSettings:
@@ -186,7 +175,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def _parse_yaml(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    return yaml.load(text, Loader=_Loader)  # a SafeLoader
 
 
 def _one_line(error: yaml.YAMLError) -> str:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,12 @@ class Domain:
     citations: tuple[str, ...] = ()
     #: the folder with config.yaml, README.md and rules.smk; found from the code when not given
     folder: Path = Path()
+
+    def load_networks(self) -> None:
+        """Import the domain's networks, so that a saved model's classes are known."""
+        package = sys.modules[self.settings.__module__].__package__
+        if package and find_spec(f"{package}.networks") is not None:
+            importlib.import_module(f"{package}.networks")
 
     def __post_init__(self) -> None:
         if self.folder == Path():

@@ -1,0 +1,178 @@
+"""Verbs of the pipeline: ``run``, ``configure`` and the stages."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from sciencevae.errors import InputError
+
+__all__ = ["add"]
+
+Verb = Callable[[str, str, str], argparse.ArgumentParser]
+
+_STAGES = {
+    "prepare": "raw files to one prepared Zarr store",
+    "train": "fit the model of one variant, resuming from its checkpoint",
+    "analyse": "the domain's analyses: tables and metrics.json",
+    "report": "figures and report.html",
+}
+
+
+def add(verb: Verb) -> None:
+    """Declare the verbs."""
+    run = verb(
+        "run", "the whole pipeline of a domain", "sciencevae run xy --set training.epochs=20 --out runs/xy"
+    )
+    run.add_argument("domain", nargs="?", help="see 'sciencevae domains'")
+    run.add_argument("--all", action="store_true", help="every domain that comes with sciencevae, one by one")
+    _settings(run)
+    run.add_argument(
+        "--profile", default="local", help="local, slurm, or the folder of a snakemake profile of your own"
+    )
+    run.add_argument("--cores", type=_positive, help="cores to use here (default: all there are)")
+    run.add_argument("--dry-run", "-n", action="store_true", help="only say what would be done")
+    run.set_defaults(call=_run)
+
+    configure = verb("configure", "write the settings of a run", "sciencevae configure xy --out runs/xy")
+    configure.add_argument("domain", help="see 'sciencevae domains'")
+    _settings(configure)
+    configure.set_defaults(call=_configure)
+
+    fetch = verb("fetch", "bring a data set's files into the cache, verified", "sciencevae fetch hipparcos")
+    fetch.add_argument(
+        "target", metavar="DATASET", help="a data set (see 'sciencevae datasets'), or a run folder"
+    )
+    _stage_options(fetch)
+    fetch.set_defaults(call=_fetch)
+    for name, summary in _STAGES.items():
+        stage = verb(name, summary, f"sciencevae {name} runs/xy")
+        stage.add_argument("run", metavar="RUN", help="a run folder made by 'run' or 'configure'")
+        _stage_options(stage, variant=name in ("prepare", "train"))
+        stage.set_defaults(call=_stage, stage=name)
+
+
+def _settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="NAME|FILE", help="a configuration of the domain, or a YAML file")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="one setting; can be repeated"
+    )
+    parser.add_argument("--input", metavar="FILE", help="your own data instead of the domain's")
+    parser.add_argument("--out", metavar="DIR", help="the run folder (default: runs/DOMAIN)")
+
+
+def _stage_options(parser: argparse.ArgumentParser, variant: bool = True) -> None:
+    if variant:
+        parser.add_argument("--variant", default="main", help="which of the run's trainings (default: main)")
+    parser.add_argument(
+        "--threads", type=_positive, help="threads to compute with (default: as configured, or 1)"
+    )
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
+    return value
+
+
+def limit_threads(threads: int) -> None:
+    """Tell the numerical libraries, before they are loaded, how many threads they may use."""
+    for library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
+        os.environ[f"{library}_NUM_THREADS"] = str(threads)
+
+
+def default_out(domain: str, config: str | None, input: str | None) -> Path:
+    """``runs/DOMAIN``, with the name of the configuration or the input file behind it."""
+    parts = [domain, *(Path(name).stem for name in (config, input) if name)]
+    return Path("runs") / "-".join(parts)
+
+
+def _configure(arguments: argparse.Namespace) -> int:
+    from sciencevae.locks import run_lock
+    from sciencevae.workflow import configured
+
+    out = (
+        Path(arguments.out)
+        if arguments.out
+        else default_out(arguments.domain, arguments.config, arguments.input)
+    )
+    plan = configured(arguments.domain, arguments.config, arguments.set, arguments.input)
+    with run_lock(out):
+        plan(out)
+    print(out)
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from sciencevae.registry import domains
+    from sciencevae.workflow import run
+
+    if bool(arguments.domain) == arguments.all:
+        raise InputError(f"name one domain, or --all; known: {', '.join(domains())}")
+    if arguments.all and (arguments.config or arguments.input or arguments.set):
+        raise InputError(
+            "--all runs each domain with its own configuration: leave --config, --set and --input"
+        )
+    codes = []
+    for name in domains() if arguments.all else [arguments.domain]:
+        if arguments.all:
+            out = Path(arguments.out or "runs") / name
+        elif arguments.out:
+            out = Path(arguments.out)
+        else:
+            out = default_out(name, arguments.config, arguments.input)
+        codes.append(
+            run(
+                name,
+                out,
+                config=arguments.config,
+                overrides=arguments.set,
+                input=arguments.input,
+                profile=arguments.profile,
+                cores=arguments.cores,
+                dry_run=arguments.dry_run,
+            )
+        )
+        if codes[-1] == 75:
+            break
+    return next((code for code in codes if code), 0)
+
+
+def _fetch(arguments: argparse.Namespace) -> int:
+    limit_threads(arguments.threads or 1)
+    if (Path(arguments.target) / "config" / "run.json").is_file():
+        from sciencevae import stages
+        from sciencevae.runs import Run
+
+        run = Run(arguments.target)
+        stages.fetch(run, run.variant(arguments.variant), arguments.threads or 1)
+        return 0
+    from sciencevae.data.fetch import fetch
+
+    for path in fetch(arguments.target).values():
+        print(path)
+    return 0
+
+
+def _stage(arguments: argparse.Namespace) -> int:
+    from sciencevae.runs import Run
+
+    run = Run(arguments.run)
+    variant = run.variant(arguments.variant) if hasattr(arguments, "variant") else run.main
+    configured = variant.settings.training.threads if arguments.stage == "train" else None
+    threads = arguments.threads or configured or 1
+    limit_threads(threads)
+    from sciencevae import stages
+
+    call = stages.STAGES[arguments.stage]
+    if hasattr(arguments, "variant"):
+        call(run, variant, threads)
+    else:
+        call(run, threads)
+    return 0

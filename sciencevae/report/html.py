@@ -1,0 +1,119 @@
+"""``report.html``: one file that opens anywhere, with figures, tables, citations and provenance inside."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sciencevae.data.atomic import atomic_path
+from sciencevae.provenance import citations, run_record
+from sciencevae.report.figures import save_figure, style, training_figure
+from sciencevae.report.tables import cell, flatten, table_html
+from sciencevae.runs import read_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from sciencevae.progress import Progress
+    from sciencevae.runs import Run
+
+__all__ = ["draw_figures", "write_report"]
+
+
+def write_report(run: Run, progress: Progress) -> list[str]:
+    """Draw the figures of a run and write its page; gives the figures' files, the domain's first."""
+    figures = draw_figures(run, progress)
+    page = _page(run, figures)
+    with atomic_path(run.folder / "report.html") as partial:
+        partial.write_text(page, encoding="utf-8")
+    return [f"figures/{figure['name']}.{suffix}" for figure in figures for suffix in ("png", "svg")]
+
+
+def draw_figures(run: Run, progress: Progress) -> list[dict[str, str]]:
+    """Every figure of the domain, and the training's: name, caption and picture of each."""
+    folder = run.folder / "figures"
+    folder.mkdir(exist_ok=True)
+    wanted: dict[str, Callable[[Run], tuple[Figure, str]]] = {
+        **run.domain.figures,
+        "training": training_figure,
+    }
+    drawn = []
+    for done, (name, draw) in enumerate(wanted.items()):
+        progress(done, len(wanted), name)
+        with style():
+            figure, caption = draw(run)
+            png, _ = save_figure(figure, folder, name)
+        picture = base64.b64encode(png.read_bytes()).decode()
+        drawn.append({"name": name, "caption": caption, "picture": picture})
+    for stale in folder.iterdir():
+        if stale.stem not in wanted:
+            stale.unlink()
+    progress.say(f"{len(drawn)} figures in {folder.name}/")
+    return drawn
+
+
+def _page(run: Run, figures: list[dict[str, str]]) -> str:
+    import yaml
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("sciencevae.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    metrics = run.metrics
+    analysed = read_json(run.record("analyse"))
+    return environment.get_template("report.html.j2").render(
+        run=run,
+        figures=figures,
+        training=_training_rows(metrics.get("training", {})),
+        analyses=list(_analyses(run, metrics, analysed)),
+        record=run_record(run),
+        citations=list(citations(run)),
+        settings=yaml.safe_dump(run.settings.dump(), sort_keys=False, allow_unicode=True),
+        data=_data(run),
+        cell=cell,
+    )
+
+
+def _analyses(run: Run, metrics: dict[str, Any], analysed: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for name in run.domain.analyses:
+        tables = analysed.get("tables", {}).get(name, [])
+        yield {
+            "name": name,
+            "metrics": flatten(metrics.get(name, {})),
+            "notes": analysed.get("notes", {}).get(name, []),
+            "tables": [(table, table_html(run.table(table))) for table in tables],
+        }
+
+
+def _training_rows(training: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """One row a measure, one column a variant."""
+    flat = {variant: flatten(found) for variant, found in training.items()}
+    names = dict.fromkeys(name for found in flat.values() for name in found)
+    return {name: {variant: found.get(name) for variant, found in flat.items()} for name in names}
+
+
+def _data(run: Run) -> list[dict[str, Any]]:
+    """What each variant was trained on."""
+    rows = []
+    for name, variant in run.variants.items():
+        data = variant.data
+        splits = data["split"].values
+        rows.append(
+            {
+                "variant": name,
+                "dataset": variant.settings.dataset or Path(str(run.input or "")).name,
+                "samples": data.sizes["sample"],
+                "train, valid, test": [int((splits == part).sum()) for part in range(3)],
+                "fields": [
+                    f"{v} {data[v].shape[1:]} {data[v].attrs.get('units', '')}".strip()
+                    for v in data.data_vars
+                ],
+                "fingerprint": str(data.attrs.get("fingerprint", ""))[:12],
+            }
+        )
+    return rows

@@ -1,0 +1,318 @@
+"""A run folder: its settings, its variants, and what each stage has left in it.
+
+DIR/config/run.json                       everything: domain, settings, input
+DIR/config/<variant>/{train,encode}.json  what one stage depends on, rewritten only when it changes
+DIR/config/{analyse,report}.json          the same for the stages that see all variants
+DIR/config/{fetch,prepare}/<key>.json     the same for data, named by content: variants share them
+DIR/prepared/<key>.zarr                   prepared data
+DIR/{model.safetensors, latents.zarr, history.csv}   of ``main``; of others in DIR/variants/<name>/
+DIR/state/…                               one record for each stage done: when, where, how long
+DIR/{metrics.json, tables/, figures/, report.html, run.json, logs/}
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sciencevae.config import RunSettings, digest, validate
+from sciencevae.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from sciencevae.registry import Domain
+    from sciencevae.vae import VAE
+
+__all__ = ["Run", "Variant", "configure", "prune", "read_json", "write_json"]
+
+FORMAT = 1
+
+
+class Variant:
+    """One training of a run: its settings, and lazily its data, model, latents and history.
+
+    name:     ``main`` or the name in ``variants``
+    settings: the resolved settings of this variant (the domain's RunSettings subclass)
+    folder:   where its model, latents and history lie
+    """
+
+    def __init__(self, run: Run, name: str) -> None:
+        self.run, self.name = run, name
+        self.settings: Any = run.settings.variant(name)
+        self.folder = run.folder if name == "main" else run.folder / "variants" / name
+
+    def __repr__(self) -> str:
+        return f"<Variant {self.name} of {self.run.folder}>"
+
+    @property
+    def key(self) -> str:
+        """The name of this variant's prepared data: equal settings, equal data."""
+        return digest(self.run.prepare_slice(self))
+
+    @property
+    def source(self) -> str:
+        """``simulate`` where the raw files are made by our own code, otherwise ``fetch``."""
+        from sciencevae.data.manifest import load_manifest
+
+        files = load_manifest(self.settings.dataset).files
+        return "simulate" if any(file.generate for file in files) else "fetch"
+
+    @property
+    def store(self) -> Path:
+        """The prepared Zarr store."""
+        return self.run.folder / "prepared" / f"{self.key}.zarr"
+
+    @cached_property
+    def data(self) -> xr.Dataset:
+        """The prepared data, lazily: physical units, with ``split`` and what identifies each sample."""
+        from sciencevae.data.store import open_store
+
+        return open_store(_existing(self.store, "prepare", self))
+
+    @cached_property
+    def latents(self) -> xr.Dataset:
+        """``z`` and ``z_std`` (sample, latent) of every sample, with its coordinates, lazily."""
+        from sciencevae.data.store import open_store
+
+        return open_store(_existing(self.folder / "latents.zarr", "encode", self))
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """One row for each epoch: the terms of the loss on train and valid."""
+        import pandas as pd
+
+        return pd.read_csv(_existing(self.folder / "history.csv", "train", self))
+
+    @property
+    def model_path(self) -> Path:
+        return self.folder / "model.safetensors"
+
+    def model(self) -> VAE:
+        """The trained model, in evaluation mode."""
+        from sciencevae.vae import load, load_metadata
+
+        path = _existing(self.model_path, "train", self)
+        trained_for = load_metadata(path).get("domain", self.run.domain.name)
+        if trained_for != self.run.domain.name:
+            raise InputError(
+                f"{path} is a model of domain {trained_for!r}, this run is of {self.run.domain.name!r}: "
+                "remove it, or choose another run folder"
+            )
+        self.run.domain.load_networks()
+        return load(path).eval()
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What training said of the model: KL and active units a dimension, collapse, final losses."""
+        return read_json(self.run.record("train", self.name)).get("metrics", {})
+
+
+class Run:
+    """A run folder opened.
+
+    domain, settings, input (the user's own file or None), variants {name: Variant} with ``main`` first.
+    Raises InputError when the folder is not a run's.
+
+    >>> Run("runs/xy").variants["main"].latents.z.shape     # doctest: +SKIP
+    (24000, 8)
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        from sciencevae.registry import domain
+
+        self.folder = Path(folder).resolve()
+        path = self.folder / "config" / "run.json"
+        if not path.is_file():
+            raise InputError(
+                f"{folder} is not a run folder; make one with 'sciencevae configure DOMAIN --out {folder}'"
+            )
+        plain = read_json(path)
+        if plain.get("format") != FORMAT:
+            raise InputError(f"{path} was written by another version of sciencevae: choose another folder")
+        self.domain: Domain = domain(plain["domain"])
+        self.settings: Any = validate(self.domain.settings, plain["settings"], str(path))
+        self.input = Path(plain["input"]) if plain["input"] else None
+        self.variants: dict[str, Variant] = {
+            name: Variant(self, name) for name in self.settings.variant_names()
+        }
+
+    @property
+    def main(self) -> Variant:
+        return self.variants["main"]
+
+    def variant(self, name: str) -> Variant:
+        """The variant called ``name``; InputError with the nearest name."""
+        from sciencevae.errors import did_you_mean
+
+        if name not in self.variants:
+            raise InputError(f"{self.folder} has no variant {name!r}{did_you_mean(name, self.variants)}")
+        return self.variants[name]
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """``metrics.json``: what the analyses found, by analysis, and ``training`` by variant."""
+        path = self.folder / "metrics.json"
+        return read_json(path) if path.is_file() else {}
+
+    @property
+    def tables(self) -> Path:
+        """The folder of the analyses' tables; ``table`` reads one."""
+        return self.folder / "tables"
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table that an analysis wrote, by its name."""
+        import pandas as pd
+
+        from sciencevae.errors import did_you_mean
+
+        path = self.tables / f"{name}.csv"
+        if not path.is_file():
+            known = [found.stem for found in self.tables.glob("*.csv")]
+            raise RunError(f"no table {name!r} in {self.tables}{did_you_mean(name, known)}")
+        return pd.read_csv(path)
+
+    def record(self, stage: str, name: str = "") -> Path:
+        """The record of a stage done; ``name`` is a variant, or the key of its data."""
+        return self.folder / "state" / (f"{stage}/{name}.json" if name else f"{stage}.json")
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The records of all stages done in this folder."""
+        for path in sorted((self.folder / "state").rglob("*.json")):
+            yield read_json(path)
+
+    def fetch_slice(self, variant: Variant) -> dict[str, Any]:
+        """What the raw files depend on."""
+        return {"manifest": _manifest_digest(variant.settings.dataset)} | variant.settings.slice("fetch")
+
+    def prepare_slice(self, variant: Variant) -> dict[str, Any]:
+        """What the prepared data depend on."""
+        chosen = {"domain": self.domain.name, **variant.settings.slice("prepare")}
+        if self.input is None:
+            return chosen | {"manifest": _manifest_digest(variant.settings.dataset)}
+        try:
+            status = self.input.stat()
+        except OSError as error:
+            raise InputError(f"cannot read the input {self.input}: {error.strerror}") from error
+        return chosen | {"input": [str(self.input), status.st_size, status.st_mtime_ns]}
+
+    def train_slice(self, variant: Variant) -> dict[str, Any]:
+        """What a trained model depends on."""
+        return {"data": variant.key, "domain": self.domain.name, **variant.settings.slice("train")}
+
+
+def configure(
+    folder: str | Path, domain: Domain, settings: RunSettings, input: str | Path | None = None
+) -> Run:
+    """Write the settings of a run into its folder, touching only the files whose content changes.
+
+    Raises InputError when the folder holds a run of another domain, or something that is no run.
+    """
+    folder = Path(folder)
+    path = folder / "config" / "run.json"
+    if path.is_file():
+        found = read_json(path).get("domain")
+        if found != domain.name:
+            raise InputError(
+                f"{folder} holds a run of domain {found!r}: choose another --out for {domain.name!r}"
+            )
+    elif folder.exists() and (not folder.is_dir() or any(p.name != ".lock" for p in folder.iterdir())):
+        raise InputError(f"{folder} exists and is no run folder: choose another --out")
+    source = None
+    if input is not None:
+        source = str(Path(input).expanduser().resolve())
+        if not Path(source).exists():
+            raise InputError(f"no input file {input}")
+    plain = {"format": FORMAT, "domain": domain.name, "input": source, "settings": settings.dump()}
+    write_json(path, plain)
+    run = Run(folder)
+    rules = domain.folder / "rules.smk"
+    plan: dict[str, Any] = {"rules": str(rules) if rules.is_file() else None, "variants": {}}
+    for variant in run.variants.values():
+        prepare = run.prepare_slice(variant)
+        fetched = run.input is None and bool(variant.settings.dataset)
+        fetch = digest(run.fetch_slice(variant)) if fetched else None
+        plan["variants"][variant.name] = {
+            "source": variant.source if fetched else None,
+            "fetch": fetch,
+            "prepare": variant.key,
+            "threads": variant.settings.training.threads or 1,
+        }
+        if fetch:
+            write_json(folder / "config" / "fetch" / f"{fetch}.json", run.fetch_slice(variant))
+        write_json(folder / "config" / "prepare" / f"{variant.key}.json", {"fetch": fetch, **prepare})
+        for stage, chosen in (
+            ("train", run.train_slice(variant)),
+            ("encode", variant.settings.slice("encode")),
+        ):
+            write_json(folder / "config" / variant.name / f"{stage}.json", chosen)
+    for stage in ("analyse", "report"):
+        chosen = {"variants": list(run.variants), **settings.slice(stage)}
+        write_json(folder / "config" / f"{stage}.json", chosen)
+    write_json(folder / "config" / "workflow.json", plan)
+    _forget_lost(run)
+    return run
+
+
+def _forget_lost(run: Run) -> None:
+    """Drop the record of a stage whose files are gone, so that the workflow makes them again."""
+    for path in (run.folder / "state").rglob("*.json"):
+        missing = [name for name in read_json(path).get("outputs", []) if not (run.folder / name).exists()]
+        if missing:
+            path.unlink()
+
+
+def prune(run: Run) -> None:
+    """Remove prepared data and variants that the settings no longer name."""
+    keys = {variant.key for variant in run.variants.values()}
+    for store in (run.folder / "prepared").glob("*.zarr"):
+        if store.stem not in keys:
+            shutil.rmtree(store)
+            run.record("prepare", store.stem).unlink(missing_ok=True)
+            (run.folder / "config" / "prepare" / f"{store.stem}.json").unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; RunError when it is damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} is damaged ({error}): remove it and run again") from error
+    if not isinstance(found, dict):
+        raise RunError(f"{path} is damaged (not an object): remove it and run again")
+    return found
+
+
+def write_json(path: Path, value: Any, always: bool = False) -> bool:
+    """Write a JSON file whole or not at all, and only when its content changes (or ``always``)."""
+    from sciencevae.data.atomic import atomic_path
+
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n"
+    if not always and path.is_file() and path.read_text(encoding="utf-8") == text:
+        return False
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+    return True
+
+
+def _manifest_digest(name: str) -> str:
+    """Changes when the data set's manifest does."""
+    if not name:
+        return ""
+    from sciencevae.data.manifest import load_manifest
+
+    return digest(load_manifest(name).model_dump(mode="json"))
+
+
+def _existing(path: Path, stage: str, variant: Variant) -> Path:
+    if path.exists():
+        return path
+    which = "" if variant.name == "main" else f" --variant {variant.name}"
+    raise RunError(f"{path} is not there yet: sciencevae {stage} {variant.run.folder}{which}")

@@ -1,0 +1,366 @@
+"""The stages of a run: fetch → prepare → train → encode → analyse → report, each alone on a run folder."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from sciencevae.config import digest
+from sciencevae.errors import InputError, Interrupted
+from sciencevae.locks import TOKEN, alive, hold, inherited, run_lock
+from sciencevae.progress import BEGAN, DONE, Progress
+from sciencevae.runs import Run, Variant, read_json, write_json
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from sciencevae.registry import Domain
+    from sciencevae.training import History
+
+__all__ = ["analyse", "encode", "fetch", "prepare", "prepared_dataset", "report", "train"]
+
+Details = dict[str, Any]
+
+
+def fetch(run: Run, variant: Variant, threads: int = 1) -> None:
+    """Bring the raw files of a variant's data set into the cache, verified."""
+    if run.input is not None or not variant.settings.dataset:
+        return
+    source = variant.source
+    with _stage(run, source, digest(run.fetch_slice(variant)), threads) as (progress, details):
+        progress.say(f"{'simulating' if source == 'simulate' else 'fetching'} {variant.settings.dataset}")
+        from sciencevae.provenance import file_hash
+
+        files = _files(variant.settings)
+        details["files"] = {
+            name: {"path": str(path), "bytes": path.stat().st_size, "sha256": file_hash(path)}
+            for name, path in files.items()
+        }
+
+
+def prepare(run: Run, variant: Variant, threads: int = 1) -> None:
+    """Raw files to one Zarr store in the schema that all domains share."""
+    with _stage(run, "prepare", variant.key, threads) as (progress, details):
+        progress.say(f"preparing {variant.settings.dataset or run.input}")
+        files = {} if run.input else _files(variant.settings)
+        data = _prepared(run.domain, variant.settings, files, run.input)
+        details |= _write_store(data, variant.store, variant.settings)
+        details["outputs"] = [str(variant.store.relative_to(run.folder))]
+        progress.say(f"{details['rows']} samples in {variant.store.name}")
+
+
+def train(run: Run, variant: Variant, threads: int = 1) -> None:
+    """Fit one variant's model, resuming from its checkpoint when the settings are still the same."""
+    with _stage(run, "train", variant.name, threads) as (progress, details):
+        from sciencevae.data.batches import as_batches
+        from sciencevae.training import fit
+        from sciencevae.vae import save
+        from sciencevae.vae.objectives import ELBO
+
+        settings, data = variant.settings, variant.data
+        key = digest(run.train_slice(variant))
+        checkpoint = variant.folder / "checkpoint.safetensors"
+        started = variant.folder / "training.json"
+        if checkpoint.exists() and read_json(started).get("settings") != key:
+            progress.say("the settings changed since the checkpoint: training starts again")
+            checkpoint.unlink()
+        variant.folder.mkdir(parents=True, exist_ok=True)
+        write_json(started, {"settings": key})
+        _seed(settings.seed)
+        model = run.domain.build(settings, data)
+        objective = run.domain.objective(settings, data) if run.domain.objective else ELBO()
+        batches = as_batches(data, split="train")
+        steps = settings.training.epochs * math.ceil(len(batches) / settings.training.batch_size)
+        history = fit(
+            model,
+            batches,
+            objective=objective,
+            valid=as_batches(data, split="valid"),
+            settings=settings.training.model_copy(update={"seed": settings.seed, "threads": threads}),
+            run=variant.folder,
+            progress=lambda epoch, step, parts: progress(step, steps, f"epoch {epoch} · {_terms(parts)}"),
+        )
+        details["metrics"] = _training_metrics(history)
+        history.table().to_csv(variant.folder / "history.csv", index=False)
+        save(
+            model,
+            variant.model_path,
+            {
+                "domain": run.domain.name,
+                "variant": variant.name,
+                "settings": settings.dump(),
+                "scaling": data.attrs.get("scaling"),
+                "units": {str(n): str(v.attrs.get("units", "")) for n, v in data.data_vars.items()},
+                "fingerprint": data.attrs.get("fingerprint"),
+                "metrics": details["metrics"],
+            },
+        )
+        checkpoint.unlink(missing_ok=True)
+        details["outputs"] = [
+            str(variant.model_path.relative_to(run.folder)),
+            str((variant.folder / "history.csv").relative_to(run.folder)),
+        ]
+
+
+def encode(run: Run, variant: Variant, threads: int = 1) -> None:
+    """All prepared samples through the encoder into ``latents.zarr``, block by block."""
+    with _stage(run, "encode", variant.name, threads) as (progress, details):
+        from sciencevae.latents.encode import encode_store
+
+        out = variant.folder / "latents.zarr"
+        progress.say(f"encoding {variant.store.name}")
+        encode_store(variant.model(), variant.store, out, threads=threads)
+        details["outputs"] = [str(out.relative_to(run.folder))]
+
+
+def analyse(run: Run, threads: int = 1) -> None:
+    """The domain's analyses over all variants: ``tables/*.csv`` and ``metrics.json``."""
+    with _stage(run, "analyse", "", threads) as (progress, details):
+        shutil.rmtree(run.tables, ignore_errors=True)
+        run.tables.mkdir(parents=True)
+        metrics: dict[str, Any] = {"training": {n: v.metrics for n, v in run.variants.items()}}
+        details |= {"notes": {}, "tables": {}}
+        for done, (name, analysis) in enumerate(run.domain.analyses.items()):
+            progress(done, len(run.domain.analyses), name)
+            found = analysis(run)
+            metrics[name] = _plain(found.metrics)
+            details["notes"][name] = list(found.notes)
+            details["tables"][name] = list(found.tables)
+            for table, frame in found.tables.items():
+                path = run.tables / f"{table}.csv"
+                if path.exists():
+                    raise InputError(
+                        f"two analyses of {run.domain.name!r} write a table {table!r}: rename one"
+                    )
+                frame.to_csv(path, index=frame.index.name is not None)
+        write_json(run.folder / "metrics.json", metrics, always=True)
+        progress.say(f"{len(run.domain.analyses)} analyses in {run.tables.name}/ and metrics.json")
+        details["outputs"] = ["metrics.json", "tables"]
+
+
+def report(run: Run, threads: int = 1) -> None:
+    """Figures and ``report.html``."""
+    with _stage(run, "report", "", threads) as (progress, details):
+        from sciencevae.report import write_report
+
+        details["figures"] = write_report(run, progress)
+        details["outputs"] = ["report.html", *details["figures"]]
+    from sciencevae.provenance import run_record
+
+    write_json(run.folder / "run.json", run_record(run), always=True)
+
+
+def prepared_dataset(domain: Domain, dataset: str) -> xr.Dataset:
+    """A data set prepared with its domain's settings, kept in the cache."""
+    from sciencevae.config import config_file, load, read_yaml
+    from sciencevae.data.store import open_store
+    from sciencevae.paths import cache_folder
+
+    names = sorted((path.stem for path in domain.folder.glob("*.yaml")), key=lambda stem: stem != "config")
+    named = [n for n in names if (read_yaml(config_file(domain, n)) or {}).get("dataset") == dataset]
+    settings = load(domain, named[0])
+    key = digest([domain.name, settings.slice("prepare")])
+    store = cache_folder() / "prepared" / f"{dataset}-{key}.zarr"
+    if not store.exists():
+        with hold(store.with_suffix(".lock"), f"preparing {dataset}", patience=600):
+            if not store.exists():
+                _write_store(_prepared(domain, settings, _files(settings), None), store, settings)
+    return open_store(store)
+
+
+@contextmanager
+def _stage(run: Run, stage: str, name: str, threads: int) -> Iterator[tuple[Progress, Details]]:
+    """Hold the locks, keep the time, and leave the stage's record when it went well."""
+    belongs = inherited(run.folder)
+    label = stage_label(stage, name)
+    progress = Progress()
+    started, clock = datetime.now(UTC), time.monotonic()
+    details: Details = {"outputs": []}
+    failure = run.folder / "logs" / f"{_path(stage, name)}.failure.json"
+    failure.unlink(missing_ok=True)
+    try:
+        with (
+            nullcontext() if belongs else run_lock(run.folder),
+            hold(
+                run.folder / ".locks" / _path(stage, name).replace("/", "-"), f"{label} of {run.folder}", 30
+            ),
+            _stopping(),
+        ):
+            if belongs:
+                _end_with(belongs)
+                progress.say(f"{BEGAN} {label} · {started:%Y-%m-%d %H:%M:%S} UTC · {socket.gethostname()}")
+            yield progress, details
+            seconds = time.monotonic() - clock
+            record = {
+                "stage": stage,
+                "name": name,
+                "started": started.isoformat(timespec="seconds"),
+                "seconds": round(seconds, 3),
+                "host": socket.gethostname(),
+                "threads": threads,
+                **details,
+            }
+            write_json(run.record(stage, name), record, always=True)
+            if belongs:
+                progress.say(f"{DONE} {seconds:.1f} s")
+    except BaseException as error:
+        if belongs:
+            _leave_failure(run, failure, label, _path(stage, name), error)
+        raise
+    finally:
+        progress.close()
+
+
+def stage_label(stage: str, name: str = "") -> str:
+    """How a stage is called in logs and messages: ``train``, ``train/energy``."""
+    return f"{stage}/{name}" if name and name != "main" else stage
+
+
+def _path(stage: str, name: str) -> str:
+    return f"{stage}/{name}" if name else stage
+
+
+def _leave_failure(run: Run, path: Path, label: str, log: str, error: BaseException) -> None:
+    """What went wrong, for the ``sciencevae run`` that started this stage."""
+    code = getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 1)
+    text = " ".join(str(error).split())
+    if not hasattr(error, "exit_code"):
+        text = f"{type(error).__name__}: {text}"
+    found = {"label": label, "exit_code": code, "error": text, "log": f"logs/{log}.log", "time": time.time()}
+    with suppress(Exception):  # a full disk, say: the log tells it too
+        write_json(path, found, always=True)
+
+
+@contextmanager
+def _stopping() -> Iterator[None]:
+    """SIGTERM ends a stage by Interrupted, so that nothing half-written is left; training does it better."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Interrupted("stopped by SIGTERM; the same command does it again")
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _end_with(holder: Mapping[str, Any]) -> None:
+    """Save and stop when the ``sciencevae run`` that started this stage on this machine is gone."""
+    if holder["host"] != socket.gethostname():
+        return
+
+    def watch() -> None:
+        while alive(holder["pid"], holder["host"]):
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="watch-run", daemon=True).start()
+
+
+def in_workflow() -> bool:
+    """Whether this process was started by ``sciencevae run``."""
+    return TOKEN in os.environ
+
+
+def _files(settings: Any) -> dict[str, Path]:
+    if not settings.dataset:
+        return {}
+    from sciencevae.data.fetch import fetch as fetch_files
+
+    return fetch_files(settings.dataset, parameters=settings.source.model_dump(mode="json") or None)
+
+
+def _prepared(domain: Domain, settings: Any, files: Mapping[str, Path], input: Path | None) -> xr.Dataset:
+    """The domain's Dataset, with ``split`` and scaling added where the domain left them to us."""
+    from sciencevae.data.scaling import Scaling
+    from sciencevae.data.splits import assign
+
+    data = domain.prepare(settings, files, input)
+    if "sample" not in data.dims:
+        raise InputError(f"prepare of domain {domain.name!r} must give a Dataset with dimension 'sample'")
+    if "group" not in data.coords:
+        import numpy as np
+
+        data = data.assign_coords(group=("sample", np.arange(data.sizes["sample"], dtype=np.int64)))
+    if "split" not in data.coords:
+        parts = assign(data["group"].values, settings.prepare.fractions, seed=settings.prepare.split_seed)
+        attributes = {"flag_values": [0, 1, 2], "flag_meanings": "train valid test"}
+        data = data.assign_coords(split=("sample", parts, attributes))
+    data.attrs |= {"domain": domain.name, "dataset": settings.dataset}
+    if "scaling" not in data.attrs:
+        data.attrs["scaling"] = Scaling.fit(data).to_json()
+    return data
+
+
+def _write_store(data: xr.Dataset, path: Path, settings: Any) -> Details:
+    from sciencevae.data.store import open_store, write
+
+    if path.exists():
+        shutil.rmtree(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(data, path, seed=settings.prepare.split_seed)
+    stored = open_store(path)
+    return {"rows": stored.sizes["sample"], "fingerprint": stored.attrs.get("fingerprint")}
+
+
+def _terms(parts: Mapping[str, float]) -> str:
+    return " · ".join(f"{name} {value:.4g}" for name, value in parts.items())
+
+
+def _training_metrics(history: History) -> Details:
+    """The last row's losses, and how the training ended."""
+    last = history.rows[-1] if history.rows else {}
+    return {
+        "epochs": last.get("epoch"),
+        "steps": history.steps,
+        "seconds": round(history.seconds, 3),
+        "stopped": history.stopped,
+        "best_epoch": history.best_epoch,
+        "compiled": history.compiled,
+        **{name: value for name, value in last.items() if name.startswith(("train_", "valid_"))},
+    }
+
+
+def _seed(seed: int) -> None:
+    """Initial weights come from torch's own generator."""
+    import torch
+
+    torch.manual_seed(seed)
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of numpy and torch as JSON's own; NaN and infinity as null."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if (isinstance(value, float) and value in (float("inf"), float("-inf"))) or value != value:
+        return None
+    return value
+
+
+STAGES: Mapping[str, Callable[..., None]] = {
+    "fetch": fetch,
+    "prepare": prepare,
+    "train": train,
+    "encode": encode,
+    "analyse": analyse,
+    "report": report,
+}

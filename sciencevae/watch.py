@@ -1,0 +1,138 @@
+"""What ``sciencevae run`` shows: the stages' logs, as bars on a terminal and as plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from sciencevae.progress import BEGAN, DONE, LINE
+
+__all__ = ["Watch", "watcher"]
+
+_EVERY = 5.0  # seconds between plain progress lines of one stage
+
+
+@contextmanager
+def watcher(folder: Path, stream: TextIO) -> Iterator[Watch]:
+    """Bars on a terminal, plain lines otherwise."""
+    if not stream.isatty():
+        yield Watch(folder, stream)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}", style="bold"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.fields[text]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(file=stream), transient=True) as bars:
+        yield Bars(folder, bars)
+
+
+class Watch:
+    """Follows the logs of a run from where they end now; ``look`` shows what is new as plain lines.
+
+    The logs lie on the file system that all nodes share, so this shows jobs on a cluster just as well.
+    """
+
+    def __init__(self, folder: Path, stream: TextIO) -> None:
+        self._logs = folder / "logs"
+        self._stream = stream
+        self._seen = {path: path.stat().st_size for path in self._files()}
+        self._shown: dict[str, float] = {}
+        self.finished = 0
+
+    def _files(self) -> list[Path]:
+        return [path for path in sorted(self._logs.rglob("*.log")) if path.name != "snakemake.log"]
+
+    def look(self) -> None:
+        """Show what the stages said since the last look."""
+        for path in self._files():
+            start = self._seen.get(path, 0)
+            size = path.stat().st_size
+            if size < start:
+                start = 0
+            if size == start:
+                continue
+            with path.open("rb") as log:
+                log.seek(start)
+                new = log.read(size - start)
+            whole = new.rfind(b"\n") + 1
+            self._seen[path] = start + whole
+            label = _label(path.relative_to(self._logs))
+            for line in new[:whole].decode("utf-8", "replace").splitlines():
+                self._line(label, line.rstrip())
+
+    def _line(self, label: str, line: str) -> None:
+        if line.startswith(BEGAN):
+            self.began(label)
+        elif line.startswith(DONE):
+            self.finished += 1
+            self.done(label, line.removeprefix(DONE).strip())
+        elif match := LINE.match(line):
+            self.progress(label, int(match[1]), int(match[2]), match[3])
+        elif line.strip():
+            self.text(label, line)
+
+    def say(self, text: str) -> None:
+        """A line of our own."""
+        print(text, file=self._stream, flush=True)
+
+    def began(self, label: str) -> None:
+        self._shown.pop(label, None)
+
+    def done(self, label: str, seconds: str) -> None:
+        self.say(f"{label}: done in {seconds}")
+
+    def text(self, label: str, line: str) -> None:
+        self.say(f"{label}: {line}")
+
+    def progress(self, label: str, done: int, total: int, text: str) -> None:
+        now = time.monotonic()
+        if done >= total or now - self._shown.get(label, -_EVERY) >= _EVERY:
+            self._shown[label] = now
+            self.say(f"{label}: [{done}/{total}] {text}".rstrip())
+
+
+class Bars(Watch):
+    """The same on a terminal: one bar for each stage at work."""
+
+    def __init__(self, folder: Path, bars: Any) -> None:
+        super().__init__(folder, bars.console.file)
+        self._bars = bars
+        self._tasks: dict[str, Any] = {}
+
+    def say(self, text: str) -> None:
+        self._bars.console.print(text, markup=False, highlight=False)
+
+    def began(self, label: str) -> None:
+        if label in self._tasks:
+            self._bars.remove_task(self._tasks[label])
+        self._tasks[label] = self._bars.add_task(label, total=None, text="")
+
+    def done(self, label: str, seconds: str) -> None:
+        if label in self._tasks:
+            self._bars.remove_task(self._tasks.pop(label))
+        super().done(label, seconds)
+
+    def text(self, label: str, line: str) -> None:
+        if label in self._tasks and not line.startswith("sciencevae:"):
+            self._bars.update(self._tasks[label], text=line[:60])
+        else:
+            super().text(label, line)
+
+    def progress(self, label: str, done: int, total: int, text: str) -> None:
+        if label not in self._tasks:
+            self.began(label)
+        self._bars.update(self._tasks[label], completed=done, total=total, text=text[:60])
+
+
+def _label(log: Path) -> str:
+    """``train`` and ``train/energy`` from the log's place; data have keys for names, which tell nothing."""
+    stage, name = log.parts[0].removesuffix(".log"), log.stem
+    return stage if len(log.parts) == 1 or name == "main" else f"{stage}/{name}"

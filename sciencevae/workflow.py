@@ -1,0 +1,257 @@
+"""``sciencevae run``: configure a folder, let snakemake do what is missing, and show how it goes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from sciencevae.errors import InputError, RunError, did_you_mean
+from sciencevae.locks import TOKEN, holders, run_lock
+from sciencevae.paths import workflows_folder
+from sciencevae.runs import Run, prune, read_json
+from sciencevae.stages import stage_label
+from sciencevae.watch import Watch, watcher
+
+__all__ = ["configured", "run", "snakemake_command"]
+
+_POLL = 0.2
+#: seconds that the jobs of a killed run may take to save and end before a new run gives up
+_PATIENCE = 60.0
+
+
+def configured(
+    domain: str, config: str | None, overrides: Sequence[str], input: str | None
+) -> Callable[[Path], Run]:
+    """Check what the user said; gives the function that writes it into a run folder."""
+    from sciencevae import registry
+    from sciencevae.config import load
+    from sciencevae.runs import configure
+
+    found = registry.domain(domain)
+    settings = load(found, config, overrides)
+    return lambda folder: configure(folder, found, settings, input)
+
+
+def run(
+    domain: str,
+    out: Path,
+    *,
+    config: str | None = None,
+    overrides: Sequence[str] = (),
+    input: str | None = None,
+    profile: str = "local",
+    cores: int | None = None,
+    dry_run: bool = False,
+) -> int:
+    """Everything from raw data to the report; gives the exit code."""
+    plan = configured(domain, config, overrides, input)
+    profile_folder = find_profile(profile)
+    if dry_run:
+        return _dry_run(plan, out, profile_folder, cores)
+    with run_lock(out, patience=_PATIENCE) as (descriptor, token):
+        current = plan(out)
+        command = snakemake_command(current.folder, profile_folder, cores)
+        began = time.time()
+        with watcher(current.folder, sys.stderr) as watch:
+            watch.say(f"{domain} in {out}")
+            code = _follow(current.folder, command, token, descriptor, watch)
+        if code == 0:
+            prune(current)
+            _say_results(Run(out), out, nothing=watch.finished == 0)
+            return 0
+        if code == 75:
+            print(
+                "sciencevae: stopped; what was done is saved, the same command goes on from there",
+                file=sys.stderr,
+            )
+            return 75
+        return _explain(current.folder, out, began)
+
+
+def find_profile(name: str) -> Path:
+    """The folder of a snakemake profile: ours by name, or the user's own."""
+    own = Path(name).expanduser()
+    if own.is_dir() and ("/" in name or (own / "config.yaml").is_file()):
+        return own.resolve()
+    ours = workflows_folder() / "profiles"
+    known = sorted(found.name for found in ours.iterdir() if found.is_dir())
+    if name in known:
+        return ours / name
+    raise InputError(f"no profile {name!r}{did_you_mean(name, known)}, or the folder of a snakemake profile")
+
+
+def snakemake_command(folder: Path, profile: Path, cores: int | None, dry_run: bool = False) -> list[str]:
+    """The command line of snakemake. ``--nolock``: our own lock is held, and dies with its holder."""
+    command = [sys.executable, "-P", "-m", "snakemake", "--snakefile", str(workflows_folder() / "Snakefile")]
+    command += ["--directory", str(folder), "--profile", str(profile), "--cores", str(cores or _cores())]
+    command += ["--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime", "--nocolor"]
+    return [*command, "--dry-run"] if dry_run else command
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _dry_run(plan: Callable[[Path], Run], out: Path, profile: Path, cores: int | None) -> int:
+    """Say what would be done, and do nothing: a stand-in for the folder is configured, not the folder."""
+    with tempfile.TemporaryDirectory(prefix="sciencevae-dry-run-") as scratch:
+        stand_in = Path(scratch) / "run"
+        for part in sorted(out.iterdir()) if out.is_dir() else []:
+            stand_in.mkdir(exist_ok=True)
+            if part.name in ("config", "state"):
+                shutil.copytree(part, stand_in / part.name)
+            elif not part.name.startswith("."):
+                (stand_in / part.name).symlink_to(part.resolve())
+        current = plan(stand_in)
+        command = snakemake_command(current.folder, profile, cores, dry_run=True)
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        said = done.stdout + done.stderr
+        if done.returncode:
+            raise RunError(f"the workflow cannot be planned: {said.strip().splitlines()[-1]}")
+        jobs = _planned(said)
+    for label, reason in jobs:
+        print(f"would run {label:<20} {reason}")
+    print(f"{len(jobs)} jobs in {out}" if jobs else "nothing to do: everything is up to date")
+    return 0
+
+
+def _planned(said: str) -> list[tuple[str, str]]:
+    """(stage, why) of each job in the output of a dry run."""
+    jobs = []
+    for block in re.split(r"\n(?=\[|(?:local)?rule )", said):
+        rule = re.search(r"^(?:local)?rule (\w+):", block, re.MULTILINE)
+        if rule and rule[1] != "all":
+            variant = re.search(r"^ +wildcards: .*\bvariant=(\S+)", block, re.MULTILINE)
+            reason = re.search(r"^ +reason: (.*)$", block, re.MULTILINE)
+            jobs.append(
+                (stage_label(rule[1], variant[1] if variant else ""), _reason(reason[1] if reason else ""))
+            )
+    return jobs
+
+
+def _reason(text: str) -> str:
+    """snakemake's reason in our words."""
+    if text.startswith("Missing output"):
+        return "not done yet"
+    if match := re.search(r"Updated input files: (.*)", text):
+        changed = sorted(part for part in match[1].split(", ") if part.startswith("config/"))
+        return f"the settings changed ({', '.join(changed)})" if changed else "what it is made from changed"
+    if text.startswith("Input files updated by another job"):
+        return "what it is made from is made again"
+    return text
+
+
+@contextmanager
+def _signals(handle: Callable[[int], None]) -> Iterator[None]:
+    """Call ``handle`` on SIGTERM, SIGINT and SIGHUP while active."""
+
+    def caught(number: int, frame: FrameType | None) -> None:
+        handle(number)
+
+    previous = {n: signal.signal(n, caught) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _follow(folder: Path, command: list[str], token: str, descriptor: int, watch: Watch) -> int:
+    """Run snakemake and show its jobs; gives its exit code, or 75 when a signal stopped it."""
+    logs = folder / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    stopped = False
+
+    def stop(number: int) -> None:
+        nonlocal stopped
+        if not stopped:
+            watch.say("stopping: asking the stages to save")
+        stopped = True
+        _stop(folder, process)
+
+    with (logs / "snakemake.log").open("ab") as log:
+        # a session of its own: Ctrl-C reaches us alone, and we pass it on; it inherits our lock
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(descriptor,),
+            env=os.environ | {TOKEN: token, "PYTHONUNBUFFERED": "1"},
+        )
+        with _signals(stop):
+            while process.poll() is None:
+                watch.look()
+                time.sleep(_POLL)
+            watch.look()
+    return 75 if stopped else process.returncode
+
+
+def _stop(folder: Path, process: subprocess.Popen[bytes]) -> None:
+    """No new jobs; SIGTERM to those here, and the cluster's are cancelled (which sends them SIGTERM too)."""
+    here = socket.gethostname()
+    elsewhere = False
+    process.send_signal(signal.SIGTERM)
+    for holder in holders(folder):
+        if holder["host"] == here:
+            try:
+                os.kill(holder["pid"], signal.SIGTERM)
+            except ProcessLookupError:
+                continue
+        else:
+            elsewhere = True
+    if elsewhere:
+        process.send_signal(signal.SIGINT)
+
+
+def _say_results(current: Run, out: Path, nothing: bool) -> None:
+    record = read_json(current.record("report"))
+    if nothing:
+        print("nothing to do: everything is up to date")
+    print(f"report   {out / 'report.html'}")
+    figures = [name for name in record.get("figures", []) if name.endswith(".png")]
+    for index, figure in enumerate(figures[:3]):
+        print(f"{'figures' if index == 0 else '':<9}{out / figure}")
+
+
+def _explain(folder: Path, out: Path, began: float) -> int:
+    """One line on what failed and where its log lies; gives the stage's own exit code."""
+    failures = [
+        read_json(path)
+        for path in (folder / "logs").rglob("*.failure.json")
+        if path.stat().st_mtime >= began - 1
+    ]
+    failures.sort(key=lambda failure: failure["time"])
+    # a stage that was asked to save after another one failed is not the cause
+    failures.sort(key=lambda failure: failure["exit_code"] == 75)
+    if failures:
+        first = failures[0]
+        message = f"{first['label']} failed: {first['error']} (log: {out / first['log']})"
+        print(f"sciencevae: error: {message}", file=sys.stderr)
+        return int(first["exit_code"])
+    text = (folder / "logs" / "snakemake.log").read_text(encoding="utf-8", errors="replace")
+    last = text[text.rfind("Building DAG") :]
+    rule = re.search(r"Error in rule (\w+)[^\n]*:(.*?)(?:\n\n|\Z)", last, re.DOTALL)
+    if rule:
+        log = re.search(r"\blog: (\S+)", rule[2])
+        reason = re.search(r"(?:message|status is): ([^\n]+)", rule[2])
+        why = reason[1].strip() if reason else "it was killed, perhaps for memory"
+        where = out / (log[1] if log else "logs/snakemake.log")
+        raise RunError(f"{rule[1]} ended without a word ({why}; log: {where}); the same command resumes it")
+    lines = [line.strip() for line in last.splitlines() if line.strip()]
+    said = next(
+        (line for line in lines if "Error" in line or "rror:" in line), lines[-1] if lines else "nothing"
+    )
+    raise RunError(f"the workflow failed: {said} (log: {out / 'logs/snakemake.log'})")

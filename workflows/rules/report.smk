@@ -1,0 +1,19 @@
+# Figures (PNG and SVG) and one self-contained page.
+
+
+rule report:
+    input:
+        "state/analyse.json",
+        settings="config/report.json",
+    output:
+        "state/report.json",
+    log:
+        "logs/report.log",
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * 2 ** (attempt - 1),
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    shell:
+        "exec {SCIENCEVAE} report ."
+        " --threads {threads}"
+        " >> {log:q} 2>&1"

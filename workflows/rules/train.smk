@@ -1,0 +1,25 @@
+# One variant's model. `exec`, so that a signal reaches the training itself: SIGUSR1 saves and goes on,
+# SIGTERM saves and exits 75. The checkpoint is no declared output: a retry in a new job resumes from it.
+
+
+def prepared(wildcards):
+    return f"state/prepare/{VARIANTS[wildcards.variant]['prepare']}.json"
+
+
+rule train:
+    input:
+        prepared,
+        settings="config/{variant}/train.json",
+    output:
+        "state/train/{variant}.json",
+    log:
+        "logs/train/{variant}.log",
+    threads: lambda wildcards: VARIANTS[wildcards.variant]["threads"]
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * 2 ** (attempt - 1),
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    shell:
+        "exec {SCIENCEVAE} train ."
+        " --variant {wildcards.variant:q}"
+        " --threads {threads}"
+        " >> {log:q} 2>&1"
