@@ -9,12 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sciencevae import distributions, networks
     from sciencevae.batch import Batch
-    from sciencevae.latents.score import Evidence, anomaly_score, log_evidence
+    from sciencevae.latents.score import anomaly_score
     from sciencevae.registry import dataset, domain, domains
-    from sciencevae.training.ensemble import fit_ensemble
-    from sciencevae.training.loop import History, fit
+    from sciencevae.training.history import History
+    from sciencevae.training.loop import fit, fit_ensemble
     from sciencevae.training.settings import TrainingSettings
+    from sciencevae.vae import decoders, encoders, objectives, priors
+    from sciencevae.vae.evidence import Evidence, log_evidence
     from sciencevae.vae.files import load, save
     from sciencevae.vae.model import VAE
 
@@ -46,19 +49,19 @@ __version__ = "0.1.0"
 # public name -> module it lives in; a module that is itself public maps to itself
 _HOMES = {
     "Batch": "sciencevae.batch",
-    "Evidence": "sciencevae.latents.score",
-    "History": "sciencevae.training",
+    "Evidence": "sciencevae.vae.evidence",
+    "History": "sciencevae.training.history",
     "TrainingSettings": "sciencevae.training.settings",
-    "VAE": "sciencevae.vae",
+    "VAE": "sciencevae.vae.model",
     "anomaly_score": "sciencevae.latents.score",
     "dataset": "sciencevae.registry",
     "domain": "sciencevae.registry",
     "domains": "sciencevae.registry",
-    "fit": "sciencevae.training",
-    "fit_ensemble": "sciencevae.training",
-    "load": "sciencevae.vae",
-    "log_evidence": "sciencevae.latents.score",
-    "save": "sciencevae.vae",
+    "fit": "sciencevae.training.loop",
+    "fit_ensemble": "sciencevae.training.loop",
+    "load": "sciencevae.vae.files",
+    "log_evidence": "sciencevae.vae.evidence",
+    "save": "sciencevae.vae.files",
 }
 _MODULES = {
     "decoders": "sciencevae.vae.decoders",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sciencevae.config import RunSettings
     from sciencevae.runs import Run
-    from sciencevae.vae import VAE
+    from sciencevae.vae.model import VAE
     from sciencevae.vae.objectives import Objective
 
 __all__ = ["Domain", "Findings", "dataset", "domain", "domains"]

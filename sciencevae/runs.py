@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from sciencevae.registry import Domain
-    from sciencevae.vae import VAE
+    from sciencevae.vae.model import VAE
 
 __all__ = ["Run", "Variant", "configure", "prune", "read_json", "write_json"]
 
@@ -95,7 +95,7 @@ class Variant:
 
     def model(self) -> VAE:
         """The trained model, in evaluation mode."""
-        from sciencevae.vae import load, load_metadata
+        from sciencevae.vae.files import load, load_metadata
 
         path = _existing(self.model_path, "train", self)
         trained_for = load_metadata(path).get("domain", self.run.domain.name)
@@ -226,8 +226,6 @@ def configure(
     source = None
     if input is not None:
         source = str(Path(input).expanduser().resolve())
-        if not Path(source).exists():
-            raise InputError(f"no input file {input}")
     plain = {"format": FORMAT, "domain": domain.name, "input": source, "settings": settings.dump()}
     write_json(path, plain)
     run = Run(folder)

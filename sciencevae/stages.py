@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from sciencevae.registry import Domain
-    from sciencevae.training import History
+    from sciencevae.training.history import History
 
 __all__ = ["analyse", "encode", "fetch", "prepare", "prepared_dataset", "report", "train"]
 
@@ -52,7 +52,7 @@ def fetch(run: Run, variant: Variant, threads: int = 1) -> None:
 def prepare(run: Run, variant: Variant, threads: int = 1) -> None:
     """Raw files to one Zarr store in the schema that all domains share."""
     with _stage(run, "prepare", variant.key, threads) as (progress, details):
-        progress.say(f"preparing {variant.settings.dataset or run.input}")
+        progress.say(f"preparing {run.input or variant.settings.dataset or run.domain.name}")
         files = {} if run.input else _files(variant.settings)
         data = _prepared(run.domain, variant.settings, files, run.input)
         details |= _write_store(data, variant.store, variant.settings)
@@ -64,8 +64,8 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
     """Fit one variant's model, resuming from its checkpoint when the settings are still the same."""
     with _stage(run, "train", variant.name, threads) as (progress, details):
         from sciencevae.data.batches import as_batches
-        from sciencevae.training import fit
-        from sciencevae.vae import save
+        from sciencevae.training.loop import fit
+        from sciencevae.vae.files import save
         from sciencevae.vae.objectives import ELBO
 
         settings, data = variant.settings, variant.data
@@ -288,19 +288,12 @@ def _files(settings: Any) -> dict[str, Path]:
 def _prepared(domain: Domain, settings: Any, files: Mapping[str, Path], input: Path | None) -> xr.Dataset:
     """The domain's Dataset, with ``split`` and scaling added where the domain left them to us."""
     from sciencevae.data.scaling import Scaling
-    from sciencevae.data.splits import assign
+    from sciencevae.data.splits import with_splits
 
     data = domain.prepare(settings, files, input)
     if "sample" not in data.dims:
         raise InputError(f"prepare of domain {domain.name!r} must give a Dataset with dimension 'sample'")
-    if "group" not in data.coords:
-        import numpy as np
-
-        data = data.assign_coords(group=("sample", np.arange(data.sizes["sample"], dtype=np.int64)))
-    if "split" not in data.coords:
-        parts = assign(data["group"].values, settings.prepare.fractions, seed=settings.prepare.split_seed)
-        attributes = {"flag_values": [0, 1, 2], "flag_meanings": "train valid test"}
-        data = data.assign_coords(split=("sample", parts, attributes))
+    data = with_splits(data, settings.prepare.fractions, settings.prepare.split_seed)
     data.attrs |= {"domain": domain.name, "dataset": settings.dataset}
     if "scaling" not in data.attrs:
         data.attrs["scaling"] = Scaling.fit(data).to_json()

@@ -76,7 +76,7 @@ class Watch:
             self.done(label, line.removeprefix(DONE).strip())
         elif match := LINE.match(line):
             self.progress(label, int(match[1]), int(match[2]), match[3])
-        elif line.strip():
+        elif line.strip() and not line.startswith(("| ", "sciencevae: error:")):
             self.text(label, line)
 
     def say(self, text: str) -> None:
@@ -121,7 +121,7 @@ class Bars(Watch):
         super().done(label, seconds)
 
     def text(self, label: str, line: str) -> None:
-        if label in self._tasks and not line.startswith("sciencevae:"):
+        if label in self._tasks:
             self._bars.update(self._tasks[label], text=line[:60])
         else:
             super().text(label, line)

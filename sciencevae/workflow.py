@@ -40,6 +40,8 @@ def configured(
 
     found = registry.domain(domain)
     settings = load(found, config, overrides)
+    if input is not None and not Path(input).expanduser().exists():
+        raise InputError(f"no input file {input}")
     return lambda folder: configure(folder, found, settings, input)
 
 

@@ -110,10 +110,10 @@ def _guarded(arguments: argparse.Namespace) -> int:
             raise
         from sciencevae.stages import in_workflow
 
-        if in_workflow():  # this goes to the stage's log
+        if in_workflow():  # for the stage's log; whoever watches the run leaves these lines out
             import traceback
 
-            traceback.print_exc()
+            print("".join(f"| {line}\n" for line in traceback.format_exc().splitlines()), end="", file=sys.stderr)
         text = " ".join(str(error).split()) or "no message"
         _complain(f"{type(error).__name__}: {text} (the whole story: run it again with --traceback)")
         return 1

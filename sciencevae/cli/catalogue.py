@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from sciencevae.cli.pipeline import Verb
+from sciencevae.errors import RunError
 
 __all__ = ["add"]
 
@@ -51,10 +52,15 @@ def _domains(arguments: argparse.Namespace) -> int:
 
     names = domains()
     width = max(map(len, names), default=0)
+    broken = 0
     for name in names:
-        found = domain(name)
-        print(f"{name:<{width}}  {found.title}: {found.summary}")
-    return 0
+        try:
+            found = domain(name)
+            print(f"{name:<{width}}  {found.title}: {found.summary}")
+        except RunError as error:
+            broken += 1
+            print(f"{name:<{width}}  {error}", file=sys.stderr)
+    return 1 if broken else 0
 
 
 def _datasets(arguments: argparse.Namespace) -> int:
@@ -77,7 +83,8 @@ def _mirror(arguments: argparse.Namespace) -> int:
 
 
 def _croissant(arguments: argparse.Namespace) -> int:
-    from sciencevae.data.manifest import croissant, load_manifest
+    from sciencevae.data.croissant import croissant
+    from sciencevae.data.manifest import load_manifest
 
     json.dump(croissant(load_manifest(arguments.dataset)), sys.stdout, indent=2, ensure_ascii=False)
     print()

@@ -1,0 +1,46 @@
+"""What the tests of several rooms share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+TOY_DOMAINS = Path(__file__).parent / "toy_domains"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _toy_domains() -> Iterator[None]:
+    """The toy domain can be found, here and in subprocesses."""
+    import sciencevae.builtin
+
+    os.environ["SCIENCEVAE_DOMAINS"] = str(TOY_DOMAINS)
+    sciencevae.builtin.__path__.append(str(TOY_DOMAINS))
+    yield
+    sciencevae.builtin.__path__.remove(str(TOY_DOMAINS))
+    del os.environ["SCIENCEVAE_DOMAINS"]
+
+
+def command(
+    *arguments: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None, timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "sciencevae", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=os.environ | (env or {}),
+        timeout=timeout,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.fixture
+def sciencevae_command() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """``sciencevae`` in a process of its own: sciencevae_command("run", "toy", …) -> CompletedProcess."""
+    return command

@@ -1,0 +1,116 @@
+"""A tiny domain for the tests of the workflow: points near a line, or a table of the user's."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from pydantic import Field
+
+from sciencevae.config import PrepareSettings, RunSettings, Section
+from sciencevae.registry import Domain, Findings
+from sciencevae.runs import Run
+
+
+class Source(Section):
+    samples: int = Field(240, ge=1)
+    angle: float = 0.5
+
+
+class Model(Section):
+    latent: int = Field(1, ge=1)
+    hidden: tuple[int, ...] = (8,)
+
+
+class Objective(Section):
+    beta: float = 1.0
+
+
+class Analyse(Section):
+    slow: float = 0.0
+    fail: bool = False
+
+
+class Report(Section):
+    title: str = "latents <b>"
+
+
+class Toy(RunSettings):
+    source: Source = Field(default_factory=Source)
+    prepare: PrepareSettings = Field(default_factory=PrepareSettings)
+    model: Model = Field(default_factory=Model)
+    objective: Objective = Field(default_factory=Objective)
+    analyse: Analyse = Field(default_factory=Analyse)
+    report: Report = Field(default_factory=Report)
+
+
+def prepare(settings: Toy, files: Mapping[str, Path], input: Path | None) -> xr.Dataset:
+    if input is not None:
+        values = pd.read_csv(input).to_numpy(np.float32)
+    else:
+        generator = np.random.default_rng(0)
+        along = generator.normal(size=settings.source.samples)
+        direction = [np.cos(settings.source.angle), np.sin(settings.source.angle), 1.0]
+        values = np.outer(along, direction) + 0.1 * generator.normal(size=(len(along), 3))
+    return xr.Dataset(
+        {"x": (("sample", "feature"), values.astype(np.float32), {"units": "m", "long_name": "position"})},
+        coords={"number": ("sample", np.arange(len(values)))},
+    )
+
+
+def build(settings: Toy, data: xr.Dataset) -> Any:
+    from sciencevae.networks import Perceptron
+    from sciencevae.vae import decoders, encoders, priors
+    from sciencevae.vae.model import VAE
+
+    width, latent = data.sizes["feature"], settings.model.latent
+    return VAE(
+        priors.StandardNormal(latent),
+        encoders.Gaussian(Perceptron(width, settings.model.hidden, 2 * latent), latent),
+        decoders.Gaussian(Perceptron(latent, settings.model.hidden, width), scale="learned"),
+    )
+
+
+def objective(settings: Toy, data: xr.Dataset) -> Any:
+    from sciencevae.vae.objectives import ELBO
+
+    return ELBO(beta=settings.objective.beta)
+
+
+def spread(run: Run) -> Findings:
+    import time
+
+    time.sleep(run.settings.analyse.slow)
+    if run.settings.analyse.fail:
+        raise ZeroDivisionError("asked to\nfail <here>")
+    rows = [
+        {"variant": name, "spread": float(variant.latents["z"].std())}
+        for name, variant in run.variants.items()
+    ]
+    table = pd.DataFrame(rows)
+    return Findings({"spread": dict(table.values)}, {"spread": table}, ("A note with <angle> brackets.",))
+
+
+def latents(run: Run) -> tuple[Any, str]:
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots()
+    axes.hist(run.main.latents["z"].values[:, 0], bins=20)
+    axes.set_xlabel("z")
+    axes.set_ylabel("number of points")
+    return figure, f"Histogram of the {run.settings.report.title}."
+
+
+DOMAIN = Domain(
+    name="toy",
+    title="Points & lines <toy>",
+    summary="points near a line",
+    settings=Toy,
+    prepare=prepare,
+    build=build,
+    objective=objective,
+    analyses={"spread": spread},
+    figures={"latents": latents},
+)
