@@ -1,0 +1,113 @@
+"""Unpacking zip and tar files without letting a name in them write anywhere else."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from sciencevae.data.atomic import atomic_path
+from sciencevae.data.progress import human_bytes
+from sciencevae.errors import InputError, RunError
+
+__all__ = ["unpack"]
+
+_BLOCK = 1 << 20
+
+
+def unpack(archive: str | Path, folder: str | Path, *, limit_bytes: int = 1 << 40) -> list[Path]:
+    """Unpack a zip or tar file (also .gz, .bz2, .xz) into ``folder``, whole or not at all; the files, sorted.
+
+    Every name is checked before anything is written: absolute names, ``..``, links, devices, and one name
+    given twice are an InputError. More than ``limit_bytes`` unpacked bytes are too.
+    """
+    archive, folder = Path(archive), Path(folder)
+    try:
+        with _members(archive) as members:
+            names = [_safe(name, kind, archive) for name, kind, _, _ in members]
+            if len(set(names)) < len(names):
+                raise InputError(f"{archive}: holds one file name twice; do not use it")
+            total = sum(size for _, _, size, _ in members)
+            if total > limit_bytes:
+                raise InputError(
+                    f"{archive}: unpacks to {human_bytes(total)}, allowed are {human_bytes(limit_bytes)}"
+                )
+            with atomic_path(folder) as temporary:
+                temporary.mkdir()
+                for name, (_, kind, size, opened) in zip(names, members, strict=True):
+                    target = temporary / name
+                    if kind == "folder":
+                        target.mkdir(parents=True, exist_ok=True)
+                        continue
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with opened() as source, target.open("xb") as file:
+                        shutil.copyfileobj(_Limited(source, size), file, _BLOCK)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+        raise RunError(f"{archive}: damaged or cut short ({error}); fetch it again") from error
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+class _Limited:
+    """A reader that refuses to give more than the archive's index promised."""
+
+    def __init__(self, source: IO[bytes], size: int) -> None:
+        self._source, self._left = source, size
+
+    def read(self, count: int = -1) -> bytes:
+        block = self._source.read(count)
+        self._left -= len(block)
+        if self._left < 0:
+            raise zipfile.BadZipFile("a file is longer than its index says")
+        return block
+
+
+@contextmanager
+def _members(archive: Path) -> Iterator[list[tuple[str, str, int, Any]]]:
+    """(name, kind, size, opener) of everything in an archive."""
+    if not archive.is_file():
+        raise InputError(f"no archive {archive}")
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as zipped:
+            yield [
+                (info.filename, _zip_kind(info), info.file_size, lambda info=info: zipped.open(info))
+                for info in zipped.infolist()
+            ]
+    elif tarfile.is_tarfile(archive):
+        with tarfile.open(archive) as tarred:
+            yield [
+                (info.name, _tar_kind(info), info.size, lambda info=info: tarred.extractfile(info))
+                for info in tarred.getmembers()
+            ]
+    else:
+        raise InputError(f"{archive}: neither a zip nor a tar file")
+
+
+def _zip_kind(info: zipfile.ZipInfo) -> str:
+    mode = info.external_attr >> 16
+    if info.is_dir():
+        return "folder"
+    return "file" if (mode & 0o170000) in (0, 0o100000) else "link"
+
+
+def _tar_kind(info: tarfile.TarInfo) -> str:
+    return "file" if info.isfile() else "folder" if info.isdir() else "link"
+
+
+def _safe(name: str, kind: str, archive: Path) -> str:
+    """The name, if it stays below the folder it is unpacked into."""
+    path = PurePosixPath(name)
+    if kind == "link":
+        raise InputError(f"{archive}: {name!r} is a link or a device, refused; do not use this archive")
+    if (
+        path.is_absolute()
+        or ".." in path.parts
+        or "\\" in name
+        or "\0" in name
+        or (path.parts and path.parts[0].endswith(":"))
+    ):
+        raise InputError(f"{archive}: {name!r} leads outside the folder, refused; do not use this archive")
+    return str(path)

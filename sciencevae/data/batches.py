@@ -1,0 +1,263 @@
+"""Batches for training and evaluation: one contract; in memory here, streaming in ``streaming.py``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sciencevae.batch import Batch
+from sciencevae.data.order import Order, check_batch
+from sciencevae.data.scaling import Scaling
+from sciencevae.data.splits import check_leakage, split_rows
+from sciencevae.errors import InputError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["Batches", "InMemory", "as_batches", "flat_names", "to_tensor"]
+
+_EXAMPLE_ROWS = 8
+_GROUP_BYTES = 64 << 20  # how much is gathered at once, to be handed out in slices
+_GROUP_BATCHES = 256
+
+
+class Batches(ABC):
+    """Rows of a data set, handed out in batches. What both kinds promise:
+
+    - an epoch's order is a pure function of (seed, epoch); batch t is ``order[t·B : (t+1)·B]``
+    - rank r of R takes the r-th R-th of each batch, so a batch's content does not depend on R
+    - ``start`` goes on in the middle of an epoch, as if the batches before had been drawn
+    - every batch has the same shape: the last one is filled up with rows of its own, at weight 0
+    """
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Rows."""
+
+    @abstractmethod
+    def epoch(
+        self, seed: int, epoch: int, batch_size: int, start: int = 0, rank: int = 0, ranks: int = 1
+    ) -> Iterator[Batch]:
+        """The batches of one epoch from number ``start`` on: batch_size/ranks rows each, with a ``weight``.
+
+        InputError: a batch larger than the data, or not divisible by the ranks.
+        """
+
+    @abstractmethod
+    def blocks(self, rows: int) -> Iterator[Batch]:
+        """All rows in stored order, ``rows`` at a time, the last block shorter: to evaluate and encode."""
+
+    @property
+    @abstractmethod
+    def example(self) -> Batch:
+        """The first few rows, to see names and shapes."""
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """What all rows take in memory."""
+
+    def steps(self, batch_size: int) -> int:
+        """Batches in one epoch."""
+        return -(-len(self) // batch_size)
+
+
+class InMemory(Batches):
+    """Batches from tensors that fit in memory (or on a device, which they then stay on).
+
+    block, window: the granularity of the order, see ``order.Order``; default: a full permutation
+
+    >>> data = InMemory(Batch(torch.arange(5.0)[:, None]))
+    >>> [batch.weight.tolist() for batch in data.epoch(seed=0, epoch=0, batch_size=2)]
+    [[1.0, 1.0], [1.0, 1.0], [1.0, 0.0]]
+    """
+
+    def __init__(self, data: Batch | Tensor, *, block: int | None = None, window: int = 1) -> None:
+        batch = data if isinstance(data, Batch) else Batch(data)
+        if not len(batch):
+            raise InputError("the data has no rows: nothing to make batches of")
+        for name, tensor in batch.tensors().items():
+            if tensor.is_floating_point() and bool(torch.isnan(tensor).all()):
+                raise InputError(
+                    f"{name!r} is NaN everywhere: nothing to learn from; leave it out, or mend it"
+                )
+        if batch.weight is None:
+            kind = torch.get_default_dtype()
+            device = next(iter(batch.tensors().values())).device
+            batch = Batch(
+                batch.x, batch.context, batch.target, torch.ones(len(batch), dtype=kind, device=device)
+            )
+        self.data = batch
+        self._block, self._window = block or len(batch), window
+
+    def __len__(self) -> int:
+        return self._rows
+
+    @cached_property
+    def _rows(self) -> int:
+        return len(self.data)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.data.tensors().values())
+
+    @property
+    def example(self) -> Batch:
+        return self.data[:_EXAMPLE_ROWS]
+
+    def to(self, *args: Any, **kwargs: Any) -> InMemory:
+        """All rows on another device."""
+        return InMemory(self.data.to(*args, **kwargs), block=self._block, window=self._window)
+
+    def epoch(
+        self, seed: int, epoch: int, batch_size: int, start: int = 0, rank: int = 0, ranks: int = 1
+    ) -> Iterator[Batch]:
+        size = check_batch(len(self), batch_size, rank, ranks)
+        return self._epoch(seed, epoch, batch_size, start, rank * size, size)
+
+    def _epoch(
+        self, seed: int, epoch: int, batch_size: int, start: int, first: int, size: int
+    ) -> Iterator[Batch]:
+        tensors = self.data.tensors()
+        device = tensors["weight"].device
+        plan = Order(seed, epoch, len(self), self._block, self._window)
+        rows = np.concatenate([plan.rows(w) for w in range(len(plan.bounds) - 1)])
+        whole = len(self) // batch_size
+        mine = rows[: whole * batch_size].reshape(whole, batch_size)[:, first : first + size]
+        share = max(1, self.nbytes * size // len(self))
+        group = max(1, min(_GROUP_BATCHES, _GROUP_BYTES // share))
+        names, build = list(tensors), _builder(self.data)
+        for begin in range(start, whole, group):
+            index = torch.from_numpy(mine[begin : begin + group].reshape(-1)).to(device)
+            # gathered once, then split into tensors that autograd does not see as views of one another
+            columns = [torch.unsafe_split(tensors[name].index_select(0, index), size) for name in names]
+            for columns_of_batch in zip(*columns, strict=True):
+                yield build(columns_of_batch)
+        if whole * batch_size < len(self) and start <= whole:
+            rest = rows[whole * batch_size :]
+            chosen = np.arange(first, first + size)
+            index = torch.from_numpy(rest[chosen % len(rest)]).to(device)
+            last = {name: tensor.index_select(0, index) for name, tensor in tensors.items()}
+            last["weight"] = last["weight"] * torch.from_numpy(chosen < len(rest)).to(device)
+            yield Batch.from_tensors(last)
+
+    def blocks(self, rows: int) -> Iterator[Batch]:
+        for start in range(0, len(self), rows):
+            yield self.data[start : start + rows]
+
+
+def _builder(data: Batch) -> Any:
+    """A function from the tensors of one batch, in the order of ``data.tensors()``, to a Batch; unchecked."""
+    names = list(data.tensors())
+    fields = None if "x" in names else [name[2:] for name in names if name.startswith("x.")]
+    context = [name[8:] for name in names if name.startswith("context.")]
+    inputs = 1 if fields is None else len(fields)
+    has_target, blank, put = data.target is not None, Batch.__new__, object.__setattr__
+
+    def build(columns: tuple[Tensor, ...]) -> Batch:
+        batch = blank(Batch)
+        put(batch, "x", columns[0] if fields is None else dict(zip(fields, columns, strict=False)))
+        put(batch, "context", dict(zip(context, columns[inputs:], strict=False)))
+        put(batch, "target", columns[-2] if has_target else None)
+        put(batch, "weight", columns[-1])
+        return batch
+
+    return build
+
+
+def flat_names(available: Any, attrs: Mapping[str, Any]) -> dict[str, str]:
+    """The tensors of a batch (as in ``Batch.tensors``) -> the variables of prepared data they come from.
+
+    >>> flat_names(["x", "condition", "target"], {})
+    {'x': 'x', 'context.condition': 'condition', 'target': 'target'}
+    """
+    fields = list(attrs.get("fields", ["x"]))
+    for name in fields:
+        if name not in available:
+            raise InputError(f"the data has no variable {name!r}; it has {', '.join(map(str, available))}")
+    names = {"x": "x"} if fields == ["x"] else {f"x.{name}": name for name in fields}
+    context = ["condition", "noise", *attrs.get("context", [])]
+    names |= {f"context.{name}": name for name in context if name in available}
+    return names | {name: name for name in ("target", "weight") if name in available}
+
+
+def to_tensor(name: str, tensor: Tensor, scaling: Scaling, dtype: torch.dtype) -> Tensor:
+    """A variable in physical units as the model gets it: scaled in its own precision, then converted."""
+    if name == "noise":
+        tensor = scaling.noise(tensor)
+    elif name != "weight":
+        tensor = scaling.apply(name, tensor)
+    if name in {"condition", "target"} and tensor.ndim == 1:
+        tensor = tensor[:, None]
+    if tensor.is_floating_point() or tensor.dtype == torch.bool:
+        return tensor.to(dtype)
+    return tensor.long()
+
+
+def as_batches(
+    data: Any,
+    split: str | None = None,
+    *,
+    memory_limit: int = 2 << 30,
+    scaling: Scaling | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Batches:
+    """Batches from a tensor, a Batch, a prepared Dataset or the path of its store; Batches stay as they are.
+
+    split:        "train", "valid" or "test" of prepared data; None: all rows
+    memory_limit: bytes up to which prepared data is held in memory; beyond, it streams from its store
+    scaling:      in place of the one that the data carries
+
+    InputError: an empty split, a group in two splits, a variable that is NaN everywhere.
+    """
+    import xarray as xr
+
+    if isinstance(data, str | Path):
+        from sciencevae.data.streaming import Streaming
+
+        streaming = Streaming(data, split, scaling=scaling, dtype=dtype)
+        return streaming.load() if streaming.nbytes <= memory_limit else streaming
+    if isinstance(data, xr.Dataset):
+        return _from_dataset(data, split, memory_limit, scaling, dtype)
+    if split is not None:
+        raise InputError(f"split={split!r} needs prepared data (a Dataset or the path of a store)")
+    if isinstance(data, Batches):
+        return data
+    if isinstance(data, np.ndarray):
+        data = torch.from_numpy(data)
+        data = data.to(dtype) if data.is_floating_point() else data
+    if isinstance(data, Batch | Tensor):
+        return InMemory(data)
+    raise InputError(
+        f"cannot make batches of {type(data).__name__}: give a tensor, a sciencevae.Batch, "
+        "an xarray Dataset, or the path of a prepared store"
+    )
+
+
+def _from_dataset(
+    ds: xr.Dataset, split: str | None, memory_limit: int, scaling: Scaling | None, dtype: torch.dtype
+) -> Batches:
+    if "sample" not in ds.sizes:
+        raise InputError(f"prepared data has a dimension 'sample'; found {', '.join(map(str, ds.sizes))}")
+    check_leakage(ds)
+    rows = split_rows(ds, split)
+    names = flat_names(list(ds.data_vars), ds.attrs)
+    needed = sum(ds[name].nbytes for name in names.values()) * len(rows) // max(1, ds.sizes["sample"])
+    if needed > memory_limit:
+        from sciencevae.data.streaming import stream_dataset
+
+        return stream_dataset(ds, split, scaling, dtype)
+    scaling = Scaling.of(ds) if scaling is None else scaling
+    tensors = {}
+    for flat, name in names.items():
+        array = np.asarray(ds[name].transpose("sample", ...).values)
+        values = np.ascontiguousarray(array if len(rows) == len(array) else array[rows])
+        tensors[flat] = to_tensor(name, torch.from_numpy(values), scaling, dtype)
+    return InMemory(Batch.from_tensors(tensors))

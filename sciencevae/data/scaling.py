@@ -1,0 +1,247 @@
+"""Affine scaling, fitted on the training split only, applied on the way in and inverted on the way out."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sciencevae.data.splits import split_rows
+from sciencevae.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["Affine", "Scaling"]
+
+KINDS = ("standard", "robust", "identity")
+_OWN_SCALE = ("channel", "variable", "feature")  # dimensions whose entries are scaled one by one
+_UNSCALED = {"noise", "weight"}  # noise follows x; weights are no measurements
+_BLOCK_BYTES = 64 << 20
+_ROBUST_ELEMENTS = 2_000_000
+_IQR_OF_NORMAL = 1.3489795003921634  # interquartile range of a standard normal distribution
+
+
+@dataclass(frozen=True)
+class Affine:
+    """y = (x − loc) / scale, both broadcast against one datum's shape E."""
+
+    kind: str
+    loc: np.ndarray
+    scale: np.ndarray
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """The affine scaling of each variable of a data set; a variable it does not name is left as it is.
+
+    Works on numpy arrays and torch tensors alike, NaN stays NaN. Shapes: (B, *E) in, (B, *E) out.
+
+    >>> scaling = Scaling({"x": Affine("standard", np.array([1.0, 2.0]), np.array([2.0, 4.0]))})
+    >>> scaling.apply("x", np.array([[3.0, 2.0]])).tolist()
+    [[1.0, 0.0]]
+    >>> scaling.invert("x", scaling.apply("x", np.array([[3.0, 2.0]]))).tolist()
+    [[3.0, 2.0]]
+    """
+
+    fields: Mapping[str, Affine] = field(default_factory=dict)
+    _cache: dict[tuple[Any, ...], tuple[Any, Any]] = field(
+        default_factory=dict, repr=False, compare=False, init=False
+    )
+
+    @classmethod
+    def fit(
+        cls,
+        ds: xr.Dataset,
+        kinds: Mapping[str, str] | None = None,
+        keep: Mapping[str, Sequence[str]] | None = None,
+    ) -> Scaling:
+        """The scaling of every data variable of ``ds``, from its training rows, block by block.
+
+        kinds: variable -> "standard" (mean, standard deviation), "robust" (median, interquartile range, of an
+               evenly spaced subsample where the data is large) or "identity". Default: the variable's
+               attribute ``scaling``, else standard for floats and identity for integers.
+        keep:  variable -> dimensions whose entries have a scale each. Default: ``channel``, ``variable`` or
+               ``feature`` where the variable has one, the only dimension of a table, else none.
+
+        A constant variable gets scale 1. InputError: unknown kind or variable, a variable that is NaN in
+        every training row, infinities.
+        """
+        names = [n for n, v in ds.data_vars.items() if "sample" in v.dims and str(n) not in _UNSCALED]
+        for name in [*(kinds or {}), *(keep or {})]:
+            if name not in names:
+                raise InputError(f"no variable {name!r} to scale{did_you_mean(name, map(str, names))}")
+        rows = split_rows(ds, "train" if "split" in ds.coords else None)
+        fields = {}
+        for name in map(str, names):
+            variable = ds[name]
+            default = "standard" if np.issubdtype(variable.dtype, np.floating) else "identity"
+            kind = (kinds or {}).get(name) or variable.attrs.get("scaling", default)
+            if kind not in KINDS:
+                raise InputError(f"unknown scaling {kind!r} of {name!r}{did_you_mean(str(kind), KINDS)}")
+            axes = _pooled(variable, (keep or {}).get(name))
+            fields[name] = _fit(name, variable, rows, kind, axes)
+        return cls(fields)
+
+    def apply(self, name: str, array: Any) -> Any:
+        """Physical units to scaled."""
+        if (constants := self._constants(name, array)) is None:
+            return array
+        return (array - constants[0]) / constants[1]
+
+    def invert(self, name: str, array: Any) -> Any:
+        """Scaled to physical units."""
+        if (constants := self._constants(name, array)) is None:
+            return array
+        return array * constants[1] + constants[0]
+
+    def noise(self, array: Any, name: str = "x", *, inverse: bool = False) -> Any:
+        """Standard deviations (B, *E) or covariances (B, n, n) of ``name``, scaled; back if ``inverse``."""
+        if (constants := self._constants(name, array)) is None:
+            return array
+        scale = constants[1]
+        if array.ndim == scale.ndim + 2 and scale.ndim == 1:
+            scale = scale[:, None] * scale[None, :]
+        elif array.ndim != scale.ndim + 1:
+            raise InputError(
+                f"the noise of {name!r} has {array.ndim} axes; standard deviations have {scale.ndim + 1}, "
+                "covariances of a table have 3"
+            )
+        return array * scale if inverse else array / scale
+
+    def _constants(self, name: str, array: Any) -> tuple[Any, Any] | None:
+        """(loc, scale) as the kind of ``array``, in its precision; None for identity."""
+        entry = self.fields.get(name)
+        if entry is None or entry.kind == "identity":
+            return None
+        if isinstance(array, np.ndarray):
+            dtype = array.dtype if np.issubdtype(array.dtype, np.floating) else np.dtype(np.float64)
+            return entry.loc.astype(dtype), entry.scale.astype(dtype)
+        import torch
+
+        if not isinstance(array, torch.Tensor):
+            return entry.loc, entry.scale
+        kind = array.dtype if array.is_floating_point() else torch.get_default_dtype()
+        key = (name, kind, array.device)
+        if key not in self._cache:
+            loc, scale = (
+                torch.as_tensor(c, dtype=kind, device=array.device) for c in (entry.loc, entry.scale)
+            )
+            self._cache[key] = loc, scale
+        return self._cache[key]
+
+    def to_json(self) -> str:
+        """As text that ``from_json`` reads back to the last bit."""
+        return json.dumps(
+            {
+                name: {"kind": e.kind, "loc": e.loc.tolist(), "scale": e.scale.tolist(), "unit": e.unit}
+                for name, e in self.fields.items()
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Scaling:
+        """The inverse of ``to_json``; InputError for anything else."""
+        try:
+            return cls(
+                {
+                    name: Affine(e["kind"], np.array(e["loc"], float), np.array(e["scale"], float), e["unit"])
+                    for name, e in json.loads(text).items()
+                }
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"not a scaling: {text!r:.80}; prepare the data again") from error
+
+    @classmethod
+    def of(cls, ds: xr.Dataset) -> Scaling:
+        """The scaling that a prepared data set carries; none if it has none."""
+        return cls.from_json(ds.attrs["scaling"]) if "scaling" in ds.attrs else cls()
+
+
+def _pooled(variable: xr.DataArray, keep: Sequence[str] | None) -> tuple[int, ...]:
+    """The axes that share one scale, sample among them."""
+    inner = [str(dim) for dim in variable.dims if dim != "sample"]
+    if keep is None:
+        keep = [dim for dim in inner if dim in _OWN_SCALE] or (inner if len(inner) == 1 else [])
+    for dim in keep:
+        if dim not in inner:
+            raise InputError(
+                f"variable {str(variable.name)!r} has no dimension {dim!r}{did_you_mean(dim, inner)}"
+            )
+    return tuple(axis for axis, dim in enumerate(variable.dims) if dim not in keep)
+
+
+def _fit(name: str, variable: xr.DataArray, rows: np.ndarray, kind: str, axes: tuple[int, ...]) -> Affine:
+    if variable.dims[0] != "sample":
+        raise InputError(f"variable {name!r}: the first dimension must be 'sample', found {variable.dims}")
+    unit = str(variable.attrs.get("units", ""))
+    shape = tuple(1 if axis in axes else size for axis, size in enumerate(variable.shape))[1:]
+    if kind == "identity":
+        return Affine(kind, np.zeros(shape), np.ones(shape), unit)
+    if kind == "standard":
+        loc, scale = _moments(name, variable, rows, axes)
+    else:
+        loc, scale = _quantiles(name, variable, rows, axes)
+    scale = np.where(scale > 1e-12 * np.maximum(np.abs(loc), 1e-300), scale, 1.0)  # constant up to rounding
+    return Affine(kind, loc.reshape(shape), scale.reshape(shape), unit)
+
+
+def _moments(
+    name: str, variable: xr.DataArray, rows: np.ndarray, axes: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation in one pass; Chan, Golub, LeVeque (1983) Am. Stat. 37, 242, eq. 2.1."""
+    count, mean, m2 = np.zeros(1), np.zeros(1), np.zeros(1)
+    for block in _blocks(variable, rows):
+        present = ~np.isnan(block)
+        n = present.sum(axes, dtype=float)
+        safe = np.maximum(n, 1)
+        block_mean = np.where(present, block, 0).sum(axes) / safe
+        centred = np.where(present, block - np.expand_dims(block_mean, axes), 0)
+        delta, total = block_mean - mean, np.maximum(count + n, 1)
+        m2 = m2 + (centred**2).sum(axes) + delta**2 * count * n / total
+        mean, count = mean + delta * n / total, count + n
+    _refuse_empty(name, variable, count == 0)
+    if not np.isfinite(mean).all() or not np.isfinite(m2).all():
+        raise InputError(f"variable {name!r} has infinite values: mark missing entries as NaN")
+    return mean, np.sqrt(m2 / np.maximum(count, 1))
+
+
+def _quantiles(
+    name: str, variable: xr.DataArray, rows: np.ndarray, axes: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    pooled = math.prod(variable.shape[axis] for axis in axes[1:])
+    step = max(1, math.ceil(len(rows) * pooled / _ROBUST_ELEMENTS))
+    sample = np.concatenate(list(_blocks(variable, rows[::step])))
+    _refuse_empty(name, variable, np.isnan(sample).all(axes))
+    low, middle, high = np.nanquantile(sample, [0.25, 0.5, 0.75], axis=axes)
+    if not (np.isfinite(low) & np.isfinite(high)).all():
+        raise InputError(f"variable {name!r} has infinite values: mark missing entries as NaN")
+    return middle, (high - low) / _IQR_OF_NORMAL
+
+
+def _blocks(variable: xr.DataArray, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """The chosen (ascending) rows in float64, block by block."""
+    size = max(1, _BLOCK_BYTES // max(1, 8 * math.prod(variable.shape[1:])))
+    for start in range(0, variable.sizes["sample"], size):
+        chosen = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + size)]
+        if len(chosen):
+            block = variable.isel(sample=slice(start, start + size)).values
+            yield block[chosen - start].astype(np.float64)
+
+
+def _refuse_empty(name: str, variable: xr.DataArray, empty: np.ndarray) -> None:
+    """InputError when a variable, or one entry of it, has no value in any training row."""
+    if not np.any(empty):
+        return
+    where = f"variable {name!r}"
+    if np.ndim(empty) == 1 and not np.all(empty):
+        dim = next(d for d, s in list(zip(variable.dims, variable.shape, strict=True))[1:] if s == len(empty))
+        index = int(np.flatnonzero(empty)[0])
+        label = variable[dim].values[index] if dim in variable.coords else index
+        where += f", {dim} {label}"
+    raise InputError(f"{where} is NaN in every training row: nothing to learn from; leave it out, or mend it")
