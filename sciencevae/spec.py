@@ -56,7 +56,9 @@ def describe(value: Any) -> Any:
                 "decorate the class with @sciencevae.spec.recorded (its arguments must be plain values)"
             )
         # a module given as an argument may have been exchanged since (a prior refitted on a trained model)
-        current = {k: getattr(value, k, v) if isinstance(v, nn.Module) else v for k, v in value._arguments.items()}
+        current = {
+            k: getattr(value, k, v) if isinstance(v, nn.Module) else v for k, v in value._arguments.items()
+        }
         arguments = {k: describe(v) for k, v in current.items()}
         return {"class": _name(type(value)), "arguments": arguments}
     if isinstance(value, dict):

@@ -108,7 +108,8 @@ class CovarianceNormal(td.Distribution):
         residual = torch.where(observed, value, 0.0) - torch.where(observed, self.loc, 0.0)  # (S, B, n)
         whitened = torch.linalg.solve_triangular(factor, residual.unsqueeze(-1), upper=False).squeeze(-1)
         half_log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        return -0.5 * (whitened.square().sum(-1) + observed.sum(-1) * LOG_2PI) - half_log_det
+        count = observed.to(self.loc.dtype).sum(-1)  # an integer times 2π would be float32
+        return -0.5 * (whitened.square().sum(-1) + count * LOG_2PI) - half_log_det
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))

@@ -96,5 +96,7 @@ def as_schedule(value: float | Schedule) -> Schedule:
     if isinstance(value, Schedule):
         return value
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"a schedule is a finite number, or one of schedules.WarmUp, Cyclic …; not {value!r}")
+        raise InputError(
+            f"a schedule is a finite number, or one of schedules.WarmUp, Cyclic …; not {value!r}"
+        )
     return Constant(float(value))

@@ -1,0 +1,67 @@
+"""Checkpoints: one safetensors file, whole or absent, from which training goes on bit for bit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sciencevae.data.atomic import atomic_path
+from sciencevae.errors import InputError, RunError
+
+__all__ = ["read_tensors", "write_tensors"]
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    """Write tensors and JSON metadata as one safetensors file, under its name only when it is complete."""
+    from safetensors.torch import save_file
+
+    plain = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(plain, temporary, {"sciencevae": json.dumps(metadata)})
+
+
+def read_tensors(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and metadata of such a file.
+
+    Raises InputError for a file that is no safetensors file of ours, a pickle above all, and RunError for one
+    that is truncated; both end with ``remedy``. Nothing is unpickled.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with open(path, "rb") as file:
+            head = file.read(16)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist; {remedy}") from error
+    except OSError as error:
+        raise RunError(f"{path} can't be read: {error.strerror}; {remedy}") from error
+    if head[:2] == b"PK" or head[:1] == b"\x80":
+        raise InputError(f"{path} holds a pickle, which could run any code and is never loaded; {remedy}")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = json.loads((file.metadata() or {})["sciencevae"])
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+    except (KeyError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} is a safetensors file that sciencevae did not write; {remedy}") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise RunError(f"{path} is truncated or damaged ({error}); {remedy}") from error
+
+
+def rng_state() -> dict[str, Tensor]:
+    """The state of torch's generator on every device."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states |= {f"cuda{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
+    return states
+
+
+def set_rng_state(states: dict[str, Tensor]) -> None:
+    """The inverse of ``rng_state``; devices that are not here are passed over."""
+    torch.set_rng_state(states["cpu"])
+    for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        if f"cuda{i}" in states:
+            torch.cuda.set_rng_state(states[f"cuda{i}"], i)

@@ -1,0 +1,47 @@
+"""What can be set about training."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["TrainingSettings"]
+
+
+class TrainingSettings(BaseModel):
+    """How a model is trained; every choice here leaves the model and the objective as they are."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(100, ge=1, description="passes over the training data")
+    batch_size: int = Field(128, ge=1, description="data a step, over all ranks")
+    learning_rate: float = Field(1e-3, gt=0)
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="of the learning rate; cosine falls to 0 at the last step"
+    )
+    warmup_steps: int = Field(0, ge=0, description="steps over which the learning rate rises to its value")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled, as in AdamW")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's decay rates of the two moments")
+    gradient_clip: float | None = Field(None, gt=0, description="largest norm of the gradient")
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="decay of a running average of the weights, which is then the result"
+    )
+    patience: int | None = Field(
+        None, ge=1, description="validations without improvement before stopping; needs validation data"
+    )
+    valid_every: int = Field(1, ge=1, description="epochs between validations")
+    seed: int = Field(0, ge=0, description="of the data's order and of the posterior's noise")
+    compile: bool | Literal["auto"] = Field(
+        "auto", description="compile the step; auto: from 3,000 steps on, and step by step where it can't be"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="of the matrix products; bfloat16 is for GPUs (on a CPU it is several times slower)",
+    )
+    device: str = Field("auto", description="auto: a GPU where there is one")
+    threads: int | None = Field(None, ge=1, description="None: as torch is set")
+    checkpoint_seconds: float = Field(60.0, ge=0, description="between checkpoints")
+
+    # where and how fast it runs, not what comes out: a resume may change these
+    VOLATILE: ClassVar[frozenset[str]] = frozenset({"threads", "checkpoint_seconds"})

@@ -1,0 +1,67 @@
+"""A finished model as one safetensors file: weights, and in its header all that is needed to rebuild it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from sciencevae.errors import InputError
+from sciencevae.spec import describe, rebuild
+from sciencevae.training.checkpoint import read_tensors, write_tensors
+from sciencevae.vae.model import VAE
+
+__all__ = ["load", "load_metadata", "save"]
+
+REMEDY = "give a file written by sciencevae.save"
+
+
+def save(model: VAE, path: str | Path, metadata: Mapping[str, Any] | None = None) -> None:
+    """Write the model to ``path`` (customarily ``.safetensors``), whole or not at all.
+
+    metadata: what should travel along, as plain JSON values (domain, units, scaling, metrics …).
+
+    Raises InputError for a model with a part that does not record its arguments (``spec.recorded``).
+    """
+    header = {"kind": "model", "model": describe(model), **(metadata or {})}
+    write_tensors(Path(path), _tensors(model), header)
+
+
+def load(path: str | Path) -> VAE:
+    """The model in a file written by ``save``, rebuilt from that file alone, in evaluation mode.
+
+    Nothing is unpickled and no code is taken from the file. Raises InputError for any other kind of file and
+    RunError for a truncated one.
+    """
+    import sciencevae.networks  # noqa: F401  (the classes a file may name)
+
+    tensors, metadata = read_tensors(Path(path), REMEDY)
+    if metadata.get("kind") != "model":
+        raise InputError(f"{path} is a training checkpoint, not a finished model; {REMEDY}")
+    if domain := metadata.get("domain"):
+        from sciencevae.registry import domain as registered
+
+        registered(domain).load_networks()  # they record themselves when they are imported
+    model = rebuild(metadata["model"])
+    own = _tensors(model)
+    if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in tensors.items()}:
+        differ = sorted(set(own) ^ set(tensors)) or sorted(n for n in own if own[n].shape != tensors[n].shape)
+        raise InputError(f"{path} does not match its own description at {differ[0]}; {REMEDY}")
+    for name, tensor in own.items():
+        tensor.data = tensors[name].to(tensor.device)
+    return model.eval()
+
+
+def load_metadata(path: str | Path) -> dict[str, Any]:
+    """What ``save`` was given beside the model: domain, units, scaling, metrics …"""
+    _, metadata = read_tensors(Path(path), REMEDY)
+    return metadata
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and persistent buffers; one that several parts share is there once, under its first name."""
+    kept = model.state_dict(keep_vars=True)
+    named = [*model.named_parameters(), *model.named_buffers()]  # each shared one appears once
+    return {name: tensor for name, tensor in named if name in kept}
