@@ -73,7 +73,8 @@ def _take(descriptor: int, path: Path, what: str, patience: float) -> None:
         if not gone or time.monotonic() > deadline:
             who = f"process {holder['pid']} on {holder['host']}" if holder else "another process"
             raise RunError(
-                f"{what} is at work already ({who} holds {path}): wait for it or stop it, or choose another --out"
+                f"{what} is at work already ({who} holds {path}): wait for it or stop it, "
+                "or choose another --out"
             )
         time.sleep(0.2)
 

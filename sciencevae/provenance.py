@@ -123,8 +123,8 @@ def citations(run: Run) -> Iterator[tuple[str, str]]:
 
     yield (
         "software",
-        "@software{sciencevae,\n  title = {sciencevae: scientific pipelines around one variational-autoencoder "
-        f"core}},\n  author = {{The sciencevae developers}},\n  version = {{{__version__}}}\n}}",
+        "@software{sciencevae,\n  title = {sciencevae: scientific pipelines around one "
+        f"variational-autoencoder core}},\n  author = {{The sciencevae developers}},\n  version = {{{__version__}}}\n}}",
     )
 
 

@@ -113,7 +113,8 @@ def _guarded(arguments: argparse.Namespace) -> int:
         if in_workflow():  # for the stage's log; whoever watches the run leaves these lines out
             import traceback
 
-            print("".join(f"| {line}\n" for line in traceback.format_exc().splitlines()), end="", file=sys.stderr)
+            for line in traceback.format_exc().splitlines():
+                print(f"| {line}", file=sys.stderr)
         text = " ".join(str(error).split()) or "no message"
         _complain(f"{type(error).__name__}: {text} (the whole story: run it again with --traceback)")
         return 1

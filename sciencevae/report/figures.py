@@ -69,7 +69,7 @@ def style() -> Iterator[None]:
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write ``name.png`` and ``name.svg`` and close the figure; scatter clouds are drawn as pixels in the SVG."""
+    """Write ``name.png`` and ``name.svg`` and close the figure; clouds of points are pixels in the SVG."""
     import matplotlib.pyplot as plt
 
     for axes in figure.axes:
