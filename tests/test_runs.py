@@ -1,0 +1,175 @@
+"""Run folders: locks that end with their holder, files that are whole or absent."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sciencevae.config import load
+from sciencevae.errors import InputError, RunError
+from sciencevae.locks import TOKEN, alive, hold, holders, inherited, run_lock
+from sciencevae.registry import domain
+from sciencevae.runs import Run, configure, read_json, write_json
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return configure(tmp_path / "run", domain("toy"), load(domain("toy")))
+
+
+def _child(code: str, *arguments: str | Path) -> subprocess.Popen[str]:
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline().strip() == "ready"
+    return child
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from sciencevae.locks import run_lock
+with run_lock(Path(sys.argv[1])):
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_two_at_once_are_refused_and_told_who_it_is(tmp_path: Path) -> None:
+    child = _child(HOLD, tmp_path)
+    try:
+        with (
+            pytest.raises(RunError, match=rf"process {child.pid} on .* choose another --out") as caught,
+            run_lock(tmp_path),
+        ):
+            pass
+        assert caught.value.exit_code == 1
+    finally:
+        child.kill()
+        child.wait()
+    with run_lock(tmp_path):  # a killed holder holds nothing
+        pass
+
+
+def test_a_lock_that_children_inherited_is_waited_for(tmp_path: Path) -> None:
+    """The jobs of a run killed by -9 may still save: the next run waits for them, and not for ever."""
+    code = """
+import os, subprocess, sys, time
+from pathlib import Path
+from sciencevae.locks import run_lock
+with run_lock(Path(sys.argv[1])) as (descriptor, _):
+    subprocess.Popen(["sleep", sys.argv[2]], pass_fds=(descriptor,), stdout=subprocess.DEVNULL)
+    print("ready", flush=True)
+    os.kill(os.getpid(), 9)
+"""
+    _child(code, tmp_path, "1.5").wait()
+    began = time.monotonic()
+    with run_lock(tmp_path, patience=30):
+        assert time.monotonic() - began > 0.5
+    orphan = _child(code, tmp_path, "3")
+    orphan.wait()
+    with pytest.raises(RunError, match="is at work already"), run_lock(tmp_path, patience=0.5):
+        pass
+
+
+def test_a_stage_of_a_run_inherits_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with run_lock(tmp_path) as (_, token):
+        assert inherited(tmp_path) is None
+        monkeypatch.setenv(TOKEN, token)
+        found = inherited(tmp_path)
+        assert found is not None
+        assert found["pid"] == os.getpid()
+    assert inherited(tmp_path) is None  # the run is over
+
+
+def test_holders_are_the_living(tmp_path: Path) -> None:
+    with hold(tmp_path / ".locks" / "train-main", "train"):
+        assert [holder["stage"] for holder in holders(tmp_path)] == ["train-main"]
+    assert holders(tmp_path) == []
+
+
+def test_alive_knows_its_own_machine() -> None:
+    import socket
+
+    assert alive(os.getpid(), socket.gethostname())
+    assert alive(1, "elsewhere")
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    assert not alive(gone.pid, socket.gethostname())
+
+
+def test_json_is_written_whole_and_only_when_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file.json"
+    assert write_json(path, {"a": 1})
+    assert not write_json(path, {"a": 1})
+    assert write_json(path, {"a": 1}, always=True)
+    assert read_json(path) == {"a": 1}
+    assert [found.name for found in path.parent.iterdir()] == ["file.json"]
+    path.write_text("[1]")
+    with pytest.raises(RunError, match="damaged"):
+        read_json(path)
+
+
+def test_variants_know_their_folders(run: Run) -> None:
+    assert list(run.variants) == ["main", "wide", "turned"]
+    assert run.main.folder == run.folder
+    assert run.variant("wide").folder == run.folder / "variants" / "wide"
+    with pytest.raises(InputError, match="no variant 'wid'; did you mean 'wide'"):
+        run.variant("wid")
+
+
+def test_what_is_not_there_yet_is_named_with_the_stage_that_makes_it(run: Run) -> None:
+    with pytest.raises(RunError, match=r"sciencevae prepare .*/run$"):
+        _ = run.main.data
+    with pytest.raises(RunError, match=r"sciencevae train .*/run --variant wide"):
+        run.variant("wide").model()
+    with pytest.raises(RunError, match=r"sciencevae encode .*/run$"):
+        _ = run.main.latents
+    with pytest.raises(RunError, match="no table 'spread'"):
+        run.table("spread")
+
+
+def test_a_model_of_another_domain_is_refused(run: Run) -> None:
+    import torch
+
+    from sciencevae.networks import Perceptron
+    from sciencevae.vae import decoders, encoders, priors
+    from sciencevae.vae.files import save
+    from sciencevae.vae.model import VAE
+
+    torch.manual_seed(0)
+    model = VAE(
+        priors.StandardNormal(1),
+        encoders.Gaussian(Perceptron(3, [4], 2), 1),
+        decoders.Gaussian(Perceptron(1, [4], 3), scale="learned"),
+    )
+    save(model, run.main.model_path, {"domain": "xy"})
+    with pytest.raises(InputError, match="is a model of domain 'xy', this run is of 'toy'"):
+        run.main.model()
+    save(model, run.main.model_path, {"domain": "toy"})
+    assert run.main.model().dim == 1
+    whole = run.main.model_path.read_bytes()
+    run.main.model_path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(RunError, match="truncated"):
+        run.main.model()
+    run.main.model_path.write_bytes(b"\x80\x04N.")
+    with pytest.raises(InputError, match="pickle"):
+        run.main.model()
+
+
+def test_a_lost_file_is_made_again(run: Run) -> None:
+    """The record of a stage whose files are gone is dropped when the run is configured again."""
+    store = run.folder / "prepared" / "x.zarr"
+    store.mkdir(parents=True)
+    write_json(run.record("prepare", "x"), {"stage": "prepare", "outputs": ["prepared/x.zarr"]})
+    configure(run.folder, run.domain, run.settings)
+    assert run.record("prepare", "x").exists()
+    store.rmdir()
+    configure(run.folder, run.domain, run.settings)
+    assert not run.record("prepare", "x").exists()
