@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Batches", "InMemory", "as_batches", "flat_names", "to_tensor"]
 
 _EXAMPLE_ROWS = 8
-_GROUP_BYTES = 64 << 20  # how much is gathered at once, to be handed out in slices
-_GROUP_BATCHES = 256
+_GROUP_BYTES = 16 << 20  # how much is gathered at once, to be handed out in slices
+_GROUP_BATCHES = 64
 
 
 class Batches(ABC):
@@ -88,12 +89,6 @@ class InMemory(Batches):
                 raise InputError(
                     f"{name!r} is NaN everywhere: nothing to learn from; leave it out, or mend it"
                 )
-        if batch.weight is None:
-            kind = torch.get_default_dtype()
-            device = next(iter(batch.tensors().values())).device
-            batch = Batch(
-                batch.x, batch.context, batch.target, torch.ones(len(batch), dtype=kind, device=device)
-            )
         self.data = batch
         self._block, self._window = block or len(batch), window
 
@@ -110,7 +105,7 @@ class InMemory(Batches):
 
     @property
     def example(self) -> Batch:
-        return self.data[:_EXAMPLE_ROWS]
+        return next(self.blocks(_EXAMPLE_ROWS))
 
     def to(self, *args: Any, **kwargs: Any) -> InMemory:
         """All rows on another device."""
@@ -126,47 +121,58 @@ class InMemory(Batches):
         self, seed: int, epoch: int, batch_size: int, start: int, first: int, size: int
     ) -> Iterator[Batch]:
         tensors = self.data.tensors()
-        device = tensors["weight"].device
+        device = next(iter(tensors.values())).device
         plan = Order(seed, epoch, len(self), self._block, self._window)
         rows = np.concatenate([plan.rows(w) for w in range(len(plan.bounds) - 1)])
         whole = len(self) // batch_size
         mine = rows[: whole * batch_size].reshape(whole, batch_size)[:, first : first + size]
         share = max(1, self.nbytes * size // len(self))
         group = max(1, min(_GROUP_BATCHES, _GROUP_BYTES // share))
-        names, build = list(tensors), _builder(self.data)
+        build = _builder(self.data, self._ones(size, device))
         for begin in range(start, whole, group):
             index = torch.from_numpy(mine[begin : begin + group].reshape(-1)).to(device)
             # gathered once, then split into tensors that autograd does not see as views of one another
-            columns = [torch.unsafe_split(tensors[name].index_select(0, index), size) for name in names]
-            for columns_of_batch in zip(*columns, strict=True):
-                yield build(columns_of_batch)
+            columns = [torch.unsafe_split(t.index_select(0, index), size) for t in tensors.values()]
+            yield from map(build, zip(*columns, strict=True))
         if whole * batch_size < len(self) and start <= whole:
             rest = rows[whole * batch_size :]
             chosen = np.arange(first, first + size)
             index = torch.from_numpy(rest[chosen % len(rest)]).to(device)
             last = {name: tensor.index_select(0, index) for name, tensor in tensors.items()}
-            last["weight"] = last["weight"] * torch.from_numpy(chosen < len(rest)).to(device)
+            weight = last.get("weight", self._ones(size, device))
+            last["weight"] = weight * torch.from_numpy(chosen < len(rest)).to(device)
             yield Batch.from_tensors(last)
 
     def blocks(self, rows: int) -> Iterator[Batch]:
         for start in range(0, len(self), rows):
-            yield self.data[start : start + rows]
+            part = self.data[start : start + rows]
+            if part.weight is None:
+                part = replace(part, weight=self._ones(len(part), next(iter(part.tensors().values())).device))
+            yield part
+
+    def _ones(self, size: int, device: torch.device) -> Tensor:
+        floating = [t.dtype for t in self.data.tensors().values() if t.is_floating_point()]
+        return torch.ones(size, dtype=floating[0] if floating else torch.get_default_dtype(), device=device)
 
 
-def _builder(data: Batch) -> Any:
-    """A function from the tensors of one batch, in the order of ``data.tensors()``, to a Batch; unchecked."""
+def _builder(data: Batch, ones: Tensor) -> Callable[[tuple[Tensor, ...]], Batch]:
+    """A function from the tensors of one batch, in the order of ``data.tensors()``, to a Batch; unchecked.
+
+    ones: the weight, shared by all batches, of data without weights
+    """
     names = list(data.tensors())
     fields = None if "x" in names else [name[2:] for name in names if name.startswith("x.")]
     context = [name[8:] for name in names if name.startswith("context.")]
     inputs = 1 if fields is None else len(fields)
-    has_target, blank, put = data.target is not None, Batch.__new__, object.__setattr__
+    target = names.index("target") if "target" in names else None
+    weighted, blank, put = data.weight is not None, Batch.__new__, object.__setattr__
 
     def build(columns: tuple[Tensor, ...]) -> Batch:
         batch = blank(Batch)
         put(batch, "x", columns[0] if fields is None else dict(zip(fields, columns, strict=False)))
         put(batch, "context", dict(zip(context, columns[inputs:], strict=False)))
-        put(batch, "target", columns[-2] if has_target else None)
-        put(batch, "weight", columns[-1])
+        put(batch, "target", None if target is None else columns[target])
+        put(batch, "weight", columns[-1] if weighted else ones)
         return batch
 
     return build

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from sciencevae.data.progress import Update, human_bytes, show, tell
+from sciencevae.data.progress import Update, show, tell
 from sciencevae.errors import RunError, did_you_mean
 
 if TYPE_CHECKING:

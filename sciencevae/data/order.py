@@ -51,8 +51,10 @@ class Order:
 
     def rows(self, window: int) -> np.ndarray:
         """The rows of a window in the order visited."""
-        laid = np.concatenate([np.arange(start, stop) for start, stop in self.blocks_of(window)])
-        return laid[self.within(window)]
+        blocks, within = self.blocks_of(window), self.within(window)
+        if len(blocks) == 1:
+            return within + blocks[0][0] if blocks[0][0] else within
+        return np.concatenate([np.arange(start, stop) for start, stop in blocks])[within]
 
 
 def order(seed: int, epoch: int, n: int, block: int | None = None, window: int = 1) -> np.ndarray:

@@ -28,6 +28,7 @@ __all__ = ["atomic_path", "fingerprint", "open_store", "write"]
 _CHUNK_BYTES = 2 << 20
 _SHARD_BYTES = 64 << 20
 _MEMORY_BYTES = 512 << 20  # rows held at once while writing
+_COORDINATE_ROWS = 1 << 18  # in a chunk of a coordinate, which is read whole
 
 
 def write(
@@ -99,7 +100,10 @@ def open_store(path: str | Path) -> xr.Dataset:
         raise InputError(f"no prepared data at {path}: run 'sciencevae prepare' first")
     try:
         with _quiet():
-            ds = xr.open_zarr(path, consolidated=False, chunks={})
+            ds = xr.open_zarr(path, consolidated=False, chunks=None)
+            shards = [v.encoding.get("shards") for v in ds.data_vars.values() if "sample" in v.dims]
+            rows = max((shard[0] for shard in shards if shard), default=-1)
+            ds = ds.chunk(sample=rows) if "sample" in ds.dims else ds.chunk()
     except (ValueError, KeyError, OSError) as error:
         raise RunError(f"{path} is damaged ({error}): delete it and prepare the data again") from error
     ds.encoding["source"] = str(path)
@@ -183,9 +187,11 @@ def _template(ds: xr.Dataset, order: np.ndarray | None, chunk: int, shard: int) 
         variable.encoding = {}
         if "sample" in variable.dims:
             inner = variable.shape[1:]
-            variable.encoding = {"chunks": (chunk, *inner), "shards": (shard, *inner)}
             if name in ds.data_vars:
-                variable.encoding["compressors"] = None
+                layout = {"chunks": (chunk, *inner), "shards": (shard, *inner), "compressors": None}
+            else:
+                layout = {"chunks": (min(variable.shape[0], _COORDINATE_ROWS), *inner)}
+            variable.encoding = layout
     return template
 
 
