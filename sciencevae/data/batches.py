@@ -195,11 +195,14 @@ def flat_names(available: Any, attrs: Mapping[str, Any]) -> dict[str, str]:
 
 
 def to_tensor(name: str, tensor: Tensor, scaling: Scaling, dtype: torch.dtype) -> Tensor:
-    """A variable in physical units as the model gets it: scaled in its own precision, then converted."""
+    """A variable in physical units as the model gets it: scaled in its own precision, then converted.
+
+    A floating ``tensor`` is overwritten.
+    """
     if name == "noise":
         tensor = scaling.noise(tensor)
     elif name != "weight":
-        tensor = scaling.apply(name, tensor)
+        tensor = scaling.apply(name, tensor, reuse=tensor.is_floating_point())
     if name in {"condition", "target"} and tensor.ndim == 1:
         tensor = tensor[:, None]
     if tensor.is_floating_point() or tensor.dtype == torch.bool:
@@ -264,6 +267,6 @@ def _from_dataset(
     tensors = {}
     for flat, name in names.items():
         array = np.asarray(ds[name].transpose("sample", ...).values)
-        values = np.ascontiguousarray(array if len(rows) == len(array) else array[rows])
+        values = array[rows]  # a copy
         tensors[flat] = to_tensor(name, torch.from_numpy(values), scaling, dtype)
     return InMemory(Batch.from_tensors(tensors))

@@ -22,6 +22,7 @@ KINDS = ("standard", "robust", "identity")
 _OWN_SCALE = ("channel", "variable", "feature")  # dimensions whose entries are scaled one by one
 _UNSCALED = {"noise", "weight"}  # noise follows x; weights are no measurements
 _BLOCK_BYTES = 64 << 20
+_PIECE_BYTES = 1 << 20
 _ROBUST_ELEMENTS = 2_000_000
 _IQR_OF_NORMAL = 1.3489795003921634  # interquartile range of a standard normal distribution
 
@@ -88,11 +89,15 @@ class Scaling:
             fields[name] = _fit(name, variable, rows, kind, axes)
         return cls(fields)
 
-    def apply(self, name: str, array: Any) -> Any:
-        """Physical units to scaled."""
+    def apply(self, name: str, array: Any, *, reuse: bool = False) -> Any:
+        """Physical units to scaled; ``reuse`` overwrites a floating ``array``, which saves two copies."""
         if (constants := self._constants(name, array)) is None:
             return array
-        return (array - constants[0]) / constants[1]
+        if not reuse:
+            return (array - constants[0]) / constants[1]
+        array -= constants[0]
+        array /= constants[1]
+        return array
 
     def invert(self, name: str, array: Any) -> Any:
         """Scaled to physical units."""
@@ -197,13 +202,15 @@ def _moments(
     """Mean and standard deviation in one pass; Chan, Golub, LeVeque (1983) Am. Stat. 37, 242, eq. 2.1."""
     count, mean, m2 = np.zeros(1), np.zeros(1), np.zeros(1)
     for block in _blocks(variable, rows):
-        present = ~np.isnan(block)
-        n = present.sum(axes, dtype=float)
-        safe = np.maximum(n, 1)
-        block_mean = np.where(present, block, 0).sum(axes) / safe
-        centred = np.where(present, block - np.expand_dims(block_mean, axes), 0)
+        absent = np.isnan(block)
+        n = (~absent).sum(axes, dtype=float)
+        block[absent] = 0
+        block_mean = block.sum(axes) / np.maximum(n, 1)
+        block -= np.expand_dims(block_mean, axes)
+        block[absent] = 0
+        block *= block
         delta, total = block_mean - mean, np.maximum(count + n, 1)
-        m2 = m2 + (centred**2).sum(axes) + delta**2 * count * n / total
+        m2 = m2 + block.sum(axes) + delta**2 * count * n / total
         mean, count = mean + delta * n / total, count + n
     _refuse_empty(name, variable, count == 0)
     if not np.isfinite(mean).all() or not np.isfinite(m2).all():
@@ -225,13 +232,15 @@ def _quantiles(
 
 
 def _blocks(variable: xr.DataArray, rows: np.ndarray) -> Iterator[np.ndarray]:
-    """The chosen (ascending) rows in float64, block by block."""
-    size = max(1, _BLOCK_BYTES // max(1, 8 * math.prod(variable.shape[1:])))
+    """The chosen (ascending) rows in float64, copied: read block by block, given in pieces that fit a cache."""
+    row = max(1, 8 * math.prod(variable.shape[1:]))
+    size, piece = max(1, _BLOCK_BYTES // row), max(1, _PIECE_BYTES // row)
     for start in range(0, variable.sizes["sample"], size):
         chosen = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + size)]
         if len(chosen):
             block = variable.isel(sample=slice(start, start + size)).values
-            yield block[chosen - start].astype(np.float64)
+            for first in range(0, len(chosen), piece):
+                yield block[chosen[first : first + piece] - start].astype(np.float64)
 
 
 def _refuse_empty(name: str, variable: xr.DataArray, empty: np.ndarray) -> None:

@@ -66,7 +66,8 @@ def write(
     chunk = min(n, chunk_rows or max(1, 2 ** round(math.log2(max(1, _CHUNK_BYTES / row_bytes)))))
     shard = chunk * max(1, min(_SHARD_BYTES // (chunk * row_bytes), -(-n // chunk)))
     step = shard * max(1, memory_bytes // (2 * shard * row_bytes))
-    with atomic_path(path) as temporary, _quiet():
+    # chunks that are all zeros are written too: looking for them takes longer than writing them
+    with atomic_path(path) as temporary, _quiet(), zarr.config.set({"array.write_empty_chunks": True}):
         _template(ds, order, chunk, shard).to_zarr(
             temporary, compute=False, consolidated=False, zarr_format=3
         )
