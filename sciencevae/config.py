@@ -116,7 +116,8 @@ def load(domain: Domain, config: str | None = None, overrides: Iterable[str] = (
     if not isinstance(plain, dict):
         raise InputError(f"{path}: a configuration is a mapping of sections, found {type(plain).__name__}")
     for override in overrides:
-        plain = _merge(plain, _parse_override(override))
+        key, value = _parse_override(override)
+        plain = _replaced(plain, key, value)
     settings = validate(domain.settings, plain, str(path))
     for name in settings.variants:
         if name == "main" or not _VARIANT.fullmatch(name):
@@ -199,19 +200,24 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _parse_override(text: str) -> dict[str, Any]:
-    """``a.b=c`` as ``{"a": {"b": c}}``, the value read as YAML."""
+def _parse_override(text: str) -> tuple[list[str], Any]:
+    """``a.b=c`` as (["a", "b"], c), the value read as YAML."""
     key, equals, value = text.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):
         raise InputError(f"--set {text!r}: write it as key=value, for example training.epochs=20")
     try:
-        parsed = _parse_yaml(value)
+        return parts, _parse_yaml(value)
     except yaml.YAMLError as error:
         raise InputError(f"--set {text!r}: the value is not valid YAML: {_one_line(error)}") from error
-    for part in reversed(parts):
-        parsed = {part: parsed}
-    return parsed
+
+
+def _replaced(base: Mapping[str, Any], key: list[str], value: Any) -> dict[str, Any]:
+    """``base`` with the value at a key path replaced as a whole."""
+    first, *rest = key
+    inner = base.get(first)
+    below = _replaced(inner if isinstance(inner, Mapping) else {}, rest, value) if rest else value
+    return {**base, first: below}
 
 
 def _merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:

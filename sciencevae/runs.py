@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["Run", "Variant", "configure", "prune", "read_json", "write_json"]
 
 FORMAT = 1
+#: stages whose records are named by a key of their content, because variants share them
+DATA_STAGES = ("fetch", "simulate", "prepare")
 
 
 class Variant:
@@ -185,6 +187,14 @@ class Run:
         """The records of all stages done in this folder."""
         for path in sorted((self.folder / "state").rglob("*.json")):
             yield read_json(path)
+
+    def label(self, stage: str, name: str = "") -> str:
+        """How a stage is called in messages: ``train``, ``train/energy``; data by a variant that uses them."""
+        if stage in DATA_STAGES:
+            plan = read_json(self.folder / "config" / "workflow.json").get("variants", {})
+            part = "prepare" if stage == "prepare" else "fetch"
+            name = next((variant for variant, keys in plan.items() if keys[part] == name), name)
+        return f"{stage}/{name}" if name and name != "main" else stage
 
     def fetch_slice(self, variant: Variant) -> dict[str, Any]:
         """What the raw files depend on."""

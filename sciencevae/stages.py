@@ -183,7 +183,7 @@ def prepared_dataset(domain: Domain, dataset: str) -> xr.Dataset:
 def _stage(run: Run, stage: str, name: str, threads: int) -> Iterator[tuple[Progress, Details]]:
     """Hold the locks, keep the time, and leave the stage's record when it went well."""
     belongs = inherited(run.folder)
-    label = stage_label(stage, name)
+    label = run.label(stage, name)
     progress = Progress()
     started, clock = datetime.now(UTC), time.monotonic()
     details: Details = {"outputs": []}
@@ -220,11 +220,6 @@ def _stage(run: Run, stage: str, name: str, threads: int) -> Iterator[tuple[Prog
         raise
     finally:
         progress.close()
-
-
-def stage_label(stage: str, name: str = "") -> str:
-    """How a stage is called in logs and messages: ``train``, ``train/energy``."""
-    return f"{stage}/{name}" if name and name != "main" else stage
 
 
 def _path(stage: str, name: str) -> str:

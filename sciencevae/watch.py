@@ -6,9 +6,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from sciencevae.progress import BEGAN, DONE, LINE
+
+if TYPE_CHECKING:
+    from sciencevae.runs import Run
 
 __all__ = ["Watch", "watcher"]
 
@@ -16,10 +19,10 @@ _EVERY = 5.0  # seconds between plain progress lines of one stage
 
 
 @contextmanager
-def watcher(folder: Path, stream: TextIO) -> Iterator[Watch]:
+def watcher(run: Run, stream: TextIO) -> Iterator[Watch]:
     """Bars on a terminal, plain lines otherwise."""
     if not stream.isatty():
-        yield Watch(folder, stream)
+        yield Watch(run, stream)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -31,7 +34,7 @@ def watcher(folder: Path, stream: TextIO) -> Iterator[Watch]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(file=stream), transient=True) as bars:
-        yield Bars(folder, bars)
+        yield Bars(run, bars)
 
 
 class Watch:
@@ -40,8 +43,9 @@ class Watch:
     The logs lie on the file system that all nodes share, so this shows jobs on a cluster just as well.
     """
 
-    def __init__(self, folder: Path, stream: TextIO) -> None:
-        self._logs = folder / "logs"
+    def __init__(self, run: Run, stream: TextIO) -> None:
+        self._run = run
+        self._logs = run.folder / "logs"
         self._stream = stream
         self._seen = {path: path.stat().st_size for path in self._files()}
         self._shown: dict[str, float] = {}
@@ -64,7 +68,7 @@ class Watch:
                 new = log.read(size - start)
             whole = new.rfind(b"\n") + 1
             self._seen[path] = start + whole
-            label = _label(path.relative_to(self._logs))
+            label = self._label(path.relative_to(self._logs))
             for line in new[:whole].decode("utf-8", "replace").splitlines():
                 self._line(label, line.rstrip())
 
@@ -78,6 +82,9 @@ class Watch:
             self.progress(label, int(match[1]), int(match[2]), match[3])
         elif line.strip() and not line.startswith(("| ", "sciencevae: error:")):
             self.text(label, line)
+
+    def _label(self, log: Path) -> str:
+        return self._run.label(log.parts[0].removesuffix(".log"), log.stem if len(log.parts) > 1 else "")
 
     def say(self, text: str) -> None:
         """A line of our own."""
@@ -102,8 +109,8 @@ class Watch:
 class Bars(Watch):
     """The same on a terminal: one bar for each stage at work."""
 
-    def __init__(self, folder: Path, bars: Any) -> None:
-        super().__init__(folder, bars.console.file)
+    def __init__(self, run: Run, bars: Any) -> None:
+        super().__init__(run, bars.console.file)
         self._bars = bars
         self._tasks: dict[str, Any] = {}
 
@@ -130,9 +137,3 @@ class Bars(Watch):
         if label not in self._tasks:
             self.began(label)
         self._bars.update(self._tasks[label], completed=done, total=total, text=text[:60])
-
-
-def _label(log: Path) -> str:
-    """``train`` and ``train/energy`` from the log's place; data have keys for names, which tell nothing."""
-    stage, name = log.parts[0].removesuffix(".log"), log.stem
-    return stage if len(log.parts) == 1 or name == "main" else f"{stage}/{name}"

@@ -20,7 +20,6 @@ from sciencevae.errors import InputError, RunError, did_you_mean
 from sciencevae.locks import TOKEN, holders, run_lock
 from sciencevae.paths import workflows_folder
 from sciencevae.runs import Run, prune, read_json
-from sciencevae.stages import stage_label
 from sciencevae.watch import Watch, watcher
 
 __all__ = ["configured", "run", "snakemake_command"]
@@ -65,7 +64,7 @@ def run(
         current = plan(out)
         command = snakemake_command(current.folder, profile_folder, cores)
         began = time.time()
-        with watcher(current.folder, sys.stderr) as watch:
+        with watcher(current, sys.stderr) as watch:
             watch.say(f"{domain} in {out}")
             code = _follow(current.folder, command, token, descriptor, watch)
         if code == 0:
@@ -121,24 +120,22 @@ def _dry_run(plan: Callable[[Path], Run], out: Path, profile: Path, cores: int |
         said = done.stdout + done.stderr
         if done.returncode:
             raise RunError(f"the workflow cannot be planned: {said.strip().splitlines()[-1]}")
-        jobs = _planned(said)
+        jobs = _planned(current, said)
     for label, reason in jobs:
         print(f"would run {label:<20} {reason}")
     print(f"{len(jobs)} jobs in {out}" if jobs else "nothing to do: everything is up to date")
     return 0
 
 
-def _planned(said: str) -> list[tuple[str, str]]:
+def _planned(run: Run, said: str) -> list[tuple[str, str]]:
     """(stage, why) of each job in the output of a dry run."""
     jobs = []
     for block in re.split(r"\n(?=\[|(?:local)?rule )", said):
         rule = re.search(r"^(?:local)?rule (\w+):", block, re.MULTILINE)
         if rule and rule[1] != "all":
-            variant = re.search(r"^ +wildcards: .*\bvariant=(\S+)", block, re.MULTILINE)
+            name = re.search(r"^ +wildcards: (?:variant|key)=(\S+)", block, re.MULTILINE)
             reason = re.search(r"^ +reason: (.*)$", block, re.MULTILINE)
-            jobs.append(
-                (stage_label(rule[1], variant[1] if variant else ""), _reason(reason[1] if reason else ""))
-            )
+            jobs.append((run.label(rule[1], name[1] if name else ""), _reason(reason[1] if reason else "")))
     return jobs
 
 

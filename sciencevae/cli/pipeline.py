@@ -85,6 +85,8 @@ def limit_threads(threads: int) -> None:
     """Tell the numerical libraries, before they are loaded, how many threads they may use."""
     for library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
         os.environ[f"{library}_NUM_THREADS"] = str(threads)
+    os.environ["DASK_NUM_WORKERS"] = str(threads)
+    os.environ.setdefault("DASK_SCHEDULER", "threads")
 
 
 def default_out(domain: str, config: str | None, input: str | None) -> Path:
