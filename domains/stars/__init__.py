@@ -1,0 +1,1 @@
+"""Stars: clusters found in a catalogue of positions, parallaxes and proper motions."""

@@ -1,0 +1,87 @@
+"""What can be set about a run of this domain."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from sciencevae.config import PrepareSettings, RunSettings, Section
+
+__all__ = ["POSITIONS", "Analyse", "Model", "Objective", "Prepare", "Stars"]
+
+#: centres of nearby clusters (RA, Dec in degrees, J2000, from SIMBAD) and a radius that holds them, degrees
+POSITIONS: dict[str, tuple[float, float, float]] = {
+    "hyades": (66.73, 15.87, 20.0),
+    "pleiades": (56.75, 24.12, 6.0),
+    "praesepe": (130.10, 19.67, 5.0),
+    "coma berenices": (186.28, 26.10, 10.0),
+    "alpha persei": (51.60, 49.00, 8.0),
+    "ic 2602": (160.74, -64.40, 5.0),
+    "ic 2391": (130.13, -53.03, 5.0),
+    "blanco 1": (1.03, -29.83, 4.0),
+}
+
+
+class Prepare(PrepareSettings):
+    """Which stars, of which columns, and the quality cuts."""
+
+    position: str = Field(
+        "hyades", description=f"centre of the cone: {', '.join(POSITIONS)}, or 'RA DEC' in degrees"
+    )
+    radius_deg: float | None = Field(None, gt=0, le=90, description="of the cone; none: the named position's")
+    cut_input: bool = Field(
+        False, description="cut the cone from your own file too; without it the whole file is the field"
+    )
+    parallax_error_max_mas: float = Field(5.0, gt=0, description="quality cut; no cut on the parallax itself")
+    minimum_stars: int = Field(50, ge=10, description="refuse fields with fewer usable stars")
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="canonical column: column of your file, where no alias fits"
+    )
+    units: dict[str, str] = Field(
+        default_factory=dict, description="column of your file: unit, where the file states none"
+    )
+
+
+class Model(Section):
+    """The three distributions."""
+
+    latent: int = Field(5, ge=1, description="dimensions of z")
+    hidden: tuple[int, ...] = Field((64, 64), description="widths of the hidden layers of both networks")
+    prior: Literal["standard", "mixture"] = Field("mixture", description="N(0, 1), or a learned mixture")
+    components: int = Field(8, ge=1, description="of the mixture prior")
+    perspective: bool = Field(
+        True, description="decode a space velocity and project it at each star; else proper motions directly"
+    )
+
+
+class Objective(Section):
+    """The evidence lower bound."""
+
+    beta: float = Field(1.0, gt=0, description="weight of the KL term; 1: the evidence lower bound itself")
+
+
+class Analyse(Section):
+    """How clusters are looked for."""
+
+    components_max: int = Field(14, ge=1, description="mixtures of 1 … this many components, chosen by BIC")
+    restarts: int = Field(3, ge=1, description="of each mixture")
+    background_max: int = Field(10, ge=1, description="background mixtures of 1 … this many, chosen by BIC")
+    folds: int = Field(5, ge=2, description="of the held-out likelihood")
+    gain_min: float = Field(
+        30.0, gt=0, description="nats of held-out likelihood that a cluster has to gain over none"
+    )
+    dispersion_max_kms: float = Field(5.0, gt=0, description="a wider velocity dispersion is no cluster")
+    members_min: float = Field(8.0, gt=0, description="fewer expected members are no cluster")
+    clusters_max: int = Field(3, ge=1, description="clusters looked for in one field")
+    seed: int = Field(0, ge=0)
+
+
+class Stars(RunSettings):
+    """Settings of the domain ``stars``."""
+
+    dataset: str = "hipparcos"
+    prepare: Prepare = Prepare()
+    model: Model = Model()
+    objective: Objective = Objective()
+    analyse: Analyse = Analyse()
