@@ -135,7 +135,7 @@ def _open(url: str, have: int, part: Path) -> Any:
 
 def _read(response: Any) -> bytes:
     try:
-        block: bytes = response.read(_BLOCK)
+        block: bytes = response.read1(_BLOCK)  # what is there already, so that a kill loses little
     except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
         raise _Dropped(_reason(error)) from error
     return block

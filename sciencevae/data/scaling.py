@@ -206,6 +206,7 @@ def _moments(
         n = (~absent).sum(axes, dtype=float)
         block[absent] = 0
         block_mean = block.sum(axes) / np.maximum(n, 1)
+        _refuse_infinite(name, block_mean)
         block -= np.expand_dims(block_mean, axes)
         block[absent] = 0
         block *= block
@@ -213,8 +214,6 @@ def _moments(
         m2 = m2 + block.sum(axes) + delta**2 * count * n / total
         mean, count = mean + delta * n / total, count + n
     _refuse_empty(name, variable, count == 0)
-    if not np.isfinite(mean).all() or not np.isfinite(m2).all():
-        raise InputError(f"variable {name!r} has infinite values: mark missing entries as NaN")
     return mean, np.sqrt(m2 / np.maximum(count, 1))
 
 
@@ -225,9 +224,8 @@ def _quantiles(
     step = max(1, math.ceil(len(rows) * pooled / _ROBUST_ELEMENTS))
     sample = np.concatenate(list(_blocks(variable, rows[::step])))
     _refuse_empty(name, variable, np.isnan(sample).all(axes))
+    _refuse_infinite(name, np.where(np.isnan(sample), 0, sample))
     low, middle, high = np.nanquantile(sample, [0.25, 0.5, 0.75], axis=axes)
-    if not (np.isfinite(low) & np.isfinite(high)).all():
-        raise InputError(f"variable {name!r} has infinite values: mark missing entries as NaN")
     return middle, (high - low) / _IQR_OF_NORMAL
 
 
@@ -241,6 +239,11 @@ def _blocks(variable: xr.DataArray, rows: np.ndarray) -> Iterator[np.ndarray]:
             block = variable.isel(sample=slice(start, start + size)).values
             for first in range(0, len(chosen), piece):
                 yield block[chosen[first : first + piece] - start].astype(np.float64)
+
+
+def _refuse_infinite(name: str, values: np.ndarray) -> None:
+    if not np.isfinite(values).all():
+        raise InputError(f"variable {name!r} has infinite values: mark missing entries as NaN")
 
 
 def _refuse_empty(name: str, variable: xr.DataArray, empty: np.ndarray) -> None:

