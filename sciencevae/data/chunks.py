@@ -113,12 +113,13 @@ class Column:
                 index = np.zeros((1, 2), np.uint64)
             else:
                 tail = 16 * count + 4  # the index, and its crc32c
-                raw = os.pread(file, tail - 4, max(0, os.fstat(file).st_size - tail))
-                if len(raw) < tail - 4:
-                    raise RunError(
-                        f"{self._folder} is cut short: delete the store and prepare the data again"
-                    )
-                index = np.frombuffer(raw, "<u8").reshape(count, 2)
+                size = os.fstat(file).st_size
+                raw = os.pread(file, tail - 4, max(0, size - tail))
+                index = np.frombuffer(raw.ljust(tail - 4, b"\0"), "<u8").reshape(count, 2)
+                written = index[index[:, 0] != _ABSENT]
+                whole = np.uint64(self.chunk_rows * self.row_bytes)
+                if (written[:, 1] != whole).any() or (written[:, 0] > max(0, size - tail)).any():
+                    raise RunError(f"{self._folder} is cut short: delete it and prepare the data again")
             self._indices[shard] = index
         return self._indices[shard]
 
@@ -127,7 +128,7 @@ class Column:
         while done < len(part):
             got = os.preadv(file, [part[done:].data], offset + done)
             if not got:
-                raise RunError(f"{path} is cut short: delete the store and prepare the data again")
+                raise RunError(f"{path} is cut short: delete it and prepare the data again")
             done += got
 
 

@@ -380,7 +380,7 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def _inside(wheel: Path, content: bytes = b"1 2 3\n" * 1000, **changes: object) -> FileEntry:
+def _inside(wheel: Path, content: bytes = b"1 2 3\n" * 1000, **changes: Any) -> FileEntry:
     plain = {
         "name": "a.dat",
         "bytes": len(content),
@@ -428,7 +428,7 @@ def _inside_again(path: Path) -> FileEntry:
     ],
 )
 def test_a_package_that_is_not_as_stated(
-    make_manifest: Callable[..., Manifest], wheel: Path, cache: Path, changes: dict[str, object], message: str
+    make_manifest: Callable[..., Manifest], wheel: Path, cache: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(RunError, match=message) as error:
         fetch(make_manifest(_inside(wheel, **changes)), progress=False)
