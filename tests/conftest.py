@@ -40,6 +40,16 @@ def command(
     )
 
 
+@pytest.fixture(scope="session")
+def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run of the toy domain with a variant, done once; its output lies in ``said``. Copy, don't change."""
+    folder = tmp_path_factory.mktemp("runs") / "a run's folder; with $HOME"  # nothing goes through a shell
+    done = command("run", "toy", "--out", folder, "--set", "variants={wide: {model: {hidden: [16]}}}")
+    assert done.returncode == 0, done.stderr
+    (folder / "said").write_text(done.stdout + "\0" + done.stderr)
+    return folder
+
+
 @pytest.fixture
 def sciencevae_command() -> Callable[..., subprocess.CompletedProcess[str]]:
     """``sciencevae`` in a process of its own: sciencevae_command("run", "toy", …) -> CompletedProcess."""

@@ -1,0 +1,354 @@
+"""A trained model on a user's own file: encode, decode, sample and score, block by block.
+
+Latents of a file are a Parquet table: ``row``, ``id``, ``status``, then ``z_0 …`` (posterior means), ``z_std_0 …``,
+and the condition and noise that decoding needs; the model's fingerprint is in the file's metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from sciencevae.batch import Batch
+from sciencevae.data.atomic import atomic_path
+from sciencevae.errors import InputError
+from sciencevae.provenance import file_hash
+from sciencevae.vae.files import load, load_metadata
+from sciencevae.vae.model import VAE
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from sciencevae.data.scaling import Scaling
+    from sciencevae.registry import Domain
+
+__all__ = ["decode_file", "encode_file", "sample_file", "score_file"]
+
+#: rows that go through the model at once
+BLOCK_ROWS = 8192
+_IDENTIFY = ("row", "id", "status")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model's file opened: the model, and what the file says of its domain, settings and scaling."""
+
+    model: VAE
+    domain: Domain
+    settings: Any
+    scaling: Scaling
+    metadata: dict[str, Any]
+    fingerprint: str
+
+    @classmethod
+    def open(cls, path: str | Path) -> Trained:
+        """Raises InputError for a file that no run of a domain wrote."""
+        from sciencevae.config import validate
+        from sciencevae.data.scaling import Scaling
+        from sciencevae.registry import domain
+
+        path = Path(path)
+        metadata = load_metadata(path)
+        if "domain" not in metadata or "settings" not in metadata:
+            raise InputError(f"{path} does not say which domain it is of: give the model of a run")
+        owner = domain(metadata["domain"])
+        settings = validate(owner.settings, metadata["settings"], str(path)).variant("main")
+        scaling = Scaling.from_json(metadata["scaling"]) if metadata.get("scaling") else Scaling()
+        return cls(load(path), owner, settings, scaling, metadata, file_hash(path))
+
+    def read(self, source: str | Path) -> Iterator[xr.Dataset]:
+        """The user's file in blocks, as the domain reads it."""
+        source = Path(source)
+        if self.domain.read is None:
+            raise InputError(f"domain {self.domain.name!r} does not read files of your own")
+        if not source.exists():
+            raise InputError(f"no file {source}")
+        for block in self.domain.read(source, self.settings):
+            for start in range(0, block.sizes["sample"], BLOCK_ROWS):
+                yield block.isel(sample=slice(start, start + BLOCK_ROWS))
+
+    def batch(self, block: xr.Dataset) -> tuple[Batch | None, np.ndarray]:
+        """The usable rows of a block, scaled, and which they are."""
+        from sciencevae.data.batches import as_batches
+
+        good = block["status"].values.astype(str) == "ok"
+        if not good.any():
+            return None, good
+        usable = block.isel(sample=np.flatnonzero(good)).drop_vars("split", errors="ignore")
+        usable.attrs.setdefault("fields", ["x"])
+        (batch,) = as_batches(usable, scaling=self.scaling).blocks(int(good.sum()))
+        return batch, good
+
+
+def encode_file(model: str | Path, source: str | Path, out: str | Path) -> int:
+    """Latents of every row of a file, in its order; bad rows are there with NaN. Gives the number encoded."""
+    trained = Trained.open(model)
+    usable = 0
+
+    def tables() -> Iterator[pd.DataFrame]:
+        nonlocal usable
+        for block in trained.read(source):
+            batch, good = trained.batch(block)
+            table = _identity(block)
+            columns: dict[str, np.ndarray] = {}
+            if batch is not None:
+                with torch.no_grad():
+                    posterior = trained.model.encode(batch.x, batch.context)
+                columns |= _columns("z", posterior.mean.numpy()) | _columns("z_std", posterior.stddev.numpy())
+            else:
+                empty = np.zeros((0, trained.model.dim), np.float32)
+                columns |= _columns("z", empty) | _columns("z_std", empty)
+            for name, values in columns.items():
+                table[name] = _spread(values, good)
+            for name in ("condition", "noise"):
+                if name in block:
+                    for column, values in _columns(name, block[name].values).items():
+                        table[column] = values
+            usable += int(good.sum())
+            yield table
+        _refuse_empty(usable, trained, source)
+
+    _write_parquet(tables(), Path(out), _header(trained))
+    return usable
+
+
+def score_file(model: str | Path, source: str | Path, out: str | Path, kind: str = "elbo") -> int:
+    """How anomalous each row is, in the file's order; higher is more anomalous."""
+    from sciencevae.latents.score import anomaly_score
+
+    trained = Trained.open(model)
+    usable = 0
+
+    def tables() -> Iterator[pd.DataFrame]:
+        nonlocal usable
+        for block in trained.read(source):
+            batch, good = trained.batch(block)
+            table = _identity(block)
+            with torch.no_grad():
+                scores = [] if batch is None else anomaly_score(trained.model, batch, kind=kind).numpy()
+            table["score"] = _spread(np.asarray(scores, np.float32), good)
+            usable += int(good.sum())
+            yield table
+        _refuse_empty(usable, trained, source)
+
+    _write_parquet(tables(), Path(out), _header(trained) | {"kind": kind})
+    return usable
+
+
+def decode_file(model: str | Path, source: str | Path, out: str | Path) -> int:
+    """The mean of p(x | z) for each row of a table of latents, in physical units, in its order."""
+    import pyarrow.parquet as pq
+
+    trained = Trained.open(model)
+    source = Path(source)
+    try:
+        latents = pq.ParquetFile(source)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{source} is no Parquet file of latents: {error}") from error
+    header = json.loads((latents.schema_arrow.metadata or {}).get(b"sciencevae", b"{}"))
+    if header.get("model") not in (None, trained.fingerprint):
+        raise InputError(
+            f"{source} was encoded by another model ({header['model'][:12]}, this is {trained.fingerprint[:12]}): "
+            "decode it with that one"
+        )
+    blocks = []
+    for record in latents.iter_batches(BLOCK_ROWS):
+        table: pd.DataFrame = record.to_pandas()
+        z = _matrix(table, "z")
+        if z is None or z.shape[1] != trained.model.dim:
+            found = 0 if z is None else z.shape[1]
+            raise InputError(f"{source} has {found} latent columns z_0 …; the model has {trained.model.dim}")
+        good = np.isfinite(z).all(1)
+        context = _context(table, trained, good)
+        with torch.no_grad():
+            x = trained.model.decode(torch.as_tensor(z[good], dtype=torch.float32), context).mean
+        blocks.append(_physical(trained, x, good, table))
+    _write_data(_concatenated(blocks), Path(out), trained)
+    return sum(block.sizes["sample"] for block in blocks)
+
+
+def sample_file(
+    model: str | Path, out: str | Path, n: int, seed: int = 0, condition: Sequence[float] | None = None
+) -> None:
+    """n new data from p(z) and p(x | z), in physical units, given a condition where the model wants one."""
+    import pandas as pd
+
+    trained = Trained.open(model)
+    context = {}
+    if condition is not None:
+        values = torch.tensor([list(condition)], dtype=torch.float32)
+        context["condition"] = trained.scaling.apply("condition", values).expand(n, -1)
+    try:
+        x = trained.model.sample(n, context or None, seed=seed)
+    except (KeyError, InputError) as error:
+        raise InputError(
+            f"this model samples given a condition: {error}; give --condition VALUE[,VALUE…]"
+        ) from error
+    table = pd.DataFrame({"row": np.arange(n)})
+    for column, values in _columns(
+        "condition", np.tile(condition, (n, 1)) if condition else np.zeros((n, 0))
+    ).items():
+        table[column] = values
+    _write_data(_physical(trained, x, np.ones(n, bool), table), Path(out), trained)
+
+
+def _identity(block: xr.Dataset) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame({name: block[name].values for name in _IDENTIFY})
+
+
+def _columns(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    """``name_0 …`` for (N, n), ``name_0_0 …`` for (N, n, n)."""
+    return {
+        "_".join([name, *map(str, index)]): values[(slice(None), *index)]
+        for index in np.ndindex(values.shape[1:])
+    }
+
+
+def _matrix(table: pd.DataFrame, name: str) -> np.ndarray | None:
+    """The inverse of ``_columns``."""
+    found = {}
+    for column in table.columns:
+        head, *index = str(column).removeprefix(f"{name}_").split("_")
+        if str(column).startswith(f"{name}_") and all(part.isdigit() for part in (head, *index)):
+            found[tuple(map(int, (head, *index)))] = table[column].to_numpy(np.float64)
+    if not found:
+        return None
+    shape = tuple(np.max(list(found), axis=0) + 1)
+    matrix = np.full((len(table), *shape), np.nan)
+    for position, values in found.items():
+        matrix[(slice(None), *position)] = values
+    return matrix
+
+
+def _spread(values: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """The values of the usable rows among all rows, NaN elsewhere."""
+    everywhere = np.full(len(good), np.nan, np.float32)
+    everywhere[good] = values
+    return everywhere
+
+
+def _context(table: pd.DataFrame, trained: Trained, good: np.ndarray) -> dict[str, torch.Tensor]:
+    context = {}
+    for name, scale in (("condition", _scale_condition), ("noise", _scale_noise)):
+        values = _matrix(table, name)
+        if values is not None:
+            context[name] = scale(trained, torch.as_tensor(values[good], dtype=torch.float32))
+    return context
+
+
+def _scale_condition(trained: Trained, values: torch.Tensor) -> torch.Tensor:
+    return trained.scaling.apply("condition", values)
+
+
+def _scale_noise(trained: Trained, values: torch.Tensor) -> torch.Tensor:
+    return trained.scaling.noise(values)
+
+
+def _physical(trained: Trained, x: Any, good: np.ndarray, table: pd.DataFrame) -> xr.Dataset:
+    """Decoded fields unscaled, with the units the model's file names, beside what identifies each row."""
+    import xarray as xr
+
+    units = trained.metadata.get("units", {})
+    fields = x if isinstance(x, dict) else {"x": x}
+    variables = {}
+    for name, tensor in fields.items():
+        decoded = trained.scaling.invert(name, tensor).numpy()
+        values = np.full((len(good), *decoded.shape[1:]), np.nan, decoded.dtype)
+        values[good] = decoded
+        dims = ("sample", *(f"{name}_{axis}" for axis in range(1, values.ndim)))
+        variables[name] = (dims, values, {"units": units.get(name, "")})
+    kept = [name for name in table.columns if name in _IDENTIFY or str(name).startswith("condition")]
+    coords = {str(name): ("sample", table[name].to_numpy()) for name in kept}
+    attributes = {"domain": trained.domain.name, "model": trained.fingerprint}
+    return xr.Dataset(variables, coords=coords, attrs=attributes)
+
+
+def _concatenated(blocks: list[xr.Dataset]) -> xr.Dataset:
+    import xarray as xr
+
+    return xr.concat(blocks, "sample") if len(blocks) > 1 else blocks[0]
+
+
+def _write_data(data: xr.Dataset, path: Path, trained: Trained) -> None:
+    """By the ending: .h5, .zarr, .csv or .parquet; otherwise the domain's own formats."""
+    writers: dict[str, Callable[[xr.Dataset, Path], None]] = {
+        ".h5": _write_h5, ".hdf5": _write_h5, ".zarr": _write_zarr, ".csv": _write_csv, ".parquet": _write_table,
+    }  # fmt: skip
+    if path.suffix in writers:
+        writers[path.suffix](data, path)
+    elif trained.domain.write is not None:
+        trained.domain.write(data, path)
+    else:
+        raise InputError(f"cannot write {path.name}: end it with one of {', '.join(writers)}")
+
+
+def _write_h5(data: xr.Dataset, path: Path) -> None:
+    from sciencevae.data.hdf5 import write_hdf5
+
+    write_hdf5(data, path)
+
+
+def _write_zarr(data: xr.Dataset, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        data.to_zarr(temporary, mode="w", consolidated=False)
+
+
+def _flat(data: xr.Dataset) -> pd.DataFrame:
+    import pandas as pd
+
+    columns = {str(name): data[name].values for name in data.coords if data[name].dims == ("sample",)}
+    for name in data.data_vars:
+        columns |= _columns(str(name), data[name].values)
+    return pd.DataFrame(columns)
+
+
+def _write_csv(data: xr.Dataset, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        _flat(data).to_csv(temporary, index=False)
+
+
+def _write_table(data: xr.Dataset, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        _flat(data).to_parquet(temporary, index=False)
+
+
+def _header(trained: Trained) -> dict[str, Any]:
+    return {"model": trained.fingerprint, "domain": trained.domain.name}
+
+
+def _write_parquet(tables: Iterator[pd.DataFrame], path: Path, header: dict[str, Any]) -> None:
+    """Row groups as they come; the file appears whole or not at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with atomic_path(path) as temporary:
+        writer = None
+        try:
+            for frame in tables:
+                table = pa.Table.from_pandas(frame, preserve_index=False)
+                if writer is None:
+                    schema = table.schema.with_metadata({"sciencevae": json.dumps(header)})
+                    writer = pq.ParquetWriter(temporary, schema)
+                writer.write_table(table.cast(writer.schema))
+        finally:
+            if writer is not None:
+                writer.close()
+        if writer is None:
+            raise InputError("the file has no rows: nothing to do")
+
+
+def _refuse_empty(usable: int, trained: Trained, source: str | Path) -> None:
+    """InputError when no row of the file could be used, with the first one's reason."""
+    if not usable:
+        block = next(iter(trained.read(source)))
+        reason = str(block["status"].values[0]) if block.sizes["sample"] else "it has no rows"
+        raise InputError(f"{source}: no row can be used; the first reason: {reason}")

@@ -1,0 +1,284 @@
+"""``sciencevae run`` from end to end on a toy domain: reruns, kills, signals, failures, two at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sciencevae.cli import main
+from sciencevae.runs import Run, read_json
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+WIDE = ("--set", "variants={wide: {model: {hidden: [16]}}}")  # what the finished run was made with
+ALONE = ("--set", "variants={}")  # the main training alone
+
+
+@pytest.fixture
+def copied(toy_run: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run with the times kept."""
+    folder = tmp_path / "run"
+    shutil.copytree(toy_run, folder, symlinks=True)
+    return folder
+
+
+def _times(folder: Path) -> dict[str, int]:
+    """When each stage was last done."""
+    state = folder / "state"
+    return {str(p.relative_to(state).with_suffix("")): p.stat().st_mtime_ns for p in state.rglob("*.json")}
+
+
+def _rerun(before: dict[str, int], folder: Path) -> set[str]:
+    after = _times(folder)
+    return {name for name, time in after.items() if before.get(name) != time}
+
+
+def test_a_run_leaves_what_the_readme_says(toy_run: Path) -> None:
+    for name in (
+        "report.html",
+        "run.json",
+        "metrics.json",
+        "model.safetensors",
+        "latents.zarr",
+        "history.csv",
+    ):
+        assert (toy_run / name).exists()
+    assert (toy_run / "figures" / "latents.svg").is_file()
+    assert (toy_run / "tables" / "spread.csv").is_file()
+    assert (toy_run / "variants" / "wide" / "model.safetensors").is_file()
+    assert not list(toy_run.rglob("checkpoint.safetensors"))
+    assert len(list((toy_run / "prepared").glob("*.zarr"))) == 1  # 'wide' shares the data of main
+    run = Run(toy_run)
+    assert run.main.latents["z"].shape == (240, 1)
+    assert set(run.main.latents["number"].values) == set(range(240))
+    assert run.metrics["spread"]["spread"].keys() == {"main", "wide"}
+    assert run.variant("wide").model().encoder.network.layers[0].out_features == 16
+
+
+def test_it_says_what_it_does_and_where_things_lie(toy_run: Path) -> None:
+    out, err = (toy_run / "said").read_text().split("\0")
+    assert re.search(r"^train/wide: \[\d+/18\] epoch", err, re.MULTILINE)
+    assert re.search(r"^report: done in", err, re.MULTILINE)
+    report, *figures = out.splitlines()
+    assert report.split(None, 1)[1] == str(toy_run / "report.html")
+    assert figures[0].split(None, 1)[1] == str(toy_run / "figures" / "latents.png")
+
+
+def test_provenance_is_enough_to_do_it_again(toy_run: Path) -> None:
+    record = read_json(toy_run / "run.json")
+    assert record["settings"]["training"]["epochs"] == 3
+    stages = {stage["stage"] for stage in record["stages"]}
+    assert stages == {"prepare", "train", "encode", "analyse", "report"}
+    assert all(stage["seconds"] > 0 for stage in record["stages"])
+    assert len(record["models"]["wide"]) == 64
+    assert record["versions"]["torch"]
+    assert record["seeds"] == {"main": 0, "wide": 0}
+    assert all(len(data["fingerprint"]) == 64 and data["rows"] == 240 for data in record["data"].values())
+
+
+def test_a_second_run_does_nothing(copied: Path, sciencevae_command: Command) -> None:
+    before = _times(copied)
+    done = sciencevae_command("run", "toy", "--out", copied, *WIDE)
+    assert done.returncode == 0, done.stderr
+    assert "nothing to do" in done.stdout
+    assert _rerun(before, copied) == set()
+
+
+def _planned(done: subprocess.CompletedProcess[str]) -> list[str]:
+    assert done.returncode == 0, done.stderr
+    return [line.split()[2] for line in done.stdout.splitlines() if line.startswith("would run")]
+
+
+@pytest.mark.parametrize(
+    ("override", "stages"),
+    [
+        ("report.title=other", ["report"]),
+        ("analyse.slow=0.1", ["analyse", "report"]),
+        ("training.checkpoint_seconds=7", []),
+        ("variants.wide.model.hidden=[12]", ["train/wide", "encode/wide", "analyse", "report"]),
+        (
+            "variants.turned.source.angle=1",
+            ["prepare/turned", "train/turned", "encode/turned", "analyse", "report"],
+        ),
+    ],
+)
+def test_a_dry_run_says_what_a_changed_setting_reruns_and_changes_nothing(
+    copied: Path, capsys: pytest.CaptureFixture[str], override: str, stages: list[str]
+) -> None:
+    files = {p: p.stat().st_mtime_ns for p in copied.rglob("*")}
+    assert main(["run", "toy", "--out", str(copied), "--dry-run", *WIDE, "--set", override]) == 0
+    said = capsys.readouterr().out
+    assert [line.split()[2] for line in said.splitlines() if line.startswith("would run")] == stages
+    assert stages or "nothing to do" in said
+    assert files == {p: p.stat().st_mtime_ns for p in copied.rglob("*")}
+
+
+def test_a_changed_setting_reruns_what_depends_on_it(copied: Path, sciencevae_command: Command) -> None:
+    before = _times(copied)
+    done = sciencevae_command(
+        "run", "toy", "--out", copied, *WIDE, "--set", "variants.wide.model.hidden=[12]"
+    )
+    assert done.returncode == 0, done.stderr
+    assert _rerun(before, copied) == {"train/wide", "encode/wide", "analyse", "report"}
+
+
+def test_your_own_file_and_data_that_replace_the_old(
+    copied: Path, tmp_path: Path, sciencevae_command: Command
+) -> None:
+    table = tmp_path / "my table.csv"
+    table.write_text("a,b,c\n" + "".join(f"{i},{i % 7},{i % 3}\n" for i in range(60)))
+    before = _times(copied)
+    done = sciencevae_command("run", "toy", "--input", table, "--out", copied, *ALONE)
+    assert done.returncode == 0, done.stderr
+    run = Run(copied)
+    assert run.main.data.sizes["sample"] == 60
+    assert _rerun(before, copied) == {
+        f"prepare/{run.main.key}",
+        "train/main",
+        "encode/main",
+        "analyse",
+        "report",
+    }
+    assert [store.stem for store in (copied / "prepared").glob("*.zarr")] == [run.main.key]
+
+
+@pytest.mark.parametrize(
+    ("override", "code", "says"),
+    [
+        ("training.batch_size=5000", 2, "train failed: "),
+        ("analyse.fail=true", 1, "analyse failed: ZeroDivisionError: asked to fail <here>"),
+    ],
+)
+def test_a_failing_stage_is_one_line_with_its_log_and_its_exit_code(
+    copied: Path, sciencevae_command: Command, override: str, code: int, says: str
+) -> None:
+    done = sciencevae_command("run", "toy", "--out", copied, "--set", override, *ALONE)
+    assert done.returncode == code, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "error" in line]
+    assert says in line
+    assert "Traceback" not in done.stderr
+    log = re.search(r"\(log: (.*)\)$", line)
+    assert log is not None
+    assert "sciencevae: error:" in Path(log[1]).read_text()
+
+
+def _start(*arguments: str | Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "sciencevae", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _wait_for(condition: Callable[[], Any], seconds: float = 120) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("waited too long")
+
+
+def _steps(folder: Path, start: int = 0) -> list[int]:
+    """The steps that the training has said it did, from a place in its log on."""
+    log = folder / "logs" / "train" / "main.log"
+    text = log.read_bytes()[start:].decode() if log.is_file() else ""
+    return [int(step) for step in re.findall(r"^\[ *(\d+)/", text, re.MULTILINE)]
+
+
+SLOW = (*ALONE, "--set", "training.checkpoint_seconds=0.2", "--set", "training.valid_every=100")
+LONG = (*SLOW, "--set", "training.epochs=100000")
+
+
+def test_a_terminated_run_saves_and_ends_with_75_and_refuses_company(
+    tmp_path: Path, sciencevae_command: Command
+) -> None:
+    folder = tmp_path / "run"
+    process = _start("run", "toy", "--out", folder, *LONG)
+    try:
+        _wait_for(lambda: _steps(folder))
+        for arguments in (("run", "toy", "--out", folder, *LONG), ("train", folder)):
+            second = sciencevae_command(*arguments)
+            assert second.returncode == 1
+            assert second.stderr.count("\n") == 1
+            assert f"process {process.pid} on" in second.stderr
+        assert process.poll() is None
+    finally:
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "the same command goes on from there" in out
+    assert (folder / "checkpoint.safetensors").exists()
+    assert not (folder / "model.safetensors").exists()
+
+    # the same command goes on from there, even when it's only the stage, and another setting starts again
+    done = sciencevae_command("run", "toy", "--out", folder, *ALONE, "--set", "model.hidden=[5]")
+    assert done.returncode == 0, done.stderr
+    assert "the settings changed since the checkpoint" in done.stderr
+    assert Run(folder).main.model().encoder.network.layers[0].out_features == 5
+
+
+def test_a_run_killed_in_training_resumes_there_and_equals_an_uninterrupted_one(
+    tmp_path: Path, sciencevae_command: Command
+) -> None:
+    options = (*SLOW, "--set", "training.epochs=300")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    process = _start("run", "toy", "--out", broken, *options)
+    _wait_for((broken / "checkpoint.safetensors").exists)
+    steps = _wait_for(lambda: _steps(broken))[-1]
+    process.kill()
+    assert process.wait(timeout=60) == -signal.SIGKILL
+    seen = (broken / "logs" / "train" / "main.log").stat().st_size
+    done = sciencevae_command("run", "toy", "--out", broken, *options)
+    assert done.returncode == 0, done.stderr
+    first = min(_steps(broken, seen))
+    assert first >= steps > 0
+
+    assert sciencevae_command("configure", "toy", "--out", whole, *options).returncode == 0
+    for stage in ("prepare", "train"):
+        assert sciencevae_command(stage, whole).returncode == 0
+    models = [Run(folder).main.model().state_dict() for folder in (whole, broken)]
+    assert all((models[0][name] == models[1][name]).all() for name in models[0])
+
+
+def test_a_stage_killed_hard_is_named(copied: Path) -> None:
+    process = _start("run", "toy", "--out", copied, *WIDE, "--set", "analyse.slow=60")
+    lock = _wait_for(lambda: (p := copied / ".locks" / "analyse").exists() and p.read_text())
+    os.kill(json.loads(lock)["pid"], signal.SIGKILL)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "analyse ended without a word" in out
+    assert "logs/analyse.log" in out
+
+
+def test_each_stage_runs_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(tmp_path / "run")
+    assert main(["configure", "toy", "--out", folder, *ALONE]) == 0
+    assert capsys.readouterr().out.strip() == folder
+    assert main(["encode", folder]) == 1
+    assert f"sciencevae train {folder}" in capsys.readouterr().err
+    for stage in ("prepare", "train", "encode", "analyse", "report"):
+        assert main([stage, folder]) == 0
+    assert (tmp_path / "run" / "report.html").is_file()
+    assert main(["run", "toy", "--out", folder, *ALONE]) == 0
+    assert "nothing to do" in capsys.readouterr().out  # the workflow takes what was done by hand
+
+
+def test_the_slurm_profile_plans(tmp_path: Path, sciencevae_command: Command) -> None:
+    pytest.importorskip("snakemake_executor_plugin_slurm")
+    planned = _planned(
+        sciencevae_command("run", "toy", "--profile", "slurm", "--dry-run", "--out", tmp_path / "run")
+    )
+    assert len(planned) == 10
+    assert not (tmp_path / "run").exists()
