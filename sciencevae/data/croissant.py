@@ -30,6 +30,7 @@ _CONTEXT = {
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
     "examples": {"@id": "cr:examples", "@type": "@json"},
     "extract": "cr:extract",
     "field": "cr:field",
@@ -49,6 +50,7 @@ _CONTEXT = {
     "regex": "cr:regex",
     "repeated": "cr:repeated",
     "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
     "sc": "https://schema.org/",
     "separator": "cr:separator",
     "source": "cr:source",
@@ -60,14 +62,14 @@ _CONTEXT = {
 def croissant(manifest: Manifest) -> dict[str, Any]:
     """The manifest as a Croissant 1.0 record.
 
-    A file inside a package is ``containedIn`` the package, named by its package URL (``pkg:pypi/…``); a
-    generated file has no hash of its own, its ``contentUrl`` is the command that makes it.
+    A file inside a package is ``containedIn`` the package, named by its package URL (``pkg:pypi/…``). A
+    generated file without a hash cannot be a file object there: the description says how it is made.
 
     Reference: the Croissant format specification 1.0, MLCommons.
     """
-    distribution = [part for entry in manifest.files for part in _file_objects(entry)]
-    unique = {part["@id"]: part for part in distribution}
-    first = manifest.files[0].name
+    listed = [entry for entry in manifest.files if entry.sha256]
+    distribution = {part["@id"]: part for entry in listed for part in _file_objects(entry)}
+    recipes = [_recipe(entry) for entry in manifest.files if entry.generate]
     record: dict[str, Any] = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -75,22 +77,29 @@ def croissant(manifest: Manifest) -> dict[str, Any]:
         "name": manifest.name,
         "version": manifest.version,
         "alternateName": manifest.title,
-        "description": manifest.description.strip(),
+        "description": " ".join([manifest.description.strip(), *recipes]),
         "license": _license(manifest),
         "citeAs": manifest.citation.bibtex.strip(),
-        "distribution": list(unique.values()),
+        "distribution": list(distribution.values()),
     }
+    if manifest.published:
+        record["datePublished"] = manifest.published
     if manifest.citation.doi:
         record["sameAs"] = f"https://doi.org/{manifest.citation.doi}"
     if manifest.homepage or manifest.citation.doi:
         record["url"] = manifest.homepage or f"https://doi.org/{manifest.citation.doi}"
     if manifest.variables:
+        record["variableMeasured"] = [
+            {"@type": "sc:PropertyValue", "name": v.name, "unitText": v.unit, "description": v.description}
+            for v in manifest.variables
+        ]
+    if manifest.variables and listed:
         record["recordSet"] = [
             {
                 "@type": "cr:RecordSet",
                 "@id": "samples",
                 "name": "samples",
-                "field": [_field(variable, first) for variable in manifest.variables],
+                "field": [_field(variable, listed[0].name) for variable in manifest.variables],
             }
         ]
     return record
@@ -133,7 +142,8 @@ def _file_objects(entry: FileEntry) -> list[dict[str, Any]]:
 
 def _recipe(entry: FileEntry) -> str:
     assert entry.generate is not None
-    return f"generated with parameters {entry.generate.parameters} and seed {entry.generate.seed}"
+    recipe = entry.generate
+    return f"{entry.name} is made by {recipe.command} with {recipe.parameters} and seed {recipe.seed}."
 
 
 def _field(variable: Variable, file: str) -> dict[str, Any]:

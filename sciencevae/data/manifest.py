@@ -166,6 +166,7 @@ class Manifest(_Strict):
     license: str = Field(pattern=r"^[A-Za-z0-9.+-]+$")
     license_note: str = ""
     homepage: str | None = None
+    published: str | None = Field(default=None, pattern=r"^\d{4}(-\d{2}){0,2}$")
     citation: Citation
     files: tuple[FileEntry, ...] = Field(min_length=1)
     variables: tuple[Variable, ...] = ()

@@ -26,7 +26,8 @@ def test_every_manifest_loads_and_exports(name: str) -> None:
     known = {part["@id"] for part in record["distribution"]}
     for part in record["distribution"]:
         assert part.get("containedIn", {}).get("@id") in {None, *known}
-    for field in record["recordSet"][0]["field"]:
+    assert [each["unitText"] for each in record["variableMeasured"]] == [v.unit for v in manifest.variables]
+    for field in record.get("recordSet", [{"field": []}])[0]["field"]:
         assert field["source"]["fileObject"]["@id"] in known
 
 
