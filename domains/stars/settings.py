@@ -27,14 +27,19 @@ class Prepare(PrepareSettings):
     """Which stars, of which columns, and the quality cuts."""
 
     position: str = Field(
-        "hyades", description=f"centre of the cone: {', '.join(POSITIONS)}, or 'RA DEC' in degrees"
+        default="hyades", description=f"centre of the cone: {', '.join(POSITIONS)}, or 'RA DEC' in degrees"
     )
-    radius_deg: float | None = Field(None, gt=0, le=90, description="of the cone; none: the named position's")
+    radius_deg: float | None = Field(
+        default=None, gt=0, le=90, description="of the cone; none: the named position's"
+    )
     cut_input: bool = Field(
-        False, description="cut the cone from your own file too; without it the whole file is the field"
+        default=False,
+        description="cut the cone from your own file too; without it the whole file is the field",
     )
-    parallax_error_max_mas: float = Field(5.0, gt=0, description="quality cut; no cut on the parallax itself")
-    minimum_stars: int = Field(50, ge=10, description="refuse fields with fewer usable stars")
+    parallax_error_max_mas: float = Field(
+        default=5.0, gt=0, description="quality cut; no cut on the parallax itself"
+    )
+    minimum_stars: int = Field(default=50, ge=10, description="refuse fields with fewer usable stars")
     columns: dict[str, str] = Field(
         default_factory=dict, description="canonical column: column of your file, where no alias fits"
     )
@@ -46,35 +51,54 @@ class Prepare(PrepareSettings):
 class Model(Section):
     """The three distributions."""
 
-    latent: int = Field(5, ge=1, description="dimensions of z")
-    hidden: tuple[int, ...] = Field((64, 64), description="widths of the hidden layers of both networks")
-    prior: Literal["standard", "mixture"] = Field("mixture", description="N(0, 1), or a learned mixture")
-    components: int = Field(8, ge=1, description="of the mixture prior")
+    latent: int = Field(default=5, ge=1, description="dimensions of z")
+    hidden: tuple[int, ...] = Field(
+        default=(64, 64), description="widths of the hidden layers of both networks"
+    )
+    prior: Literal["standard", "mixture"] = Field(
+        default="mixture", description="N(0, 1), or a learned mixture"
+    )
+    components: int = Field(default=8, ge=1, description="of the mixture prior")
     perspective: bool = Field(
-        True, description="decode a space velocity and project it at each star; else proper motions directly"
+        default=True,
+        description="decode a space velocity and project it; else proper motions directly",
     )
 
 
 class Objective(Section):
     """The evidence lower bound."""
 
-    beta: float = Field(1.0, gt=0, description="weight of the KL term; 1: the evidence lower bound itself")
+    beta: float = Field(
+        default=1.0, gt=0, description="weight of the KL term; 1: the evidence lower bound itself"
+    )
 
 
 class Analyse(Section):
     """How clusters are looked for."""
 
-    components_max: int = Field(14, ge=1, description="mixtures of 1 … this many components, chosen by BIC")
-    restarts: int = Field(3, ge=1, description="of each mixture")
-    background_max: int = Field(10, ge=1, description="background mixtures of 1 … this many, chosen by BIC")
-    folds: int = Field(5, ge=2, description="of the held-out likelihood")
-    gain_min: float = Field(
-        30.0, gt=0, description="nats of held-out likelihood that a cluster has to gain over none"
+    components_max: int = Field(
+        default=14, ge=1, description="mixtures of 1 … this many components, chosen by BIC"
     )
-    dispersion_max_kms: float = Field(5.0, gt=0, description="a wider velocity dispersion is no cluster")
-    members_min: float = Field(8.0, gt=0, description="fewer expected members are no cluster")
-    clusters_max: int = Field(3, ge=1, description="clusters looked for in one field")
-    seed: int = Field(0, ge=0)
+    restarts: int = Field(default=2, ge=1, description="of each mixture")
+    background_max: int = Field(
+        default=10, ge=1, description="background mixtures of 1 … this many components, chosen by BIC"
+    )
+    folds: int = Field(default=5, ge=2, description="of the held-out likelihood")
+    gain_min: float = Field(
+        default=10.0, gt=0, description="nats of held-out likelihood that a cluster has to gain over none"
+    )
+    significance: float = Field(
+        default=3.0, gt=0, description="the gain has to be this many of its standard errors"
+    )
+    dispersion_max_kms: float = Field(
+        default=3.0, gt=0, description="a wider velocity dispersion is no cluster but a stream"
+    )
+    extent_max: float = Field(
+        default=0.35, gt=0, description="widest scale on the sky, in radii of the field: wider is no cluster"
+    )
+    members_min: float = Field(default=8.0, gt=0, description="fewer expected members are no cluster")
+    clusters_max: int = Field(default=3, ge=1, description="clusters looked for in one field")
+    seed: int = Field(default=0, ge=0, description="of the mixtures and the folds")
 
 
 class Stars(RunSettings):
