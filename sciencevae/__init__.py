@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from sciencevae.batch import Batch
     from sciencevae.latents.score import anomaly_score
     from sciencevae.registry import dataset, domain, domains
+    from sciencevae.training.ensemble import fit_ensemble
     from sciencevae.training.history import History
-    from sciencevae.training.loop import fit, fit_ensemble
+    from sciencevae.training.loop import fit
     from sciencevae.training.settings import TrainingSettings
     from sciencevae.vae import decoders, encoders, objectives, priors
     from sciencevae.vae.evidence import Evidence, log_evidence
@@ -58,7 +59,7 @@ _HOMES = {
     "domain": "sciencevae.registry",
     "domains": "sciencevae.registry",
     "fit": "sciencevae.training.loop",
-    "fit_ensemble": "sciencevae.training.loop",
+    "fit_ensemble": "sciencevae.training.ensemble",
     "load": "sciencevae.vae.files",
     "log_evidence": "sciencevae.vae.evidence",
     "save": "sciencevae.vae.files",

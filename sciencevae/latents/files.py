@@ -183,8 +183,8 @@ def sample_file(
     trained = Trained.open(model)
     context = {}
     if condition is not None:
-        values = torch.tensor([list(condition)], dtype=torch.float32)
-        context["condition"] = trained.scaling.apply("condition", values).expand(n, -1)
+        given = torch.tensor([list(condition)], dtype=torch.float32)
+        context["condition"] = trained.scaling.apply("condition", given).expand(n, -1)
     try:
         x = trained.model.sample(n, context or None, seed=seed)
     except (KeyError, InputError) as error:
@@ -192,10 +192,8 @@ def sample_file(
             f"this model samples given a condition: {error}; give --condition VALUE[,VALUE…]"
         ) from error
     table = pd.DataFrame({"row": np.arange(n)})
-    for column, values in _columns(
-        "condition", np.tile(condition, (n, 1)) if condition else np.zeros((n, 0))
-    ).items():
-        table[column] = values
+    if condition is not None:
+        table = table.assign(**_columns("condition", np.tile(condition, (n, 1))))
     _write_data(_physical(trained, x, np.ones(n, bool), table), Path(out), trained)
 
 
@@ -215,7 +213,7 @@ def _columns(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
 
 def _matrix(table: pd.DataFrame, name: str) -> np.ndarray | None:
     """The inverse of ``_columns``."""
-    found = {}
+    found: dict[tuple[Any, ...], np.ndarray] = {}
     for column in table.columns:
         head, *index = str(column).removeprefix(f"{name}_").split("_")
         if str(column).startswith(f"{name}_") and all(part.isdigit() for part in (head, *index)):
@@ -225,7 +223,7 @@ def _matrix(table: pd.DataFrame, name: str) -> np.ndarray | None:
     shape = tuple(np.max(list(found), axis=0) + 1)
     matrix = np.full((len(table), *shape), np.nan)
     for position, values in found.items():
-        matrix[(slice(None), *position)] = values
+        matrix[:, *position] = values
     return matrix
 
 
@@ -239,9 +237,9 @@ def _spread(values: np.ndarray, good: np.ndarray) -> np.ndarray:
 def _context(table: pd.DataFrame, trained: Trained, good: np.ndarray) -> dict[str, torch.Tensor]:
     context = {}
     for name, scale in (("condition", _scale_condition), ("noise", _scale_noise)):
-        values = _matrix(table, name)
-        if values is not None:
-            context[name] = scale(trained, torch.as_tensor(values[good], dtype=torch.float32))
+        known = _matrix(table, name)
+        if known is not None:
+            context[name] = scale(trained, torch.as_tensor(known[good], dtype=torch.float32))
     return context
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sciencevae.data.atomic import atomic_path
 
@@ -42,7 +42,7 @@ def style() -> Iterator[None]:
     matplotlib.use("Agg", force=False)
     from cycler import cycler
 
-    settings = {
+    settings: Any = {
         "figure.figsize": (SINGLE_COLUMN, 2.6),
         "figure.dpi": 150,
         "figure.constrained_layout.use": True,
@@ -71,11 +71,11 @@ def style() -> Iterator[None]:
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write ``name.png`` and ``name.svg`` and close the figure; clouds of points are pixels in the SVG."""
     import matplotlib.pyplot as plt
+    import numpy as np
 
     for axes in figure.axes:
         for cloud in axes.collections:
-            offsets = cloud.get_offsets()
-            if len(offsets) > 2000:
+            if np.shape(cloud.get_offsets())[0] > 2000:
                 cloud.set_rasterized(True)
     paths = []
     for suffix in ("png", "svg"):
