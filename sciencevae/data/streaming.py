@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,7 @@ class Streaming(Batches):
         *,
         scaling: Scaling | None = None,
         dtype: torch.dtype = torch.float32,
-        buffer_bytes: int = 256 << 20,
+        buffer_bytes: int = 64 << 20,
         window: int | None = None,
     ) -> None:
         from sciencevae.data.store import open_store
@@ -69,6 +70,7 @@ class Streaming(Batches):
         blocks = -(-self._n // self.block)
         held = buffer_bytes // 2 // max(1, self.block * self._row_bytes)
         self.window = min(blocks, window or max(1, held))
+        self._spare: list[tuple[Buffers, Buffers]] = []  # of epochs that ended: new memory is slow memory
 
     def __len__(self) -> int:
         return self._n
@@ -102,8 +104,7 @@ class Streaming(Batches):
             return
         bounds = plan.bounds
         w = int(np.searchsorted(bounds, start * batch_size, side="right")) - 1
-        room = int(np.diff(bounds).max())
-        spare = [{name: column.empty(room) for name, column in self._columns.items()} for _ in range(2)]
+        spare = self._spare.pop() if self._spare else (self._buffers(), self._buffers())
 
         def fill(w: int) -> tuple[dict[str, Tensor], Tensor]:
             buffers, at = spare[w % 2], 0
@@ -115,7 +116,7 @@ class Streaming(Batches):
             )
 
         # window w + 1 is read into the other buffer while w is being used
-        with _ahead(fill, range(w, len(bounds) - 1)) as windows:
+        with self._returning(spare), _ahead(fill, range(w, len(bounds) - 1)) as windows:
             held, within = next(windows)
             for step in range(start, self.steps(batch_size)):
                 zero = step * batch_size
@@ -144,6 +145,17 @@ class Streaming(Batches):
         with _ahead(fill, range(0, self._n, rows)) as read:
             for buffers in read:
                 yield self._batch({name: torch.from_numpy(b) for name, b in buffers.items()})
+
+    def _buffers(self) -> Buffers:
+        rows = min(self._n, self.window * self.block)
+        return {name: column.empty(rows) for name, column in self._columns.items()}
+
+    @contextmanager
+    def _returning(self, buffers: tuple[Buffers, Buffers]) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._spare = [buffers]
 
     def _batch(self, variables: dict[str, Tensor], weight: Tensor | None = None) -> Batch:
         tensors = {f: to_tensor(n, variables[n], self._scaling, self._dtype) for f, n in self._names.items()}
