@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -9,6 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+# The networks of tests are small: a thread each is faster than two, above all with several test processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# torch's compiler logs its every step; formatting that for pytest's report takes minutes.
+logging.getLogger("torch.__trace").propagate = False
 
 TOY_DOMAINS = Path(__file__).parent / "toy_domains"
 

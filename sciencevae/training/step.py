@@ -1,16 +1,16 @@
-"""One training step: gradients → update, over all parameters as one flat vector.
+"""One training step: gradients → update, over the parameters of model and objective as a dict of tensors.
 
-The parameters of model and objective lie in one vector θ (P,), cut into views for a ``functional_call``. So
-clipping is one norm, AdamW a few operations, an all-reduce one message, a checkpoint one tensor, and several
-seeds one more axis. The two functions are compiled as one graph where every part allows it; uncompiled it is
-the same code.
+Everything that reads a parameter runs inside one ``functional_call``; no distribution leaves it. The whole
+step is one function of tensors, which changes parameters and moments in place: compiled as one graph where
+every part allows it, and uncompiled the same code.
 """
 
 from __future__ import annotations
 
-import math
+import itertools
+import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +22,12 @@ from sciencevae.training.settings import TrainingSettings
 from sciencevae.vae.model import VAE
 from sciencevae.vae.objectives import Objective
 
-__all__ = ["Layout", "Problem", "Step", "adamw"]
+__all__ = ["Problem", "Step", "adamw", "trainable"]
 
-Tensors = Mapping[str, Tensor]
+Tensors = dict[str, Tensor]
+
+RUNNING_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+_numbers = itertools.count()
 
 
 class Problem(nn.Module):
@@ -34,7 +37,7 @@ class Problem(nn.Module):
         super().__init__()
         self.model, self.objective = model, objective
 
-    def forward(self, tensors: Tensors, noise: Tensor | None, scalars: Tensors) -> dict[str, Tensor]:
+    def forward(self, tensors: Tensors, noise: Tensor | None, scalars: Mapping[str, Tensor]) -> Tensors:
         """Each part of the loss, Σ w·part / Σ w over the batch; ``loss`` is what is minimised."""
         batch = Batch.from_tensors(tensors)
         loss = self.objective(self.model, batch, noise, scalars)
@@ -43,147 +46,146 @@ class Problem(nn.Module):
         return {name: (weight * part).sum() / weight.sum() for name, part in parts.items()}
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Where each parameter lies in the flat vector."""
-
-    names: tuple[str, ...]
-    shapes: tuple[torch.Size, ...]
-
-    @classmethod
-    def of(cls, module: nn.Module) -> Layout:
-        """The layout of the parameters that are trained; those with requires_grad=False stay as they are."""
-        named = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        if not named:
-            raise InputError("the model has no parameter to train (all have requires_grad=False)")
-        if len(kinds := {(p.dtype, p.device) for p in named.values()}) > 1:
-            raise InputError(f"all parameters need one dtype and device; found {sorted(map(str, kinds))}")
-        return cls(tuple(named), tuple(p.shape for p in named.values()))
-
-    def pack(self, module: nn.Module) -> Tensor:
-        """The parameters as one new vector (P,)."""
-        named = dict(module.named_parameters())
-        return torch.cat([named[name].detach().reshape(-1) for name in self.names])
-
-    def views(self, flat: Tensor) -> dict[str, Tensor]:
-        """Each parameter as a view of the vector."""
-        pieces = flat.split([math.prod(shape) for shape in self.shapes])
-        return {n: p.view(shape) for n, p, shape in zip(self.names, pieces, self.shapes, strict=True)}
-
-    @torch.no_grad()
-    def unpack(self, flat: Tensor, module: nn.Module) -> None:
-        """Write the vector into the module's parameters."""
-        named = dict(module.named_parameters())
-        for name, view in self.views(flat).items():
-            named[name].copy_(view)
+def trainable(problem: Problem) -> Tensors:
+    """The parameters that are trained, by name; those with requires_grad=False stay as they are."""
+    named = {name: p.detach() for name, p in problem.named_parameters() if p.requires_grad}
+    if not named:
+        raise InputError("the model has no parameter to train (all have requires_grad=False)")
+    return named
 
 
 def adamw(
-    flat: Tensor,
+    parameter: Tensor,
     first: Tensor,
     second: Tensor,
     gradient: Tensor,
-    scalars: Tensors,
+    scalars: Mapping[str, Tensor],
     settings: TrainingSettings,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """One step of AdamW (Loshchilov & Hutter 2019), equal to ``torch.optim.AdamW``.
+) -> None:
+    """One step of AdamW (Loshchilov & Hutter 2019), in place, equal to ``torch.optim.AdamW``.
 
     m ← β₁ m + (1−β₁) g · v ← β₂ v + (1−β₂) g² · θ ← θ (1 − η λ) − η m̂ / (√v̂ + 10⁻⁸),
     m̂ = m / (1−β₁ᵗ), v̂ = v / (1−β₂ᵗ); η and the two bias corrections arrive as tensors in ``scalars``.
     """
     beta1, beta2 = settings.betas
     rate = scalars["learning_rate"]
-    first = first + (1 - beta1) * (gradient - first)
-    second = beta2 * second + (1 - beta2) * gradient.square()
-    move = first / scalars["correction1"] / (second.sqrt() / scalars["correction2"].sqrt() + 1e-8)
-    return flat * (1 - rate * settings.weight_decay) - rate * move, first, second
+    m = first + (1 - beta1) * (gradient - first)
+    v = beta2 * second + (1 - beta2) * gradient.square()
+    move = m / scalars["correction1"] / (v.sqrt() / scalars["correction2"].sqrt() + 1e-8)
+    parameter.copy_(parameter * (1 - rate * settings.weight_decay) - rate * move)
+    first.copy_(m)
+    second.copy_(v)
 
 
 class Step:
     """The step of one problem, eager or compiled, for one member or an ensemble of them.
 
-    ``run(θ, m, v, average, buffers, tensors, noise, values)`` changes the vectors and buffers in place and
-    returns the parts of the loss, (k,), in the order in which ``losses`` names them; values are the scalars in
-    the order of ``scalar_names``. For an ensemble every tensor but these has a leading axis of members.
+    ``run(θ, m, v, average, buffers, tensors, noise, values)`` changes the first five in place and returns the
+    parts of the loss, (k,), in the order in which ``losses`` names them; values are the scalars in the order
+    of ``scalar_names``. For an ensemble every tensor but these has a leading axis of members.
     """
 
     def __init__(
         self,
         problem: Problem,
-        layout: Layout,
         settings: TrainingSettings,
         scalar_names: Sequence[str],
         ensemble: bool,
     ) -> None:
-        self.problem, self.layout, self.settings, self.ensemble = problem, layout, settings, ensemble
+        self.problem, self.settings, self.ensemble = problem, settings, ensemble
         self.scalar_names = tuple(scalar_names)
         self.run: Callable[..., Tensor] = self._step
-        self._mutable = {n for n, b in problem.named_buffers() if n.rpartition(".")[2] in RUNNING_STATISTICS}
+        self.compiled = False
 
     def compile(self) -> None:
-        """From here on run the step as one compiled graph; an error of the compiler is raised at the next call."""
-        self.run = torch.compile(self._step, fullgraph=True, dynamic=False)
+        """From here on run as one compiled graph; an error of the compiler is raised at the next call."""
+        # A step checks no attribute of modules before it runs, only its tensors: those checks cost a quarter
+        # of a millisecond, more than the step of a small model. Compiled code is kept by code object, so each
+        # step gets a code object of its own: another model of the same shapes must not run this one's graph.
+        code = type(self)._step.__code__.replace(co_name=f"step_{next(_numbers)}")
+        own = types.MethodType(types.FunctionType(code, type(self)._step.__globals__), self)
+        options: dict[str, Any] = {"guard_filter_fn": torch.compiler.keep_tensor_guards_unsafe}
+        if next(self.problem.parameters()).device.type == "cpu":
+            options["cpp_wrapper"] = True  # calls its kernels from C++: 0.2 ms less of Python a step
+        self.run = torch.compile(own, fullgraph=True, dynamic=False, options=options)
+        self.compiled = True
+
+    def stay_eager(self) -> None:
+        """Back to the uncompiled step."""
+        self.run, self.compiled = self._step, False
 
     def losses(
-        self, flat: Tensor, tensors: Tensors, noise: Tensor | None, scalars: Tensors
-    ) -> dict[str, Tensor]:
-        """The parts of the loss at parameters θ, without a gradient: what validation reads."""
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        tensors: Tensors,
+        noise: Tensor | None,
+        scalars: Mapping[str, Tensor],
+    ) -> Tensors:
+        """The parts of the loss, without a gradient; one batch for all members of an ensemble."""
 
-        def one(flat: Tensor, noise: Tensor | None) -> dict[str, Tensor]:
-            return functional_call(self.problem, self.layout.views(flat), (tensors, noise, scalars))
+        def one(parameters: Tensors, buffers: Tensors, noise: Tensor | None) -> Tensors:
+            return functional_call(self.problem, {**parameters, **buffers}, (tensors, noise, scalars))
 
         if not self.ensemble:
-            return one(flat, noise)
-        return vmap(one, in_dims=(0, None if noise is None else 0), randomness="different")(flat, noise)
+            return one(parameters, buffers, noise)
+        over = (0, 0, None if noise is None else 0)
+        return vmap(one, in_dims=over, randomness="different")(parameters, buffers, noise)
+
+    def buffers(self) -> Tensors:
+        """The buffers that training changes: the running statistics of batch normalisation."""
+        named = self.problem.named_buffers()
+        return {name: b.detach() for name, b in named if name.rpartition(".")[2] in RUNNING_STATISTICS}
 
     def _loss(
         self,
-        flat: Tensor,
-        buffers: dict[str, Tensor],
+        parameters: Tensors,
+        buffers: Tensors,
         tensors: Tensors,
         noise: Tensor | None,
-        scalars: Tensors,
-    ) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
+        scalars: Mapping[str, Tensor],
+    ) -> tuple[Tensor, tuple[Tensor, Tensors]]:
+        # a captured tensor can't be changed in place under grad: normalisations change copies, handed on
         buffers = {name: buffer.clone() for name, buffer in buffers.items()}
-        with torch.autocast(flat.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
-            losses = functional_call(
-                self.problem, {**self.layout.views(flat), **buffers}, (tensors, noise, scalars)
-            )
+        low = self.settings.precision == "bfloat16"
+        device = next(iter(parameters.values())).device.type
+        with torch.autocast(device, torch.bfloat16, enabled=low):
+            losses = functional_call(self.problem, {**parameters, **buffers}, (tensors, noise, scalars))
         return losses["loss"], (torch.stack([part.detach() for part in losses.values()]), buffers)
 
     def _step(
         self,
-        flat: Tensor,
-        first: Tensor,
-        second: Tensor,
-        average: Tensor | None,
-        buffers: dict[str, Tensor],
+        parameters: Tensors,
+        first: Tensors,
+        second: Tensors,
+        average: Tensors | None,
+        buffers: Tensors,
         tensors: Tensors,
         noise: Tensor | None,
         values: Tensor,
     ) -> Tensor:
         scalars = dict(zip(self.scalar_names, values.unbind(), strict=True))
-        gradients = grad_and_value(self._loss, has_aux=True)
+        differentiate = grad_and_value(self._loss, has_aux=True)
         if self.ensemble:
             over = (0, 0, 0, None if noise is None else 0, None)
-            gradients = vmap(gradients, in_dims=over, randomness="different")
-        gradient, (_, (parts, new_buffers)) = gradients(flat, buffers, tensors, noise, scalars)
-        if (largest := self.settings.gradient_clip) is not None:
-            norm = gradient.norm(dim=-1, keepdim=True)
-            gradient = gradient * (largest / (norm + 1e-6)).clamp(max=1.0)
-        new_flat, new_first, new_second = adamw(flat, first, second, gradient, scalars, self.settings)
-        flat.copy_(new_flat)
-        first.copy_(new_first)
-        second.copy_(new_second)
-        if average is not None:
-            average.copy_(average + (1 - scalars["average"]) * (new_flat - average))
+            differentiate = vmap(differentiate, in_dims=over, randomness="different")
+        gradients, (_, (parts, new_buffers)) = differentiate(parameters, buffers, tensors, noise, scalars)
+        if self.settings.gradient_clip is not None:
+            gradients = self._clipped(gradients, self.settings.gradient_clip)
+        for name, parameter in parameters.items():
+            adamw(parameter, first[name], second[name], gradients[name], scalars, self.settings)
+            if average is not None:
+                average[name].lerp_(parameter, 1 - scalars["average"])
         for name, buffer in new_buffers.items():
             buffers[name].copy_(buffer)
         return parts
 
-    def buffers(self) -> dict[str, Tensor]:
-        """The buffers that training changes (the running statistics of batch normalisation)."""
-        return {n: b.detach() for n, b in self.problem.named_buffers() if n in self._mutable}
-
-
-RUNNING_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+    def _clipped(self, gradients: Tensors, largest: float) -> Tensors:
+        """Each member's gradient scaled to a norm of at most ``largest``, as torch's clip_grad_norm_ does."""
+        start = 1 if self.ensemble else 0
+        squares = [g.square().flatten(start).sum(-1) for g in gradients.values()]
+        factor = (largest / (torch.stack(squares).sum(0).sqrt() + 1e-6)).clamp(max=1.0)
+        return {
+            name: g * factor.reshape(-1, *[1] * (g.dim() - 1)) if start else g * factor
+            for name, g in gradients.items()
+        }

@@ -23,10 +23,10 @@ class Decoder(nn.Module):
     """Contract: ``forward(z, context)`` with z (S, B, D) returns p(x | z, c) with batch shape (S, B).
 
     The network sees one batch axis of S·B rows, and the condition repeated to match. Its output's axis 1 holds
-    the ``parameters`` of the likelihood one block after another: (S·B, parameters·n, …) for x (B, n, …).
+    the ``outputs`` of the likelihood one block after another: (S·B, outputs·n, …) for x (B, n, …).
     """
 
-    parameters = 1
+    outputs = 1
 
     def __init__(self, network: nn.Module, conditional: bool = False) -> None:
         super().__init__()
@@ -36,13 +36,13 @@ class Decoder(nn.Module):
         draws, rows = z.shape[:2]
         condition = condition_of("the decoder", context, self.conditional)
         repeated = (c.expand(draws, *c.shape).flatten(0, 1) for c in condition)
-        out = self.network(z.flatten(0, 1), *repeated)  # (S·B, parameters·n, …)
-        if out.dim() < 2 or out.shape[1] % self.parameters:
+        out = self.network(z.flatten(0, 1), *repeated)  # (S·B, outputs·n, …)
+        if out.dim() < 2 or out.shape[1] % self.outputs:
             raise InputError(
                 f"the decoder's network gave {tuple(out.shape)}; a {type(self).__name__} likelihood needs "
-                f"(B, {self.parameters}·n, …)"
+                f"(B, {self.outputs}·n, …)"
             )
-        blocks = out.unflatten(0, (draws, rows)).chunk(self.parameters, dim=2)  # each (S, B, n, …)
+        blocks = out.unflatten(0, (draws, rows)).chunk(self.outputs, dim=2)  # each (S, B, n, …)
         return self.likelihood(blocks, context or {})
 
     def likelihood(self, blocks: tuple[Tensor, ...], context: Context) -> td.Distribution:
@@ -86,7 +86,7 @@ class Gaussian(Decoder):
         if intrinsic and scale != "per-datum":
             raise InputError("an intrinsic scatter adds to known noise: it needs scale='per-datum'")
         self.scale, self.intrinsic = scale, intrinsic
-        self.parameters = 2 if scale == "predicted" else 1
+        self.outputs = 2 if scale == "predicted" else 1
         if scale == "learned" or intrinsic:
             count = features or getattr(network, "out_features", None)
             if count is None:
@@ -176,7 +176,7 @@ class VonMises(Decoder):
     κ is kept within [10⁻⁶, 10⁸].
     """
 
-    parameters = 3
+    outputs = 3
 
     def __init__(self, network: nn.Module, conditional: bool = False) -> None:
         super().__init__(network, conditional)

@@ -162,9 +162,12 @@ class VAE(nn.Module):
                     "built without missing=True: build it with missing=True (its network is then twice as "
                     "wide at the input), or drop those rows"
                 )
+        training = self.training
+        self.eval()  # looking at the shapes changes no running statistics
         with torch.no_grad():
-            few = batch[: min(2, len(batch))]
+            few = batch[:2]
             likelihood = self.decoder(self.encoder(few.x, few.context).mean.unsqueeze(0), few.context)
+        self.train(training)
         if isinstance(x, Tensor):
             if likelihood.event_shape != x.shape[1:]:
                 raise InputError(
