@@ -12,15 +12,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
 
-from pace import BETAS, LEARNING_RATE, WEIGHT_DECAY, data, start
-
-problem, option, pace = start()
-
 import torch
+from pace import BETAS, LEARNING_RATE, WEIGHT_DECAY, data, start
 
 import sciencevae as sv
 from sciencevae.batch import Batch
 from sciencevae.data.batches import InMemory
+
+problem, option, pace = start()
 
 SEEDS = range(8)
 FOREVER = 10**7

@@ -1,11 +1,10 @@
 """A well-written eager loop: the data are one tensor, nothing waits on a value, AdamW is fused."""
 
+import torch
 from pace import BETAS, LEARNING_RATE, WEIGHT_DECAY, data, start
 from plain import Plain
 
 problem, option, pace = start()
-
-import torch  # noqa: E402
 
 model, x, batch = Plain(problem), data(problem), problem["batch"]
 optimiser = torch.optim.AdamW(

@@ -9,15 +9,14 @@ import logging
 import tempfile
 import warnings
 
+import pytorch_lightning as pl
+import torch
 from pace import BETAS, LEARNING_RATE, WEIGHT_DECAY, data, start
 from plain import Plain
+from pytorch_lightning.loggers import CSVLogger
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 problem, option, pace = start("pytorch-lightning")
-
-import pytorch_lightning as pl  # noqa: E402
-import torch  # noqa: E402
-from pytorch_lightning.loggers import CSVLogger  # noqa: E402
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset  # noqa: E402
 
 warnings.filterwarnings("ignore")
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)

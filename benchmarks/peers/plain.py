@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ __all__ = ["Plain", "perceptron"]
 def perceptron(widths: list[int]) -> nn.Sequential:
     """Linear layers with ReLU between them."""
     layers: list[nn.Module] = [nn.Linear(widths[0], widths[1])]
-    for i, o in zip(widths[1:], widths[2:]):  # noqa: B905
+    for i, o in pairwise(widths[1:]):
         layers += [nn.ReLU(), nn.Linear(i, o)]
     return nn.Sequential(*layers)
 

@@ -3,17 +3,16 @@
 import logging
 import tempfile
 
+import torch
 from pace import BETAS, LEARNING_RATE, WEIGHT_DECAY, data, start
 from plain import perceptron
+from pythae.data.datasets import BaseDataset
+from pythae.models import VAE, VAEConfig
+from pythae.models.base.base_utils import ModelOutput
+from pythae.models.nn import BaseDecoder, BaseEncoder
+from pythae.trainers import BaseTrainer, BaseTrainerConfig
 
 problem, option, pace = start("pythae")
-
-import torch  # noqa: E402
-from pythae.data.datasets import BaseDataset  # noqa: E402
-from pythae.models import VAE, VAEConfig  # noqa: E402
-from pythae.models.base.base_utils import ModelOutput  # noqa: E402
-from pythae.models.nn import BaseDecoder, BaseEncoder  # noqa: E402
-from pythae.trainers import BaseTrainer, BaseTrainerConfig  # noqa: E402
 
 logging.disable(logging.INFO)
 
