@@ -23,13 +23,14 @@ __all__ = ["FEATURES", "cone", "field_area", "prepare", "read", "to_dataset"]
 
 #: the columns of x, with units
 FEATURES = {
-    "offset_east": "deg",
-    "offset_north": "deg",
+    "direction_x": "1",
+    "direction_y": "1",
+    "direction_z": "1",
     "parallax": "mas",
     "pmra": "mas / yr",
     "pmdec": "mas / yr",
 }
-_MAS_IN_DEG = 1 / 3.6e6
+_MAS_IN_RADIANS = float(np.radians(1 / 3.6e6))
 _POSITION_ERROR_MAS = 1.0  # far below any scale of interest; the intrinsic scatter is added to it
 _VALUES = ["parallax_mas", "pmra_mas_yr", "pmdec_mas_yr"]
 _ERRORS = ["parallax_error_mas", "pmra_error_mas_yr", "pmdec_error_mas_yr"]
@@ -39,8 +40,9 @@ _CORRELATIONS = {(0, 1): "parallax_pmra_corr", (0, 2): "parallax_pmdec_corr", (1
 def prepare(settings: Stars, files: Mapping[str, Path], input: Path | None) -> xr.Dataset:
     """The field as a Dataset: x (sample, feature) and its covariance ``noise``, directions as ``condition``.
 
-    x = (offset east, offset north [deg, equal-area], ϖ [mas], μα*, μδ [mas/yr]). Stars that fail a quality cut
-    or can't be read are left out and counted in ``attrs["provenance"]``.
+    x = (r̂ [ICRS unit vector], ϖ [mas], μα*, μδ [mas/yr]): nothing in it depends on the field's centre, so that a
+    trained model reads any file. Stars that fail a quality cut or can't be read are left out and counted in
+    ``attrs["provenance"]``.
     """
     chosen = settings.prepare
     if input is None:
@@ -71,7 +73,7 @@ def prepare(settings: Stars, files: Mapping[str, Path], input: Path | None) -> x
             f"({_listed(dropped | cuts)}): widen prepare.radius_deg or prepare.parallax_error_max_mas, "
             "or choose another prepare.position"
         )
-    data = to_dataset(frame, centre)
+    data = to_dataset(frame)
     provenance = {
         "catalogue": source,
         "epoch": epoch,
@@ -86,20 +88,10 @@ def prepare(settings: Stars, files: Mapping[str, Path], input: Path | None) -> x
 
 
 def read(path: Path, settings: Stars) -> Iterator[xr.Dataset]:
-    """A user's own catalogue in its order, for a trained model; bad rows are NaN with a reason in ``status``.
-
-    The offsets need the centre that the model was trained with, so a model trained on a whole file (no named
-    position) can't read another.
-    """
-    if settings.dataset == "":
-        raise InputError(
-            "this model was trained on a field without a position of its own; train it with "
-            "prepare.cut_input=true and prepare.position='RA DEC'"
-        )
-    centre, _ = cone(settings.prepare)
+    """A user's own catalogue in its order, for a trained model; bad rows are NaN with a reason in ``status``."""
     row = 0
     for frame in _blocks(path, settings.prepare):
-        data = to_dataset(frame, centre)
+        data = to_dataset(frame)
         status = frame["status"].to_numpy(dtype=str)
         bad = xr.DataArray(status != "", dims="sample")
         data["x"] = data["x"].where(~bad)
@@ -113,11 +105,10 @@ def read(path: Path, settings: Stars) -> Iterator[xr.Dataset]:
         row += len(frame)
 
 
-def to_dataset(frame: pd.DataFrame, centre: np.ndarray) -> xr.Dataset:
-    """Canonical columns in the shared schema; ``centre`` is the unit vector the offsets are taken from."""
+def to_dataset(frame: pd.DataFrame) -> xr.Dataset:
+    """Canonical columns in the shared schema."""
     direction = _directions(frame)
-    offsets = kinematics.azimuthal(direction, centre)
-    x = np.concatenate([offsets, frame[_VALUES].to_numpy(float)], axis=1)  # (N, 5)
+    x = np.concatenate([direction, frame[_VALUES].to_numpy(float)], axis=1)  # (N, 6)
     names, units = list(FEATURES), ", ".join(FEATURES.values())
     sample = {
         "source_id": ("sample", frame["source_id"].to_numpy(np.int64), {"long_name": "identifier"}),
@@ -132,7 +123,7 @@ def to_dataset(frame: pd.DataFrame, centre: np.ndarray) -> xr.Dataset:
             "x": (
                 ("sample", "feature"),
                 x,
-                {"units": units, "long_name": "position, parallax, proper motion", "scaling": "robust"},
+                {"units": units, "long_name": "direction, parallax, proper motion", "scaling": "robust"},
             ),
             "noise": (
                 ("sample", "feature", "feature_"),
@@ -153,7 +144,7 @@ def cone(chosen: Prepare) -> tuple[np.ndarray, float]:
     """The unit vector of the cone's axis and its radius in degrees."""
     name = chosen.position.strip().lower()
     if name in POSITIONS:
-        ra, dec, radius = POSITIONS[name]
+        ra, dec, radius, _ = POSITIONS[name]
         return kinematics.directions(np.array(ra), np.array(dec)), chosen.radius_deg or radius
     try:
         ra, dec = (float(part) for part in name.replace(",", " ").split())
@@ -201,14 +192,14 @@ def _directions(frame: pd.DataFrame) -> np.ndarray:
 
 
 def _covariance(frame: pd.DataFrame) -> np.ndarray:
-    """(N, 5, 5): the catalogue's 3×3 covariance of (ϖ, μα*, μδ), and a nominal error of the position."""
+    """(N, 6, 6): the catalogue's 3×3 covariance of (ϖ, μα*, μδ), and a nominal error of the position."""
     errors = frame[_ERRORS].to_numpy(float)
     rho = np.broadcast_to(np.eye(3), (len(frame), 3, 3)).copy()
     for (i, j), name in _CORRELATIONS.items():
         rho[:, i, j] = rho[:, j, i] = frame[name].to_numpy(float)
-    covariance = np.zeros((len(frame), 5, 5))
-    covariance[:, [0, 1], [0, 1]] = (_POSITION_ERROR_MAS * _MAS_IN_DEG) ** 2
-    covariance[:, 2:, 2:] = rho * errors[:, :, None] * errors[:, None, :]
+    covariance = np.zeros((len(frame), 6, 6))
+    covariance[:, [0, 1, 2], [0, 1, 2]] = (_POSITION_ERROR_MAS * _MAS_IN_RADIANS) ** 2
+    covariance[:, 3:, 3:] = rho * errors[:, :, None] * errors[:, None, :]
     return covariance
 
 

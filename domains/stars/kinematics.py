@@ -25,6 +25,7 @@ __all__ = [
     "convergent_point",
     "convergent_point_of",
     "directions",
+    "from_azimuthal",
     "perspective_residual",
     "proper_motion",
     "separation",
@@ -92,6 +93,13 @@ def azimuthal(direction: np.ndarray, centre: np.ndarray) -> np.ndarray:
     across = direction @ tangent_basis(centre).T  # (N, 2) = sin θ · (sin, cos) of the position angle
     cosine = np.clip(direction @ centre, -1 + 1e-12, 1.0)
     return np.degrees(across * np.sqrt(2.0 / (1.0 + cosine))[..., None])
+
+
+def from_azimuthal(offsets: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """The inverse of ``azimuthal``: unit vectors (..., 3) of offsets (..., 2) in degrees, up to 2 rad."""
+    plane = np.radians(offsets)
+    rho2 = np.minimum((plane**2).sum(-1, keepdims=True), 4.0)
+    return (1 - rho2 / 2) * centre + np.sqrt(1 - rho2 / 4) * (plane @ tangent_basis(centre))
 
 
 def tangential_velocity(parallax: np.ndarray, pm: np.ndarray) -> np.ndarray:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from sciencevae.builtin.stars.kinematics import KAPPA
@@ -29,42 +30,58 @@ def tangent(direction: Tensor) -> Tensor:
 
 
 class _Physical(nn.Module):
-    """What both networks need: the scaling of x, to turn it into mas, mas/yr and km/s and back."""
+    """What both networks need: the scaling of x and the field, to go to mas, mas/yr, km/s and back.
+
+    field: ``loc`` and ``scale`` of x (6 numbers each), ``centre`` (unit vector) and ``radius_deg`` of the field.
+    """
 
     loc: Tensor
     scale: Tensor
+    centre: Tensor
 
-    def __init__(self, loc: Sequence[float], scale: Sequence[float]) -> None:
+    def __init__(self, field: Mapping[str, Any]) -> None:
         super().__init__()
-        # beside the latent's own units, constants of the data set: arguments, not weights
-        self.register_buffer("loc", torch.tensor(list(loc), dtype=torch.float32), persistent=False)
-        self.register_buffer("scale", torch.tensor(list(scale), dtype=torch.float32), persistent=False)
-        self.typical = max(abs(float(loc[2])), float(scale[2]))
+        # constants of the data set: arguments, not weights
+        for name in ("loc", "scale", "centre"):
+            self.register_buffer(name, torch.tensor(list(field[name]), dtype=torch.float32), persistent=False)
+        self.radius = math.radians(float(field["radius_deg"]))
+        self.typical = max(abs(float(field["loc"][3])), float(field["scale"][3]))  # parallax, mas
+
+    def offsets(self, direction: Tensor) -> Tensor:
+        """Equal-area offsets from the centre towards east and north, in radii of the field, (B, 2)."""
+        across = direction @ tangent(self.centre).transpose(0, 1)
+        cosine = (direction @ self.centre).clamp(min=-1 + 1e-6)
+        return across * (2 / (1 + cosine)).sqrt().unsqueeze(-1) / self.radius
+
+    def direction(self, offsets: Tensor) -> Tensor:
+        """The inverse of ``offsets``, (B, 3)."""
+        plane = self.radius * offsets
+        rho2 = plane.square().sum(-1, keepdim=True).clamp(max=3.9)
+        return (1 - rho2 / 2) * self.centre + (1 - rho2 / 4).sqrt() * (plane @ tangent(self.centre))
 
 
 @recorded
 class StarEncoder(_Physical):
-    """(x scaled with NaN as 0, mask, direction) → (mean, log variance): (B, 10), (B, 3) → (B, 2·dim).
+    """(x scaled with NaN as 0, mask, direction) → (mean, log variance): (B, 12), (B, 3) → (B, 2·dim).
 
-    The perceptron sees arcsinh of x (proper motions and parallaxes have long tails) and the tangential velocity
-    κ μ/ϖ as a vector of the common frame, where stars that move together agree wherever they stand.
+    The perceptron sees where in the field a star stands, arcsinh of its parallax and proper motion (both have
+    long tails), which of them are there, and the tangential velocity κ μ/ϖ as a vector of the common frame,
+    where stars that move together nearly agree wherever they stand.
     """
 
-    def __init__(
-        self, loc: Sequence[float], scale: Sequence[float], hidden: Sequence[int], dim: int, perspective: bool
-    ) -> None:
-        super().__init__(loc, scale)
+    def __init__(self, field: Mapping[str, Any], hidden: Sequence[int], dim: int, perspective: bool) -> None:
+        super().__init__(field)
         self.perspective, self.out_features = perspective, 2 * dim
-        self.perceptron = Perceptron(10 + (6 if perspective else 0), hidden, 2 * dim)
+        self.perceptron = Perceptron(8 + (6 if perspective else 0), hidden, 2 * dim)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        values, observed = x.chunk(2, dim=1)
-        seen = [torch.asinh(values), observed]
+        values, observed = (part[:, 3:] for part in x.chunk(2, dim=1))  # (B, 3) each: ϖ, μα*, μδ
+        seen = [self.offsets(condition), torch.asinh(values), observed]
         if self.perspective:
-            physical = values * self.scale + self.loc  # (B, 5)
-            parallax = physical[:, 2:3].clamp(min=_PARALLAX_FLOOR * self.typical)
+            physical = values * self.scale[3:] + self.loc[3:]
+            parallax = physical[:, :1].clamp(min=_PARALLAX_FLOOR * self.typical)
             # a star without a proper motion has no velocity: 0, and the mask says so
-            motion = physical[:, 3:] * observed[:, 3:] * observed[:, 2:3]
+            motion = physical[:, 1:] * observed[:, 1:] * observed[:, :1]
             velocity = torch.einsum("bki,bk->bi", tangent(condition), KAPPA * motion / parallax)
             seen += [torch.asinh(velocity / VELOCITY_KMS), condition]
         return self.perceptron(torch.cat(seen, dim=1))
@@ -72,25 +89,24 @@ class StarEncoder(_Physical):
 
 @recorded
 class StarDecoder(_Physical):
-    """(z, direction) → the mean of x, scaled: (B, dim), (B, 3) → (B, 5).
+    """(z, direction) → the mean of x, scaled: (B, dim), (B, 3) → (B, 6).
 
-    The perceptron gives offsets, the logarithm of the parallax and a space velocity V in the common frame; the
-    proper motion follows as ϖ/κ (ê·V, n̂·V). So one latent point is one motion in space, and a cluster whose
-    proper motions fan out over 20° is one point all the same.
+    The perceptron gives offsets in the field, the logarithm of the parallax and a space velocity V in the
+    common frame; the proper motion follows as ϖ/κ (ê·V, n̂·V). So one latent point is one motion in space, and
+    a cluster whose proper motions fan out over 20° is one point all the same.
     """
 
-    def __init__(
-        self, loc: Sequence[float], scale: Sequence[float], hidden: Sequence[int], dim: int, perspective: bool
-    ) -> None:
-        super().__init__(loc, scale)
-        self.perspective, self.out_features = perspective, 5
+    def __init__(self, field: Mapping[str, Any], hidden: Sequence[int], dim: int, perspective: bool) -> None:
+        super().__init__(field)
+        self.perspective, self.out_features = perspective, 6
         self.perceptron = Perceptron(dim, list(hidden)[::-1], 6 if perspective else 5)
 
     def forward(self, z: Tensor, condition: Tensor) -> Tensor:
         out = self.perceptron(z)
+        place = (self.direction(out[:, :2]) - self.loc[:3]) / self.scale[:3]
         if not self.perspective:
-            return out
+            return torch.cat([place, out[:, 2:]], dim=1)
         parallax = self.typical * out[:, 2:3].clamp(max=math.log(1e3)).exp()
         along = torch.einsum("bki,bi->bk", tangent(condition), VELOCITY_KMS * out[:, 3:])
         moving = torch.cat([parallax, parallax / KAPPA * along], dim=1)  # mas, mas/yr
-        return torch.cat([out[:, :2], (moving - self.loc[2:]) / self.scale[2:]], dim=1)
+        return torch.cat([place, (moving - self.loc[3:]) / self.scale[3:]], dim=1)

@@ -10,16 +10,17 @@ from sciencevae.config import PrepareSettings, RunSettings, Section
 
 __all__ = ["POSITIONS", "Analyse", "Model", "Objective", "Prepare", "Stars"]
 
-#: centres of nearby clusters (RA, Dec in degrees, J2000, from SIMBAD) and a radius that holds them, degrees
-POSITIONS: dict[str, tuple[float, float, float]] = {
-    "hyades": (66.73, 15.87, 20.0),
-    "pleiades": (56.75, 24.12, 6.0),
-    "praesepe": (130.10, 19.67, 5.0),
-    "coma berenices": (186.28, 26.10, 10.0),
-    "alpha persei": (51.60, 49.00, 8.0),
-    "ic 2602": (160.74, -64.40, 5.0),
-    "ic 2391": (130.13, -53.03, 5.0),
-    "blanco 1": (1.03, -29.83, 4.0),
+#: RA, Dec in degrees (J2000, SIMBAD), a radius that holds the cluster in degrees, and its parallax in mas.
+#: The parallax, rough, only gives a found cluster its name; nothing searches with it.
+POSITIONS: dict[str, tuple[float, float, float, float]] = {
+    "hyades": (66.73, 15.87, 20.0, 21.5),
+    "pleiades": (56.75, 24.12, 6.0, 7.8),
+    "praesepe": (130.10, 19.67, 5.0, 5.4),
+    "coma berenices": (186.28, 26.10, 10.0, 11.6),
+    "alpha persei": (51.60, 49.00, 8.0, 5.8),
+    "ic 2602": (160.74, -64.40, 5.0, 6.7),
+    "ic 2391": (130.13, -53.03, 5.0, 6.8),
+    "blanco 1": (1.03, -29.83, 4.0, 4.4),
 }
 
 

@@ -1,0 +1,307 @@
+"""From latents to clusters: candidates, refinement, parameters beside the literature's, and the members."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sciencevae.builtin.stars import kinematics
+from sciencevae.builtin.stars.clusters import Candidates, Found, find_clusters, gaussian_mixture
+from sciencevae.builtin.stars.mixture import Cluster, Field
+from sciencevae.builtin.stars.settings import POSITIONS
+
+from sciencevae.registry import Findings
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from sciencevae.runs import Run, Variant
+
+__all__ = [
+    "LITERATURE",
+    "PLEIADES_NOTE",
+    "active_latents",
+    "cluster_name",
+    "clusters",
+    "motion_distance",
+    "star_field",
+]
+
+P98 = "Perryman et al. 1998, A&A 331, 81"
+VL09 = "van Leeuwen 2009, A&A 497, 209"
+#: what is known of two clusters, only ever set beside what is found: quantity -> (value, source)
+LITERATURE: dict[str, dict[str, tuple[float, str]]] = {
+    "hyades": {
+        "members": (200, f"about, {P98}"),
+        "parallax": (21.53, VL09),
+        "distance": (46.34, P98),
+        "convergent point, RA": (97.91, P98),
+        "convergent point, Dec": (6.66, P98),
+    },
+    "pleiades": {
+        "parallax": (8.18, f"Hipparcos, {VL09}; Gaia: 7.36"),
+        "distance": (120.2, f"Hipparcos, {VL09}; Gaia: 136"),
+    },
+}
+PLEIADES_NOTE = (
+    "The Pleiades' parallax in Hipparcos, 8.18 mas or 120 pc, is known to disagree with Gaia's 7.36 mas or 136 pc; "
+    "every distance to them here is made of Hipparcos' parallaxes and inherits that."
+)
+_ACTIVE = 0.1  # share of a latent's variance that is between stars; below, it says nothing of a star
+_PLAUSIBLE = 0.3  # overlap from which a component of a mixture is called the cluster
+_LISTED = 0.1  # members of lower probability are not listed
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was found in one variant's field."""
+
+    variant: str
+    stars: Field
+    centre: np.ndarray
+    found: Found
+    names: tuple[str, ...]
+    latent: Candidates
+    data: Candidates
+    dataset: xr.Dataset
+
+
+def clusters(run: Run) -> Findings:
+    """Find the clusters of every variant's field; writes ``members.parquet`` beside each variant's model."""
+    import pandas as pd
+
+    results = [_result(variant) for variant in run.variants.values()]
+    tables = {
+        "clusters": pd.concat([_parameters(result) for result in results], ignore_index=True),
+        "methods": pd.concat([_methods(result) for result in results], ignore_index=True),
+        "members": pd.concat([_members(result) for result in results], ignore_index=True),
+    }
+    metrics = {result.variant: _metrics(result) for result in results}
+    for result in results:
+        _write_members(tables["members"], result.variant, run.variants[result.variant])
+    notes = [
+        "A cluster is a compact part of an error-aware mixture that raises the likelihood of held-out stars; its "
+        "place in parallax and proper motion was not given, nor any colour. Names are given afterwards. Errors of "
+        "parallax and velocity are those of the fit with the members as found."
+    ]
+    if any("pleiades" in result.names for result in results):
+        notes.append(PLEIADES_NOTE)
+    return Findings(metrics, {name: table for name, table in tables.items() if len(table)}, tuple(notes))
+
+
+def star_field(data: xr.Dataset) -> tuple[Field, np.ndarray, float]:
+    """The stars of a prepared data set, the unit vector of the field's centre, and its radius in degrees."""
+    provenance = json.loads(data.attrs["provenance"])
+    centre = kinematics.directions(*np.array(provenance["centre_deg"]))
+    x, direction = data["x"].values, data["condition"].values
+    covariance = data["noise"].values[:, 3:, 3:]
+    offsets = kinematics.azimuthal(direction, centre)
+    stars = Field(x[:, 3:], covariance, offsets, direction, provenance["area_deg2"])
+    return stars, centre, float(provenance["radius_deg"])
+
+
+def active_latents(z: np.ndarray, z_std: np.ndarray) -> np.ndarray:
+    """Which of the D latents carry information: var(mean) / (var(mean) + mean variance) above 0.1, (D,) bool."""
+    between = z.var(0)
+    return between / (between + (z_std**2).mean(0)) > _ACTIVE
+
+
+def cluster_name(place: np.ndarray, parallax: float, number: int) -> str:
+    """The name of a known cluster at this direction and parallax (within 25 %), else ``cluster N``."""
+    for name, (ra, dec, radius, known) in POSITIONS.items():
+        away = kinematics.separation(place, kinematics.directions(np.array(ra), np.array(dec)))
+        if away < 0.35 * radius and abs(parallax / known - 1) < 0.25:
+            return name
+    return f"cluster {number}"
+
+
+def motion_distance(cluster: Cluster, stars: Field) -> np.ndarray:
+    """How far each star's proper motion is from the cluster's at the star's own parallax, in σ (2 dof), (N,).
+
+    The residual μ − ϖ (ê·V, n̂·V)/κ with the error of μ and ϖ together and the dispersion of the cluster.
+    """
+    along = np.einsum("nki,i->nk", kinematics.tangent_basis(stars.direction), cluster.velocity)
+    turn = np.concatenate([-along[:, :, None] / kinematics.KAPPA, np.tile(np.eye(2), (len(stars), 1, 1))], 2)
+    residual = np.einsum("nij,nj->ni", turn, stars.y)
+    scatter = (cluster.parallax * cluster.dispersion / kinematics.KAPPA) ** 2
+    covariance = turn @ stars.covariance @ turn.transpose(0, 2, 1) + scatter * np.eye(2)
+    return np.sqrt(np.einsum("ni,nij,nj->n", residual, np.linalg.inv(covariance), residual))
+
+
+def _result(variant: Variant) -> Result:
+    settings, latents, data = variant.settings.analyse, variant.latents, variant.data.load()
+    # the latents lie in the order of the prepared store
+    if not np.array_equal(latents["source_id"].values, data["source_id"].values):
+        raise RuntimeError("latents.zarr and the prepared data differ in their stars: encode again")
+    stars, centre, radius = star_field(data)
+    z, z_std = latents["z"].values.astype(float), latents["z_std"].values.astype(float)
+    used = active_latents(z, z_std)
+    # a latent space that says nothing has no candidates, and the mixture on the data goes on alone
+    latent = gaussian_mixture(z[:, used] if used.any() else z, settings)
+    plain = gaussian_mixture(np.concatenate([stars.offsets, stars.y], axis=1), settings)
+    found = find_clusters(stars, latent.rows(), radius, settings)
+    places = [kinematics.from_azimuthal(c.centre, centre) for c in found.mixture.clusters]
+    names: list[str] = []
+    for number, (cluster, place) in enumerate(zip(found.mixture.clusters, places, strict=True), start=1):
+        name = cluster_name(place, cluster.parallax, number)
+        names.append(name if name not in names else f"cluster {number}")
+    return Result(variant.name, stars, centre, found, tuple(names), latent, plain, data)
+
+
+def _parameters(result: Result) -> pd.DataFrame:
+    """One row a quantity: value, error, unit, literature, source."""
+    import pandas as pd
+
+    rows = []
+    for number, (name, cluster) in enumerate(zip(result.names, result.found.mixture.clusters, strict=True)):
+        known = LITERATURE.get(name, {})
+        for quantity, (value, error, unit) in _quantities(result, number, cluster).items():
+            literature, source = known.get(quantity, (np.nan, ""))
+            rows.append((result.variant, name, quantity, value, error, unit, literature, source))
+    columns = ["variant", "cluster", "quantity", "value", "error", "unit", "literature", "source"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _quantities(result: Result, number: int, cluster: Cluster) -> Mapping[str, tuple[float, float, str]]:
+    """Name -> value, error, unit."""
+    found, nan = result.found, float("nan")
+    probability = found.membership[:, number]
+    sigma = np.sqrt(np.diag(cluster.covariance))
+    velocity = kinematics.Velocity(cluster.velocity, cluster.covariance[1:, 1:])
+    speed = float(np.linalg.norm(cluster.velocity))
+    unit = cluster.velocity / speed
+    point = kinematics.convergent_point_of(velocity)
+    point_error = np.sqrt(np.diag(point.covariance))
+    place = kinematics.from_azimuthal(cluster.centre, result.centre)
+    ra, dec = kinematics.sky_position(place)
+    basis = kinematics.tangent_basis(place)
+    # (ϖ, V) -> μ at the centre
+    turn = (
+        np.concatenate([(basis @ cluster.velocity)[:, None], cluster.parallax * basis], 1) / kinematics.KAPPA
+    )
+    motion, motion_error = turn[:, 0] * cluster.parallax, np.sqrt(np.diag(turn @ cluster.covariance @ turn.T))
+    gain, gain_error = found.gains[number]
+    radial = float(np.sqrt(place @ velocity.covariance @ place))
+    return {
+        "members": (float((probability > 0.5).sum()), nan, "p > 0.5"),
+        "expected members": (
+            float(probability.sum()), float(np.sqrt((probability * (1 - probability)).sum())), ""),
+        "held-out gain": (gain, gain_error, "nats"),
+        "centre, RA": (float(ra), nan, "deg"),
+        "centre, Dec": (float(dec), nan, "deg"),
+        "parallax": (cluster.parallax, float(sigma[0]), "mas"),
+        "distance": (1000 / cluster.parallax, float(1000 * sigma[0] / cluster.parallax**2), "pc"),
+        "proper motion at the centre, RA": (float(motion[0]), float(motion_error[0]), "mas/yr"),
+        "proper motion at the centre, Dec": (float(motion[1]), float(motion_error[1]), "mas/yr"),
+        "convergent point, RA": (
+            point.ra, float(point_error[0] / np.cos(np.radians(point.dec))), "deg"),
+        "convergent point, Dec": (point.dec, float(point_error[1]), "deg"),
+        "speed": (speed, float(np.sqrt(unit @ velocity.covariance @ unit)), "km/s"),
+        "radial velocity at the centre, from perspective": (float(cluster.velocity @ place), radial, "km/s"),
+        "velocity dispersion, core": (cluster.dispersion, nan, "km/s"),
+    }  # fmt: skip
+
+
+def _methods(result: Result) -> pd.DataFrame:
+    """The same cluster by a mixture on the data, by one on the latents, and after refinement."""
+    import pandas as pd
+
+    rows = []
+    for number, (name, cluster) in enumerate(zip(result.names, result.found.mixture.clusters, strict=True)):
+        final = result.found.membership[:, number] > 0.5
+        away = motion_distance(cluster, result.stars)
+        chosen = {
+            "mixture on the data": _matching(result.data, final),
+            "mixture on the latents": _matching(result.latent, final),
+            "latents, then error-aware mixture": final,
+        }
+        for method, members in chosen.items():
+            if members is None:
+                rows.append((result.variant, name, method, 0, *[np.nan] * 5))
+                continue
+            parallax, pmra, pmdec = np.median(result.stars.y[members], axis=0)
+            share = 2 * (members & final).sum() / (members.sum() + final.sum())
+            off = int((away[members] > 3.44).sum())  # 99.73 % of two degrees of freedom
+            rows.append((result.variant, name, method, int(members.sum()), parallax, pmra, pmdec, off, share))
+    columns = ["variant", "cluster", "method", "stars", "parallax_mas", "pmra_mas_yr", "pmdec_mas_yr"]
+    return pd.DataFrame(rows, columns=[*columns, "off_the_common_motion", "overlap_with_the_last"])
+
+
+def _matching(candidates: Candidates, final: np.ndarray) -> np.ndarray | None:
+    """The component that shares most stars with ``final``; None when none is it."""
+    best, best_share = None, _PLAUSIBLE
+    for column in candidates.probability.T:
+        members = column > 0.5
+        share = (members & final).sum() / max((members | final).sum(), 1)
+        if share > best_share:
+            best, best_share = members, share
+    return best
+
+
+def _members(result: Result) -> pd.DataFrame:
+    """Stars with their best cluster, from p = 0.1 on, most probable first."""
+    import pandas as pd
+
+    if not result.names:
+        return pd.DataFrame()
+    data, found = result.dataset, result.found
+    best = found.membership.argmax(1)
+    probability = found.membership.max(1)
+    parallax = _shrunk_parallax(result, best)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        absolute = data["magnitude"].values + 5 * np.log10(parallax / 100)
+    table = pd.DataFrame(
+        {
+            "variant": result.variant,
+            "source_id": data["source_id"].values,
+            "cluster": np.array(result.names)[best],
+            "probability": probability,
+            "ra_deg": data["ra"].values,
+            "dec_deg": data["dec"].values,
+            "parallax_mas": result.stars.y[:, 0],
+            "pmra_mas_yr": result.stars.y[:, 1],
+            "pmdec_mas_yr": result.stars.y[:, 2],
+            "colour": data["colour"].values,
+            "absolute_magnitude": absolute,
+        }
+    )
+    table = table[table["probability"] >= _LISTED]
+    return table.sort_values(["cluster", "probability"], ascending=[True, False], ignore_index=True)
+
+
+def _shrunk_parallax(result: Result, best: np.ndarray) -> np.ndarray:
+    """A member's parallax from its own and its cluster's, each by its precision, mas (N,)."""
+    members = result.found.mixture.clusters
+    prior = np.array([c.parallax for c in members])[best]
+    depth = np.array([max(c.depth, 0.1) for c in members])[best]
+    noise = result.stars.covariance[:, 0, 0]
+    return (result.stars.y[:, 0] / noise + prior / depth**2) / (1 / noise + 1 / depth**2)
+
+
+def _write_members(members: pd.DataFrame, name: str, variant: Variant) -> None:
+    """``members.parquet``: source_id, cluster, probability; without rows where there is no cluster."""
+    import pandas as pd
+
+    from sciencevae.data.atomic import atomic_path
+
+    columns = {"source_id": "int64", "cluster": "str", "probability": "float64"}
+    mine = members[members["variant"] == name] if len(members) else pd.DataFrame(columns=list(columns))
+    with atomic_path(variant.folder / "members.parquet") as partial:
+        mine[list(columns)].astype(columns).to_parquet(partial, index=False)
+
+
+def _metrics(result: Result) -> dict[str, Any]:
+    found = result.found
+    return {
+        "stars": len(result.stars),
+        "components on the latents": result.latent.components,
+        "components on the data": result.data.components,
+        "background components": found.background,
+        "clusters": len(result.names),
+        "members": {name: int((found.membership[:, n] > 0.5).sum()) for n, name in enumerate(result.names)},
+        "refused": list(found.refused),
+    }
