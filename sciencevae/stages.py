@@ -64,6 +64,7 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
     """Fit one variant's model, resuming from its checkpoint when the settings are still the same."""
     with _stage(run, "train", variant.name, threads) as (progress, details):
         from sciencevae.data.batches import as_batches
+        from sciencevae.latents.collapse import latent_use
         from sciencevae.training.loop import fit
         from sciencevae.vae.files import save
         from sciencevae.vae.objectives import ELBO
@@ -80,18 +81,20 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
         _seed(settings.seed)
         model = run.domain.build(settings, data)
         objective = run.domain.objective(settings, data) if run.domain.objective else ELBO()
-        batches = as_batches(data, split="train")
+        batches, valid = as_batches(data, split="train"), as_batches(data, split="valid")
         steps = settings.training.epochs * math.ceil(len(batches) / settings.training.batch_size)
         history = fit(
             model,
             batches,
             objective=objective,
-            valid=as_batches(data, split="valid"),
+            valid=valid,
             settings=settings.training.model_copy(update={"seed": settings.seed, "threads": threads}),
             run=variant.folder,
             progress=lambda epoch, step, parts: progress(step, steps, f"epoch {epoch} · {_terms(parts)}"),
         )
-        details["metrics"] = _training_metrics(history)
+        use = latent_use(model, valid)
+        progress.say(use.describe())
+        details["metrics"] = {**_training_metrics(history), "latents": use.to_json()}
         history.table().to_csv(variant.folder / "history.csv", index=False)
         save(
             model,

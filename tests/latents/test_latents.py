@@ -1,0 +1,132 @@
+"""Scores, the use of latents and mixtures of them, each against a case whose answer is known."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sciencevae.batch import Batch
+from sciencevae.data.batches import as_batches
+from sciencevae.errors import InputError
+from sciencevae.latents.cluster import gaussian_mixture
+from sciencevae.latents.collapse import latent_use
+from sciencevae.latents.score import anomaly_score
+from sciencevae.vae import decoders, encoders, priors
+from sciencevae.vae.model import VAE
+
+SIGMA = 0.5
+
+
+class Encode(nn.Module):
+    """The exact posterior of x = gain·z + σ ε with z ~ N(0, 1), dimension by dimension."""
+
+    def __init__(self, gain: torch.Tensor) -> None:
+        super().__init__()
+        self.gain = gain
+
+    def forward(self, x):
+        variance = 1 / (1 + self.gain**2 / SIGMA**2)
+        return torch.cat([variance * self.gain * x / SIGMA**2, variance.log().expand_as(x)], 1)
+
+
+class Decode(nn.Module):
+    def __init__(self, gain: torch.Tensor) -> None:
+        super().__init__()
+        self.gain = gain
+
+    def forward(self, z):
+        return self.gain * z
+
+
+def exact_model(gain: torch.Tensor) -> VAE:
+    dim = len(gain)
+    return VAE(
+        priors.StandardNormal(dim),
+        encoders.Gaussian(Encode(gain), dim),
+        decoders.Gaussian(Decode(gain), scale=SIGMA),
+    )
+
+
+def test_scores_of_a_model_that_is_exact():
+    gain = torch.tensor([1.0, 2.0, 0.0])
+    x = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)) * 2
+    spread = (gain**2 + SIGMA**2).sqrt()
+    wanted = -torch.distributions.Normal(0.0, spread).log_prob(x).sum(1)
+    model, batch = exact_model(gain), Batch(x)
+    assert torch.allclose(anomaly_score(model, batch, "evidence", samples=10), wanted, atol=1e-4)
+    # the ELBO is the evidence up to the noise of E_q[log p(x|z)]
+    assert torch.allclose(anomaly_score(model, batch, "elbo", samples=20_000), wanted, atol=0.15)
+    reconstruction = anomaly_score(model, batch, "reconstruction", samples=20_000)
+    posterior = model.encode(x)
+    residual = (x - gain * posterior.mean) ** 2 + gain**2 * posterior.variance
+    exact = (0.5 * residual / SIGMA**2 + 0.5 * math.log(2 * math.pi * SIGMA**2)).sum(1)
+    assert torch.allclose(reconstruction, exact, atol=0.15)
+
+
+def test_outliers_score_higher():
+    gain = torch.tensor([1.0, 1.0])
+    x = torch.cat([torch.zeros(5, 2), torch.full((5, 2), 8.0)])
+    for kind in ("elbo", "reconstruction", "evidence"):
+        score = anomaly_score(exact_model(gain), Batch(x), kind)
+        assert score[5:].min() > score[:5].max() + 5
+
+
+def test_scores_are_reproducible_and_kinds_are_checked():
+    model, batch = exact_model(torch.ones(2)), Batch(torch.randn(4, 2))
+    assert torch.equal(anomaly_score(model, batch), anomaly_score(model, batch))
+    with pytest.raises(InputError, match="did you mean 'elbo'"):
+        anomaly_score(model, batch, "elbow")
+
+
+def test_use_of_latents_against_closed_forms():
+    gain = torch.tensor([3.0, 1.0, 0.0])
+    generator = torch.Generator().manual_seed(1)
+    z = torch.randn(20_000, 3, generator=generator)
+    x = gain * z + SIGMA * torch.randn(20_000, 3, generator=generator)
+    use = latent_use(exact_model(gain), as_batches(x), rows=20_000)
+    wanted = 0.5 * (1 + gain**2 / SIGMA**2).log()  # the mutual information of each dimension
+    assert use.kl_by_dim == pytest.approx(wanted.tolist(), abs=0.03)
+    assert use.kl == pytest.approx(wanted.sum().item(), abs=0.05)
+    assert use.active_units == 2
+    assert not use.collapsed
+    assert use.aggregate_mean == pytest.approx([0, 0, 0], abs=0.03)
+    assert use.aggregate_std == pytest.approx([1, 1, 1], abs=0.03)
+    assert "2 of 3" in use.describe()
+    # own minus another's: half the expected squared distance of two independent means over σ²
+    posterior = 1 / (1 + gain**2 / SIGMA**2)
+    shift = (gain**2 * (2 - 2 * posterior + 0 * gain)) / (2 * SIGMA**2)
+    assert use.own_over_shuffled == pytest.approx(shift.sum().item(), rel=0.05)
+
+
+def test_a_collapsed_model_is_called_collapsed():
+    use = latent_use(exact_model(torch.zeros(3)), as_batches(torch.randn(500, 3)))
+    assert use.active_units == 0
+    assert use.collapsed
+    assert use.describe().startswith("COLLAPSED")
+    assert use.to_json()["collapsed"] is True
+
+
+def test_mixtures_find_the_number_of_components():
+    rng = np.random.default_rng(0)
+    centres = np.array([[0, 0], [5, 0], [0, 6]])
+    z = np.concatenate([rng.normal(c, 0.7, (300, 2)) for c in centres])
+    held_out = np.concatenate([rng.normal(c, 0.7, (100, 2)) for c in centres])
+    found = gaussian_mixture(z, held_out=held_out)
+    assert found.components == 3
+    assert int(found.table.held_out.argmax()) >= 2
+    labels = found.labels(z).reshape(3, 300)
+    assert sorted(np.bincount(row, minlength=3).argmax() for row in labels) == [0, 1, 2]
+    assert np.allclose(found.probabilities(z).sum(1), 1)
+    # the density of the chosen mixture at the truth: entropy of three equal parts and a normal
+    exact = -(math.log(3) + math.log(2 * math.pi * math.e * 0.49))
+    assert found.table.held_out[2] == pytest.approx(exact, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("z", "message"), [(np.full((50, 2), np.nan), "not finite"), (np.zeros((3, 2)), "too few")]
+)
+def test_what_cannot_be_clustered_is_refused(z, message):
+    with pytest.raises(InputError, match=message):
+        gaussian_mixture(z)
