@@ -34,7 +34,7 @@ def assign(groups: Any, fractions: Mapping[str, float] = DEFAULT, seed: int = 0)
 
     Every split with a fraction above zero gets at least one group; InputError when there are too few groups.
 
-    >>> assign([7, 7, 8, 9], {"train": 0.5, "valid": 0.25, "test": 0.25}).tolist()
+    >>> assign(["b", "b", "a", "c"], {"train": 0.5, "valid": 0.25, "test": 0.25}, seed=5).tolist()
     [0, 0, 2, 1]
     """
     wanted = _fractions(fractions)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib
+import pkgutil
 import subprocess
 import sys
+
+import pytest
 
 import sciencevae.data
 
@@ -25,3 +29,8 @@ def test_every_public_name_is_there() -> None:
         value = getattr(sciencevae.data, name)
         home = importlib.import_module(value.__module__)
         assert name in home.__all__
+
+
+@pytest.mark.parametrize("name", [module.name for module in pkgutil.iter_modules(sciencevae.data.__path__)])
+def test_the_examples_in_docstrings_run(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(f"sciencevae.data.{name}")).failed == 0
