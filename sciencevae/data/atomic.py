@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sciencevae.errors import RunError, ScienceVAEError
 
-__all__ = ["atomic_path", "disk_errors", "remove", "temporary_path"]
+__all__ = ["atomic_path", "disk_errors", "make_folder", "remove", "temporary_path"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
@@ -38,7 +38,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         temporary = temporary_path(path)
         try:
             yield temporary
@@ -73,11 +73,24 @@ def disk_errors(path: Path) -> Iterator[None]:
                 "or choose another folder (nothing was written)"
             ) from error
         if isinstance(error, OSError) and error.errno in _REFUSED and _concerns(error, path):
-            raise RunError(
-                f"cannot write {path}: {os.strerror(error.errno or 0).lower()}; "
-                "choose a folder you may write to"
-            ) from error
+            raise _refusal(path, error) from error
         raise
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; RunError when that cannot be."""
+    with disk_errors(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if _is_full(error):
+                raise
+            raise _refusal(folder, error) from error
+
+
+def _refusal(path: Path, error: OSError) -> RunError:
+    reason = os.strerror(error.errno or 0).lower()
+    return RunError(f"cannot write {path}: {reason}; choose a folder you may write to")
 
 
 def remove(path: Path) -> None:

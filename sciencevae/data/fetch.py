@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sciencevae.data.atomic import atomic_path, disk_errors, remove, temporary_path
+from sciencevae.data.atomic import atomic_path, disk_errors, make_folder, remove, temporary_path
 from sciencevae.data.download import Unreachable, download, download_wheel, extract, sha256_of
 from sciencevae.data.manifest import FileEntry, Generate, Manifest, list_manifests, load_manifest
 from sciencevae.data.progress import human_bytes, show, tell
@@ -268,7 +268,7 @@ def _cache_errors(path: Path) -> Iterator[None]:
     """A cache that cannot be written becomes one line that says how to choose another."""
     try:
         with disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             yield
     except RunError as error:
         if isinstance(error.__cause__, OSError) and "SCIENCEVAE_CACHE" not in str(error):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sciencevae.data.atomic import atomic_path
+from sciencevae.data.atomic import atomic_path, make_folder
 from sciencevae.errors import RunError
 
 STORE = """
@@ -121,6 +121,12 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         atomic_path(tmp_path / "file" / "x" / "y"),
     ):
         pass
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc here")
+def test_a_place_where_nothing_can_be_made() -> None:
+    with pytest.raises(RunError, match="cannot write /proc/nowhere: no such file or directory"):
+        make_folder(Path("/proc/nowhere"))
 
 
 def test_other_errors_are_left_alone(tmp_path: Path) -> None:
