@@ -94,10 +94,8 @@ def test_use_of_latents_against_closed_forms():
     assert use.aggregate_mean == pytest.approx([0, 0, 0], abs=0.03)
     assert use.aggregate_std == pytest.approx([1, 1, 1], abs=0.03)
     assert "2 of 3" in use.describe()
-    # own minus another's: half the expected squared distance of two independent means over σ²
-    posterior = 1 / (1 + gain**2 / SIGMA**2)
-    shift = (gain**2 * (2 - 2 * posterior + 0 * gain)) / (2 * SIGMA**2)
-    assert use.own_over_shuffled == pytest.approx(shift.sum().item(), rel=0.05)
+    # x − g z̃ has variance σ² with its own latent and 2g² + σ² with another's
+    assert use.own_over_shuffled == pytest.approx((gain**2 / SIGMA**2).sum().item(), rel=0.05)
 
 
 def test_a_collapsed_model_is_called_collapsed():

@@ -1,5 +1,6 @@
 """The linear-Gaussian VAE, whose evidence is known: log p(x) = log N(x; W m + b, W S₀ Wᵀ + σ² I)."""
 
+import itertools
 import math
 
 import numpy as np
@@ -168,7 +169,7 @@ def test_bounds_are_in_order():
         log_w.logsumexp(1) - math.log(50),
         wanted.expand(REPEATS, -1),
     ]
-    for lower, upper in zip(bounds, bounds[1:], strict=False):
+    for lower, upper in itertools.pairwise(bounds):
         gap = upper - lower
         assert (gap.mean(0) > 4 * gap.std(0) / math.sqrt(REPEATS)).all()
 
