@@ -199,7 +199,8 @@ def _covariance(frame: pd.DataFrame) -> np.ndarray:
         rho[:, i, j] = rho[:, j, i] = frame[name].to_numpy(float)
     covariance = np.zeros((len(frame), 6, 6))
     covariance[:, [0, 1, 2], [0, 1, 2]] = (_POSITION_ERROR_MAS * _MAS_IN_RADIANS) ** 2
-    covariance[:, 3:, 3:] = rho * errors[:, :, None] * errors[:, None, :]
+    with np.errstate(invalid="ignore"):  # infinite errors, of rows that are marked as bad
+        covariance[:, 3:, 3:] = rho * errors[:, :, None] * errors[:, None, :]
     return covariance
 
 
