@@ -1,0 +1,108 @@
+"""Ensembles of configurations that a model makes, and what is measured on any ensemble."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from . import observables as xy
+from .objective import energy, expected_energy
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from sciencevae.vae.model import VAE
+
+__all__ = ["Decoded", "decode", "measure", "order_parameter", "sample_latents", "turned_back"]
+
+_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """p(x | z) at n latents: its mean angles, one draw from it, and the energies, per site."""
+
+    mean_angle: np.ndarray  # (n, L, L)
+    drawn: np.ndarray  # (n, L, L)
+    energy: np.ndarray  # (n,), of the mean angles
+    expected_energy: np.ndarray  # (n,), ⟨E⟩ under p(x | z)
+
+
+@torch.no_grad()
+def decode(model: VAE, z: np.ndarray, condition: np.ndarray | None = None, seed: int = 0) -> Decoded:
+    """Decode latents (n, latent), in blocks; ``condition`` (n, 1) is scaled already."""
+    parts: list[tuple[np.ndarray, ...]] = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for start in range(0, len(z), _ROWS):
+            rows = slice(start, start + _ROWS)
+            context = None
+            if condition is not None:
+                context = {"condition": torch.as_tensor(condition[rows], dtype=torch.float32)}
+            likelihood: Any = model.decode(torch.as_tensor(z[rows], dtype=torch.float32), context)
+            loc, kappa = likelihood.loc, likelihood.concentration  # (B, 1, L, L)
+            found = (loc[:, 0], likelihood.sample()[:, 0], energy(loc), expected_energy(loc, kappa))
+            parts.append(tuple(part.numpy() for part in found))
+    return Decoded(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def turned_back(z: np.ndarray) -> np.ndarray:
+    """Latents (n, D) without the direction of the spins: (|(z_0, z_1)|, z_2, …), (n, D − 1)."""
+    return np.concatenate([np.hypot(z[:, 0], z[:, 1])[:, None], z[:, 2:]], 1)
+
+
+def order_parameter(z: np.ndarray) -> np.ndarray:
+    """ρ = |(z_0, z_1)|, the length of the latent vector that turns with the spins: (n,)."""
+    return np.hypot(z[:, 0], z[:, 1])
+
+
+def sample_latents(latents: xr.Dataset, temperature: float, n: int, seed: int) -> np.ndarray:
+    """New latents (n, D) at a temperature: a Gaussian through the training latents at that temperature.
+
+    In (ρ, z_2, …) the mean and the covariance (that of the posterior means plus the mean posterior variance)
+    of the training data at each temperature, interpolated linearly in T, so that a temperature that was held
+    out can be sampled; the direction of (z_0, z_1) is uniform, as the spins' is.
+    """
+    training = latents.isel(sample=np.flatnonzero(latents["split"].values == 0))
+    t, z, width = (training[name].values for name in ("temperature", "z", "z_std"))
+    grid = np.unique(t)
+    features = turned_back(z)
+    widths = np.concatenate([width[:, :1], width[:, 2:]], 1)
+    means, covariances = [], []
+    for one in grid:
+        own = t == one
+        means.append(features[own].mean(0))
+        covariances.append(np.cov(features[own].T) + np.diag(np.square(widths[own]).mean(0)))
+    k = int(np.clip(np.searchsorted(grid, temperature) - 1, 0, max(len(grid) - 2, 0)))
+    after = min(k + 1, len(grid) - 1)
+    share = 0.0 if after == k else float(np.clip((temperature - grid[k]) / (grid[after] - grid[k]), 0, 1))
+    mean, covariance = ((1 - share) * m[k] + share * m[after] for m in (means, covariances))
+    generator = np.random.default_rng([seed, round(1e6 * temperature)])
+    drawn = generator.multivariate_normal(mean, covariance, n)
+    angle = generator.uniform(-np.pi, np.pi, n)
+    vector = drawn[:, :1] * np.stack([np.cos(angle), np.sin(angle)], 1)
+    return np.concatenate([vector, drawn[:, 1:]], 1)
+
+
+def measure(theta: np.ndarray, temperature: float) -> dict[str, float]:
+    """Ensemble averages of configurations (n, L, L) at one temperature, and their standard errors."""
+    lattice = theta.shape[-1]
+    row: dict[str, float] = {"n": len(theta)}
+    length = np.hypot(*xy.magnetisation(theta).T)
+    g = xy.correlation(theta)
+    distances = {"g1": 1, "g2": 2, "g_quarter": lattice // 4, "g_half": lattice // 2}
+    series = {
+        "energy": xy.energy(theta),
+        "magnetisation": length,
+        "vortex_density": xy.vortex_density(theta),
+        "vortex_pairs": xy.vortex_pairs(theta),
+        **{name: g[:, r] for name, r in distances.items()},
+    }
+    for name, values in series.items():
+        row[name] = float(values.mean())
+        row[f"{name}_error"] = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.nan
+    stiffness = xy.helicity_modulus(xy.bond_sums(theta), temperature, lattice)
+    return row | {"helicity": stiffness.value, "helicity_error": stiffness.error}
