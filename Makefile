@@ -1,5 +1,7 @@
 # Each target sets up what it needs, in .venv; each works twice in a row.
-PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || command -v python3)
+# the first that works: 3.11 or newer, able to make environments
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -14,7 +16,7 @@ help: ## what there is to make
 setup: $(STAMP) ## the environment alone, in .venv
 
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with venv is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch --editable '.[$(EXTRAS)]'
 	@touch $(STAMP)
