@@ -50,14 +50,15 @@ def describe(value: Any) -> Any:
     Raises InputError for a module whose class is not ``@recorded``, naming it.
     """
     if isinstance(value, nn.Module):
-        if not hasattr(value, "_arguments"):
+        recorded_arguments: dict[str, Any] | None = getattr(value, "_arguments", None)  # type: ignore[assignment]
+        if recorded_arguments is None:
             raise InputError(
                 f"a model is saved by what its parts were built from, and {_name(type(value))} does not say: "
                 "decorate the class with @sciencevae.spec.recorded (its arguments must be plain values)"
             )
         # a module given as an argument may have been exchanged since (a prior refitted on a trained model)
         current = {
-            k: getattr(value, k, v) if isinstance(v, nn.Module) else v for k, v in value._arguments.items()
+            k: getattr(value, k, v) if isinstance(v, nn.Module) else v for k, v in recorded_arguments.items()
         }
         arguments = {k: describe(v) for k, v in current.items()}
         return {"class": _name(type(value)), "arguments": arguments}

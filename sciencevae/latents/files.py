@@ -132,7 +132,7 @@ def score_file(model: str | Path, source: str | Path, out: str | Path, kind: str
             batch, good = trained.batch(block)
             table = _identity(block)
             with torch.no_grad():
-                scores = [] if batch is None else anomaly_score(trained.model, batch, kind=kind).numpy()
+                scores: Any = [] if batch is None else anomaly_score(trained.model, batch, kind=kind).numpy()
             table["score"] = _spread(np.asarray(scores, np.float32), good)
             usable += int(good.sum())
             yield table

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
@@ -14,13 +12,12 @@ from sciencevae.vae.model import VAE
 
 __all__ = ["KINDS", "anomaly_score"]
 
-Kind = Literal["elbo", "reconstruction", "evidence"]
 KINDS = ("elbo", "reconstruction", "evidence")
 
 
 @torch.no_grad()
 def anomaly_score(
-    model: VAE, batch: Batch, kind: Kind = "elbo", samples: int = 64, seed: int | None = 0
+    model: VAE, batch: Batch, kind: str = "elbo", samples: int = 64, seed: int | None = 0
 ) -> Tensor:
     """A score for each datum, in nats, (B,): higher is more anomalous.
 
@@ -32,7 +29,7 @@ def anomaly_score(
     generator as it was; None draws from that one.
     """
     if kind not in KINDS:
-        raise InputError(f"unknown score {kind!r}{did_you_mean(str(kind), KINDS)}")
+        raise InputError(f"unknown score {kind!r}{did_you_mean(kind, KINDS)}")
     if kind == "evidence":
         return -log_evidence(model, batch, samples, chunk=min(samples, 100), seed=seed).value
     with torch.random.fork_rng(enabled=seed is not None):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.distributions as td
@@ -201,7 +202,7 @@ class _Squeezed(td.Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         return self.base.log_prob(value).squeeze(0)
 
-    def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+    def sample(self, sample_shape: Any = ()) -> Tensor:
         return self.base.sample(sample_shape).squeeze(len(sample_shape))
 
     def __getattr__(self, name: str) -> Tensor:
