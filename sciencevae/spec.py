@@ -50,7 +50,7 @@ def describe(value: Any) -> Any:
     Raises InputError for a module whose class is not ``@recorded``, naming it.
     """
     if isinstance(value, nn.Module):
-        recorded_arguments: dict[str, Any] | None = getattr(value, "_arguments", None)  # type: ignore[assignment]
+        recorded_arguments: dict[str, Any] | None = getattr(value, "_arguments", None)
         if recorded_arguments is None:
             raise InputError(
                 f"a model is saved by what its parts were built from, and {_name(type(value))} does not say: "
