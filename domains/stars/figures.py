@@ -13,6 +13,7 @@ from sciencevae.report.figures import COLOURS, DOUBLE_COLUMN
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from sciencevae.runs import Run, Variant
@@ -43,7 +44,7 @@ def sky(run: Run) -> tuple[Figure, str]:
         axes.set_aspect(1 / np.cos(np.radians(float(kinematics.sky_position(centre)[1]))))
         axes.invert_xaxis()
         axes.set(xlabel="right ascension (deg)", ylabel="declination (deg)", title=f"{radius:g}° cone")
-        axes.legend(loc="upper right", framealpha=0.8, frameon=True)
+        _legend(axes, loc="upper right", framealpha=0.8, frameon=True)
     return figure, (
         "The field on the sky: all stars (grey), members with p > 0.5 (colour; numbers in brackets), and the "
         "direction of each member's proper motion. Over a wide field the motions of a cluster visibly converge."
@@ -82,7 +83,7 @@ def proper_motion(run: Run) -> tuple[Figure, str]:
         )  # fmt: skip
         left.set_aspect("equal")
         right.set_aspect("equal")
-        right.legend(loc="upper left", title="converge at RA, Dec", title_fontsize=7)
+        _legend(right, loc="upper left", title="converge at RA, Dec", title_fontsize=7)
     return figure, (
         "Left: proper motions; those of a cluster on the sky's sphere fan out. Right: tangential velocity "
         "4.74047 μ/ϖ of the members less the projection of the cluster's one space velocity: the fan is gone, and "
@@ -108,7 +109,7 @@ def parallax(run: Run) -> tuple[Figure, str]:
             if name == "pleiades":
                 axes.axvline(7.36, color=colour, linestyle=":", linewidth=0.9)
         axes.set(xlabel="parallax (mas)", ylabel="stars", yscale="log", ylim=(0.7, None))
-        axes.legend()
+        _legend(axes)
     note = f" Dotted: Gaia's. {PLEIADES_NOTE}" if "pleiades" in _names(run) else ""
     return figure, f"Parallaxes as measured; dashed: literature (Hipparcos).{note}"
 
@@ -129,7 +130,7 @@ def colour_magnitude(run: Run) -> tuple[Figure, str]:
         axes.invert_yaxis()
         colour_name, magnitude_name = ("colour", "M") if run.input else ("B − V", "M(Hp)")
         axes.set(xlabel=f"{colour_name} (mag)", ylabel=f"{magnitude_name} (mag)")
-        axes.legend()
+        _legend(axes)
     return figure, (
         "Colour and absolute magnitude of the members (colour) and of the field's stars with parallaxes better "
         "than 10 % (grey). Photometry was not used to find the members: that they make one narrow sequence checks "
@@ -151,7 +152,7 @@ def latent_map(run: Run) -> tuple[Figure, str]:
             rows = np.isin(identifiers, chosen["source_id"])
             axes.scatter(z[rows, first], z[rows, second], s=6, color=colour, linewidths=0, label=name)
         axes.set(xlabel=f"$z_{{{first}}}$", ylabel=f"$z_{{{second}}}$")
-        axes.legend()
+        _legend(axes)
     return figure, (
         "Posterior means of the stars in the two latents in which the members are most compact against the field. "
         "The decoder turns one latent point into one motion in space, so members that stand far apart on the sky "
@@ -164,6 +165,12 @@ def _panels(run: Run, height: float) -> tuple[Figure, Any]:
 
     figure, panels = plt.subplots(1, len(run.variants), figsize=(DOUBLE_COLUMN, height), squeeze=False)
     return figure, panels[0]
+
+
+def _legend(axes: Axes, **options: Any) -> None:
+    """A legend where there is something to name."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(**options)
 
 
 def _members(run: Run, variant: Variant) -> pd.DataFrame:
