@@ -80,7 +80,7 @@ class Watch:
             self.done(label, line.removeprefix(DONE).strip())
         elif match := LINE.match(line):
             self.progress(label, int(match[1]), int(match[2]), match[3])
-        elif line.strip() and not line.startswith(("| ", "sciencevae: error:")):
+        elif line.strip() and not line.startswith(("|", "sciencevae: error:")):
             self.text(label, line)
 
     def _label(self, log: Path) -> str:
