@@ -94,7 +94,7 @@ def _blocks(source: Mapping[str, np.ndarray], path: Path, settings: XY) -> Itera
         raise InputError(f"{path} has no 'temperature' (n,), which this model is told")
     for start in range(0, len(theta), _ROWS):
         rows = slice(start, start + _ROWS)
-        block = np.asarray(theta[rows], np.float64)
+        block = np.array(theta[rows], np.float64)
         good = np.isfinite(block).all((1, 2))
         block[~good] = np.nan
         block = np.clip(xy.wrap(block), -np.pi, np.pi).astype(np.float32)

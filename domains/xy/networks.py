@@ -39,6 +39,13 @@ def _direction(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return length, x / length, y / length
 
 
+def _smooth(fields: Tensor) -> Tensor:
+    """Weights ¼, ½, ¼ along each axis: takes out what alternates from site to site; (B, C, L, L)."""
+    for axis in (-1, -2):
+        fields = (fields.roll(1, axis) + 2 * fields + fields.roll(-1, axis)) / 4
+    return fields
+
+
 @recorded
 class SpinEncoder(nn.Module):
     """θ (B, 1, L, L) → mean and log variance of z, (B, 2·latent).
@@ -88,9 +95,16 @@ class SpinEncoder(nn.Module):
 class SpinDecoder(nn.Module):
     """z (B, latent) → (cos, sin, log κ) of a von Mises for each spin, (B, 3, L, L).
 
-    A dense layer to a lattice of side at most 8, periodic convolutions that double the side by handing
-    channels to the sites of a 2 × 2 cell (so the sublattices can differ, as in a staggered pattern), and a
-    linear path from the latents to the spins. Its result is turned by the angle of (z_0, z_1).
+    A dense layer to a small lattice, periodic convolutions that double its side until it is L, and a linear
+    path from the latents to the spins give smooth fields x, y, log κ and a canting angle a: each spin is
+    turned by +a on one sublattice and −a on the other, a staggered texture. All is then turned by the angle of
+    (z_0, z_1).
+
+    Note 1. No eight numbers can hold the short waves of L² spins, so a mean angle with the right energy has to
+    make them up, and canting neighbours against each other is the change of energy that costs the least
+    agreement with x: an energy E ∝ cos 2a for a cosine similarity ∝ cos a. Left to find this by itself (output
+    not smoothed, no a), the energy model made vortices instead and lost 0.055 of cosine similarity rather than
+    0.047 (L = 16, validation data). The plain ELBO sets a near 0.
     """
 
     def __init__(
@@ -104,17 +118,23 @@ class SpinDecoder(nn.Module):
         layers += [nn.SiLU(), nn.Unflatten(1, (width, side, side))]
         for k in range(halvings):
             last = k == halvings - 1
-            out = 3 if last else max(width // 2, 1)
+            out = 4 if last else max(width // 2, 1)
             layers += [nn.Conv2d(width, 4 * out, 3, padding=1, padding_mode="circular"), nn.PixelShuffle(2)]
             layers += [] if last else [nn.SiLU()]
             width = out
         self.convolutions = nn.Sequential(*layers)
         self.linear = nn.Linear(latent - 2, lattice**2)
+        sublattice = 1.0 - 2.0 * (torch.arange(lattice)[:, None] + torch.arange(lattice)).remainder(2)
+        self.sublattice: Tensor
+        self.register_buffer("sublattice", sublattice, persistent=False)  # (L, L), +1 and −1
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         length, ux, uy = _direction(z[:, 0], z[:, 1])
         known = [length[:, None], z[:, 2:]] + ([] if condition is None else [condition])
-        along, across, log_kappa = self.convolutions(torch.cat(known, 1)).unbind(1)  # each (B, L, L)
+        fields = _smooth(self.convolutions(torch.cat(known, 1)))
+        along, across, log_kappa, canting = fields.unbind(1)  # each (B, L, L)
         across = across + self.linear(z[:, 2:]).view_as(across)
-        x, y = _turn(along + 1, across, ux[:, None, None], uy[:, None, None])
+        angle = (canting + 0.5) * self.sublattice  # at 0 the energy has no gradient with respect to it
+        x, y = _turn(along + 1, across, angle.cos(), angle.sin())
+        x, y = _turn(x, y, ux[:, None, None], uy[:, None, None])
         return torch.stack([x, y, log_kappa], 1)
