@@ -109,7 +109,8 @@ DOMAIN = Domain(
     read=_read,
     analyses={"clusters": _clusters},
     figures={
-        name: _figure(name) for name in ("sky", "proper_motion", "parallax", "colour_magnitude", "latent_map")
+        name: _figure(name)
+        for name in ("sky", "convergent_point", "proper_motion", "parallax", "colour_magnitude", "latent_map")
     },
     citations=(
         """@article{BovyHoggRoweis2011,

@@ -221,14 +221,15 @@ def _methods(result: Result) -> pd.DataFrame:
         }
         for method, members in chosen.items():
             if members is None:
-                rows.append((result.variant, name, method, 0, *[np.nan] * 5))
+                rows.append((result.variant, name, method, 0, *[np.nan] * 3, pd.NA, np.nan))
                 continue
             parallax, pmra, pmdec = np.median(result.stars.y[members], axis=0)
             share = 2 * (members & final).sum() / (members.sum() + final.sum())
             off = int((away[members] > 3.44).sum())  # 99.73 % of two degrees of freedom
             rows.append((result.variant, name, method, int(members.sum()), parallax, pmra, pmdec, off, share))
     columns = ["variant", "cluster", "method", "stars", "parallax_mas", "pmra_mas_yr", "pmdec_mas_yr"]
-    return pd.DataFrame(rows, columns=[*columns, "off_the_common_motion", "overlap_with_the_last"])
+    table = pd.DataFrame(rows, columns=[*columns, "beyond_3_sigma_of_the_motion", "overlap_with_the_last"])
+    return table.astype({"beyond_3_sigma_of_the_motion": "Int64"})
 
 
 def _matching(candidates: Candidates, final: np.ndarray) -> np.ndarray | None:
@@ -243,7 +244,10 @@ def _matching(candidates: Candidates, final: np.ndarray) -> np.ndarray | None:
 
 
 def _members(result: Result) -> pd.DataFrame:
-    """Stars with their best cluster, from p = 0.1 on, most probable first."""
+    """Stars with their best cluster, from p = 0.1 on, most probable first.
+
+    ``member_parallax_mas`` is what the star's own parallax and its cluster's say together.
+    """
     import pandas as pd
 
     if not result.names:
@@ -263,6 +267,7 @@ def _members(result: Result) -> pd.DataFrame:
             "ra_deg": data["ra"].values,
             "dec_deg": data["dec"].values,
             "parallax_mas": result.stars.y[:, 0],
+            "member_parallax_mas": parallax,
             "pmra_mas_yr": result.stars.y[:, 1],
             "pmdec_mas_yr": result.stars.y[:, 2],
             "colour": data["colour"].values,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sciencevae.runs import Run, Variant
 
-__all__ = ["colour_magnitude", "latent_map", "parallax", "proper_motion", "sky"]
+__all__ = ["colour_magnitude", "convergent_point", "latent_map", "parallax", "proper_motion", "sky"]
 
 _GREY = "#b0b0b0"
 
@@ -35,7 +35,12 @@ def sky(run: Run) -> tuple[Figure, str]:
         for name, colour, chosen in _clusters(members):
             ra = _near(chosen["ra_deg"].to_numpy(), middle)
             axes.scatter(
-                ra, chosen["dec_deg"], s=7, color=colour, linewidths=0, label=f"{name} ({len(chosen)})"
+                ra,
+                chosen["dec_deg"],
+                s=7,
+                color=colour,
+                linewidths=0,
+                label=f"{name.title()} ({len(chosen)})",
             )
             axes.quiver(
                 ra, chosen["dec_deg"], chosen["pmra_mas_yr"] / np.cos(np.radians(chosen["dec_deg"])),
@@ -64,31 +69,74 @@ def proper_motion(run: Run) -> tuple[Figure, str]:
         reach = 60.0
         for name, colour, chosen in _clusters(members):
             left.scatter(
-                chosen["pmra_mas_yr"], chosen["pmdec_mas_yr"], s=6, color=colour, linewidths=0, label=name
+                chosen["pmra_mas_yr"],
+                chosen["pmdec_mas_yr"],
+                s=6,
+                color=colour,
+                linewidths=0,
+                label=name.title(),
             )
             reach = max(reach, 1.2 * float(chosen[["pmra_mas_yr", "pmdec_mas_yr"]].abs().to_numpy().max()))
             velocity, point = _motion(run, variant, name)
             direction = kinematics.directions(chosen["ra_deg"].to_numpy(), chosen["dec_deg"].to_numpy())
             motion = chosen[["pmra_mas_yr", "pmdec_mas_yr"]].to_numpy()
-            distance = chosen["parallax_mas"].to_numpy()
+            distance = chosen["member_parallax_mas"].to_numpy()
             left_over = kinematics.perspective_residual(direction, distance, motion, velocity)
-            right.scatter(*left_over.T, s=6, color=colour, linewidths=0, label=f"{name}, to {point}")
+            right.scatter(*left_over.T, s=6, color=colour, linewidths=0, label=f"{name.title()}: {point}")
         left.set(
             xlim=(-reach, reach), ylim=(-reach, reach),
             xlabel=r"$\mu_{\alpha*}$ (mas/yr)", ylabel=r"$\mu_\delta$ (mas/yr)", title="as measured",
         )  # fmt: skip
         right.set(
-            xlim=(-12, 12), ylim=(-12, 12), xlabel="east (km/s)", ylabel="north (km/s)",
+            xlim=(-9, 9), ylim=(-9, 9), xlabel="east (km/s)", ylabel="north (km/s)",
             title="tangential velocity less the shared motion",
         )  # fmt: skip
         left.set_aspect("equal")
         right.set_aspect("equal")
-        _legend(right, loc="upper left", title="converge at RA, Dec", title_fontsize=7)
+        _legend(right, loc="lower left", title="convergent point (RA, Dec)", title_fontsize=7)
     return figure, (
         "Left: proper motions; those of a cluster on the sky's sphere fan out. Right: tangential velocity "
-        "4.74047 μ/ϖ of the members less the projection of the cluster's one space velocity: the fan is gone, and "
-        "what is left is measurement error and internal motion. The legend gives the convergent point "
-        f"(literature for the Hyades: {_literature_point('hyades')})."
+        "4.74047 μ/ϖ of the members (ϖ from the star and its cluster together) less the projection of the "
+        "cluster's one space velocity: the fan is gone, and what is left is measurement error and internal motion. "
+        "The legend gives the convergent point (literature for the Hyades: "
+        f"{_literature_point('hyades')})."
+    )
+
+
+def convergent_point(run: Run) -> tuple[Figure, str]:
+    """The members' proper motions continued along great circles, for the largest cluster of the main field."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(DOUBLE_COLUMN, 3.4))
+    found = list(_clusters(_members(run, run.main)))
+    for name, colour, chosen in found[:1]:
+        start = kinematics.directions(chosen["ra_deg"].to_numpy(), chosen["dec_deg"].to_numpy())
+        motion = kinematics.space_tangential(start, chosen[["pmra_mas_yr", "pmdec_mas_yr"]].to_numpy())
+        motion /= np.linalg.norm(motion, axis=1, keepdims=True)
+        steps = np.radians(np.arange(0, 61))[:, None]
+        middle = float(chosen["ra_deg"].median())
+        for here, there in zip(start, motion, strict=True):
+            ra, dec = kinematics.sky_position(np.cos(steps) * here + np.sin(steps) * there)
+            axes.plot(_near(ra, middle), dec, color=colour, linewidth=0.3, alpha=0.4)
+        axes.scatter(_near(chosen["ra_deg"], middle), chosen["dec_deg"], s=6, color=colour, linewidths=0)
+        axes.plot([], [], color=colour, linewidth=1, label=f"{name.title()}, members and their motions")
+        quantity = _quantities(run, run.main, name)
+        points = [quantity[f"convergent point, {axis}"] for axis in ("RA", "Dec")]
+        axes.errorbar(
+            _near(points[0]["value"], middle), points[1]["value"], points[1]["error"], points[0]["error"],
+            fmt="o", color="black", markersize=3, capsize=2, zorder=5, label="found",
+        )  # fmt: skip
+        if "convergent point, RA" in LITERATURE.get(name, {}):
+            known = [LITERATURE[name][f"convergent point, {axis}"][0] for axis in ("RA", "Dec")]
+            axes.plot(*known, "+", color=COLOURS[5], markersize=9, zorder=6, label="literature")
+        low, high = sorted((middle, float(_near(points[0]["value"], middle))))
+        axes.set_xlim(high + 20, low - 20)
+    axes.set(xlabel="right ascension (deg)", ylabel="declination (deg)")
+    _legend(axes, loc="upper left")
+    return figure, (
+        "The convergent point: the proper motions of the members of the largest cluster continued along great "
+        "circles, the direction of the space velocity that was found (with its error), and the literature's "
+        f"(Hyades: {_literature_point('hyades')})."
     )
 
 
@@ -103,7 +151,7 @@ def parallax(run: Run) -> tuple[Figure, str]:
         values = variant.data["x"].values[:, 3]
         axes.hist(values, bins, color=_GREY, histtype="stepfilled", label="all stars")
         for name, colour, chosen in found:
-            axes.hist(chosen["parallax_mas"], bins, color=colour, alpha=0.8, label=name)
+            axes.hist(chosen["parallax_mas"], bins, color=colour, alpha=0.8, label=name.title())
             if known := LITERATURE.get(name, {}).get("parallax"):
                 axes.axvline(known[0], color=colour, linestyle="--", linewidth=0.9)
             if name == "pleiades":
@@ -125,7 +173,12 @@ def colour_magnitude(run: Run) -> tuple[Figure, str]:
         axes.scatter(data["colour"].values[good], absolute, s=1.5, c=_GREY, linewidths=0)
         for name, colour, chosen in _clusters(_members(run, variant)):
             axes.scatter(
-                chosen["colour"], chosen["absolute_magnitude"], s=6, color=colour, linewidths=0, label=name
+                chosen["colour"],
+                chosen["absolute_magnitude"],
+                s=6,
+                color=colour,
+                linewidths=0,
+                label=name.title(),
             )
         axes.invert_yaxis()
         colour_name, magnitude_name = ("colour", "M") if run.input else ("B − V", "M(Hp)")
@@ -150,7 +203,7 @@ def latent_map(run: Run) -> tuple[Figure, str]:
         axes.scatter(z[:, first], z[:, second], s=1.5, c=_GREY, linewidths=0)
         for name, colour, chosen in found:
             rows = np.isin(identifiers, chosen["source_id"])
-            axes.scatter(z[rows, first], z[rows, second], s=6, color=colour, linewidths=0, label=name)
+            axes.scatter(z[rows, first], z[rows, second], s=6, color=colour, linewidths=0, label=name.title())
         axes.set(xlabel=f"$z_{{{first}}}$", ylabel=f"$z_{{{second}}}$")
         _legend(axes)
     return figure, (
@@ -194,14 +247,19 @@ def _clusters(members: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
         yield name, COLOURS[fixed], members[members["cluster"] == name]
 
 
-def _motion(run: Run, variant: Variant, name: str) -> tuple[np.ndarray, str]:
-    """The space velocity of a found cluster, from the table of its parameters, and its convergent point."""
+def _quantities(run: Run, variant: Variant, name: str) -> pd.DataFrame:
+    """Parameters of a found cluster by quantity: columns value, error …; from the table of the analysis."""
     table = run.table("clusters")
-    mine = table[(table["variant"] == variant.name) & (table["cluster"] == name)].set_index("quantity")[
-        "value"
-    ]
-    ra, dec = mine["convergent point, RA"], mine["convergent point, Dec"]
-    return mine["speed"] * kinematics.directions(ra, dec), f"{ra:.1f}°, {dec:+.1f}°"
+    mine = table[(table["variant"] == variant.name) & (table["cluster"] == name)]
+    return mine.set_index("quantity").T
+
+
+def _motion(run: Run, variant: Variant, name: str) -> tuple[np.ndarray, str]:
+    """The space velocity of a found cluster, and its convergent point as text."""
+    value: Any = _quantities(run, variant, name).loc["value"].to_dict()
+    ra, dec = value["convergent point, RA"], value["convergent point, Dec"]
+    velocity = value["speed"] * kinematics.directions(np.array(ra), np.array(dec))
+    return velocity, f"{ra:.1f}°, {dec:+.1f}°"
 
 
 def _literature_point(name: str) -> str:
@@ -221,6 +279,6 @@ def _best_pair(z: np.ndarray, z_std: np.ndarray, groups: list[np.ndarray]) -> tu
     return int(best[0]), int(best[min(1, len(best) - 1)])
 
 
-def _near(ra: np.ndarray, middle: float) -> np.ndarray:
+def _near(ra: Any, middle: float) -> np.ndarray:
     """Right ascension without the jump at 360°, around ``middle``."""
     return (np.asarray(ra) - middle + 180) % 360 - 180 + middle

@@ -54,7 +54,7 @@ def test_tables_metrics_and_figures(run: Run) -> None:
     methods = run.table("methods").set_index("method")
     assert methods.loc["latents, then error-aware mixture", "stars"] >= 74
     assert run.metrics["clusters"]["main"]["clusters"] == 1
-    for name in ("sky", "proper_motion", "parallax", "colour_magnitude", "latent_map"):
+    for name in ("sky", "convergent_point", "proper_motion", "parallax", "colour_magnitude", "latent_map"):
         assert (run.folder / "figures" / f"{name}.png").stat().st_size > 10_000
     assert "van Leeuwen" in (run.folder / "report.html").read_text()
 
