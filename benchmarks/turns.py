@@ -37,7 +37,12 @@ class Program:
     def launch(self, problem: str, threads: int, option: str, log: Path) -> None:
         """Start it and wait until it is warm."""
         words = [*self.command, problem, str(threads), str(time.time()), option]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(threads),
+            "PYTHONWARNINGS": "ignore",
+            "TMPDIR": str(log.parent),
+        }
         self._log = log
         self._process = subprocess.Popen(
             words,
