@@ -1,6 +1,6 @@
 """A tiny domain for the tests of the workflow: points near a line, or a table of the user's."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,23 @@ def prepare(settings: Toy, files: Mapping[str, Path], input: Path | None) -> xr.
     )
 
 
+def read(path: Path, settings: Toy) -> Iterator[xr.Dataset]:
+    row = 0
+    for frame in pd.read_csv(path, chunksize=50, index_col="name"):
+        values = frame.apply(pd.to_numeric, errors="coerce").to_numpy(np.float32, copy=True)
+        bad = np.isnan(values).any(1)
+        values[bad] = np.nan
+        yield xr.Dataset(
+            {"x": (("sample", "feature"), values, {"units": "m"})},
+            coords={
+                "row": ("sample", np.arange(row, row + len(frame))),
+                "id": ("sample", frame.index.to_numpy(str)),
+                "status": ("sample", np.where(bad, "not a number", "ok")),
+            },
+        )
+        row += len(frame)
+
+
 def build(settings: Toy, data: xr.Dataset) -> Any:
     from sciencevae.networks import Perceptron
     from sciencevae.vae import decoders, encoders, priors
@@ -110,6 +127,7 @@ DOMAIN = Domain(
     settings=Toy,
     prepare=prepare,
     build=build,
+    read=read,
     objective=objective,
     analyses={"spread": spread},
     figures={"latents": latents},

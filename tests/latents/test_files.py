@@ -1,0 +1,135 @@
+"""A trained model on a user's own file: order and ids kept, bad rows there as NaN, decoded back in units."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import torch
+import xarray as xr
+
+from sciencevae.cli import main
+from sciencevae.config import load
+from sciencevae.data.scaling import Affine, Scaling
+from sciencevae.registry import domain
+from sciencevae.vae.files import save
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model as a run leaves it, untrained."""
+    toy = domain("toy")
+    settings = load(toy)
+    torch.manual_seed(0)
+    built = toy.build(settings, xr.Dataset({"x": (("sample", "feature"), np.zeros((2, 3), np.float32))}))
+    scaling = Scaling({"x": Affine("standard", np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 0.5]), "m")})
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    metadata = {
+        "domain": "toy",
+        "settings": settings.dump(),
+        "scaling": scaling.to_json(),
+        "units": {"x": "m"},
+    }
+    save(built, path, metadata)
+    return path
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """120 rows in three blocks, two of them bad, names that are no numbers."""
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame(random.normal([1, 2, 3], [2, 2, 0.5], (120, 3)), columns=["a", "b", "c"]).astype(
+        object
+    )
+    frame.loc[7, "b"] = "n/a"
+    frame.loc[60, "a"] = None
+    frame.insert(0, "name", [f"p{i:03d}" for i in random.permutation(120)])
+    frame.to_csv(tmp_path / "points.csv", index=False)
+    return tmp_path / "points.csv"
+
+
+def run(*arguments: str | Path) -> int:
+    return main([*map(str, arguments)])
+
+
+def test_latents_of_a_file_keep_order_ids_and_bad_rows(model: Path, table: Path, tmp_path: Path) -> None:
+    assert run("encode", "--model", model, table, "-o", tmp_path / "z.parquet") == 0
+    latents = pd.read_parquet(tmp_path / "z.parquet")
+    assert list(latents) == ["row", "id", "status", "z_0", "z_std_0"]
+    assert list(latents["id"]) == list(pd.read_csv(table)["name"])
+    assert list(latents["row"]) == list(range(120))
+    assert list(latents.index[latents["status"] != "ok"]) == [7, 60]
+    assert list(latents.index[latents["z_0"].isna()]) == [7, 60]
+    assert (latents["z_std_0"].dropna() > 0).all()
+    header = json.loads(pq.read_schema(tmp_path / "z.parquet").metadata[b"sciencevae"])
+    assert header["domain"] == "toy"
+    assert len(header["model"]) == 64
+    assert pq.ParquetFile(tmp_path / "z.parquet").num_row_groups == 3  # written as it goes
+
+
+def test_decoding_gives_units_and_the_rows_back(model: Path, table: Path, tmp_path: Path) -> None:
+    run("encode", "--model", model, table, "-o", tmp_path / "z.parquet")
+    for name in ("x.csv", "x.parquet", "x.h5", "x.zarr"):
+        assert run("decode", "--model", model, tmp_path / "z.parquet", "-o", tmp_path / name) == 0
+        assert (tmp_path / name).exists()
+    decoded = pd.read_csv(tmp_path / "x.csv")
+    assert list(decoded["id"]) == list(pd.read_csv(table)["name"])
+    assert list(decoded.index[decoded["x_0"].isna()]) == [7, 60]
+    assert abs(decoded[["x_0", "x_1", "x_2"]].mean() - [1, 2, 3]).max() < 2  # the scaling is undone
+    stored = xr.open_zarr(tmp_path / "x.zarr", consolidated=False)
+    assert stored["x"].attrs["units"] == "m"
+
+
+def test_samples_and_scores(model: Path, table: Path, tmp_path: Path) -> None:
+    assert run("sample", "--model", model, "-n", "25", "--seed", "3", "-o", tmp_path / "one.csv") == 0
+    assert run("sample", "--model", model, "-n", "25", "--seed", "3", "-o", tmp_path / "two.csv") == 0
+    assert (tmp_path / "one.csv").read_text() == (tmp_path / "two.csv").read_text()
+    assert len(pd.read_csv(tmp_path / "one.csv")) == 25
+    assert run("score", "--model", model, table, "-o", tmp_path / "score.parquet") == 0
+    scores = pd.read_parquet(tmp_path / "score.parquet")
+    assert list(scores.index[scores["score"].isna()]) == [7, 60]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["encode", "--model", "MODEL", "absent.csv", "-o", "z.parquet"], "no file absent.csv"),
+        (["encode", "--model", "absent.safetensors", "TABLE", "-o", "z.parquet"], "does not exist"),
+        (["decode", "--model", "MODEL", "TABLE", "-o", "x.csv"], "is no Parquet file of latents"),
+        (
+            ["decode", "--model", "MODEL", "wide.parquet", "-o", "x.csv"],
+            "2 latent columns z_0 …; the model has 1",
+        ),
+        (["decode", "--model", "MODEL", "other.parquet", "-o", "x.csv"], "was encoded by another model"),
+        (["sample", "--model", "MODEL", "-o", "x.docx"], "cannot write x.docx: end it with one of .h5"),
+        (["sample", "--model", "MODEL", "--condition", "1,b", "-o", "x.csv"], "write numbers"),
+        (["encode", "--model", "MODEL", "bad.csv", "-o", "z.parquet"], "no row can be used"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    model: Path,
+    table: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pd.DataFrame({"z_0": [0.0], "z_1": [0.0]}).to_parquet("wide.parquet")
+    schema = pq.read_table("wide.parquet").drop(["z_1"])
+    pq.write_table(
+        schema.replace_schema_metadata({"sciencevae": '{"model": "123456789abcdef"}'}), "other.parquet"
+    )
+    Path("bad.csv").write_text("name,a,b,c\np,x,y,z\n")
+    named = {"MODEL": str(model), "TABLE": str(table)}
+    assert run(*[named.get(argument, argument) for argument in arguments]) == 2
+    shown = capsys.readouterr().err
+    assert says in shown
+    assert shown.count("\n") == 1
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {"points.csv", "wide.parquet", "other.parquet", "bad.csv"}
