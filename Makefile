@@ -32,5 +32,6 @@ lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy sciencevae
 
-bench: $(STAMP) ## every benchmark, each printing one table
-	@set -e; for benchmark in benchmarks/bench_*.py; do echo "== $$benchmark"; $(BIN)/python $$benchmark; done
+bench: $(STAMP) ## every benchmark, each printing one table beside its peers
+	PYTHON=$(PYTHON) benchmarks/peers/setup
+	$(BIN)/python -m benchmarks
