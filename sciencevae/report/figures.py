@@ -104,8 +104,11 @@ def training_figure(run: Run) -> tuple[Figure, str]:
             for prefix, line in (("train", "-"), ("valid", "--")):
                 if f"{prefix}_{part}" in history:
                     label = name if prefix == "train" else None
-                    axes.plot(history["epoch"], history[f"{prefix}_{part}"], line, color=colour, label=label)
+                    values = history[f"{prefix}_{part}"]
+                    dots = "." if len(values) < 4 else None
+                    axes.plot(history["epoch"], values, line, color=colour, label=label, marker=dots)
         axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_ylabel({"kl": "KL", "loss": "loss"}.get(part, part) + " (nats)")
     if len(histories) > 1:
         panels[0][0].legend()

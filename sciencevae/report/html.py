@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sciencevae.data.atomic import atomic_path
 from sciencevae.provenance import citations, run_record
 from sciencevae.report.figures import save_figure, style, training_figure
-from sciencevae.report.tables import cell, flatten, table_html
+from sciencevae.report.tables import cell, flatten, grid, table_html
 from sciencevae.runs import read_json
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from sciencevae.runs import Run
 
 __all__ = ["draw_figures", "write_report"]
+
+#: on the page, so that letters are as large in every figure
+PIXELS_PER_INCH = 128
 
 
 def write_report(run: Run, progress: Progress) -> list[str]:
@@ -31,7 +34,7 @@ def write_report(run: Run, progress: Progress) -> list[str]:
     return [f"figures/{figure['name']}.{suffix}" for figure in figures for suffix in ("png", "svg")]
 
 
-def draw_figures(run: Run, progress: Progress) -> list[dict[str, str]]:
+def draw_figures(run: Run, progress: Progress) -> list[dict[str, Any]]:
     """Every figure of the domain, and the training's: name, caption and picture of each."""
     folder = run.folder / "figures"
     folder.mkdir(exist_ok=True)
@@ -44,9 +47,10 @@ def draw_figures(run: Run, progress: Progress) -> list[dict[str, str]]:
         progress(done, len(wanted), name)
         with style():
             figure, caption = draw(run)
+            width = round(figure.get_size_inches()[0] * PIXELS_PER_INCH)
             png, _ = save_figure(figure, folder, name)
         picture = base64.b64encode(png.read_bytes()).decode()
-        drawn.append({"name": name, "caption": caption, "picture": picture})
+        drawn.append({"name": name, "caption": caption, "picture": picture, "width": width})
     for stale in folder.iterdir():
         if stale.stem not in wanted:
             stale.unlink()
@@ -54,7 +58,7 @@ def draw_figures(run: Run, progress: Progress) -> list[dict[str, str]]:
     return drawn
 
 
-def _page(run: Run, figures: list[dict[str, str]]) -> str:
+def _page(run: Run, figures: list[dict[str, Any]]) -> str:
     import yaml
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -84,9 +88,9 @@ def _analyses(run: Run, metrics: dict[str, Any], analysed: dict[str, Any]) -> It
         tables = analysed.get("tables", {}).get(name, [])
         yield {
             "name": name,
-            "metrics": flatten(metrics.get(name, {})),
+            "grids": grid(metrics.get(name, {})),
             "notes": analysed.get("notes", {}).get(name, []),
-            "tables": [(table, table_html(run.table(table))) for table in tables],
+            "tables": [(table, len(frame := run.table(table)), table_html(frame)) for table in tables],
         }
 
 

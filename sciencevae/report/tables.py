@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["cell", "flatten", "table_html"]
+__all__ = ["cell", "flatten", "grid", "table_html"]
 
 
 def cell(value: Any) -> str:
@@ -47,6 +47,33 @@ def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[full] = value
     return flat
+
+
+def grid(metrics: Mapping[str, Any]) -> list[tuple[list[str], dict[str, list[Any]]]]:
+    """Nested metrics as tables, (columns, {row: values}): what lies deepest side by side where it repeats.
+
+    >>> grid({"a": {"x": 1, "y": 2}, "b": {"x": 3, "y": 4}})
+    [(['x', 'y'], {'a': [1, 2], 'b': [3, 4]})]
+    """
+    by_columns: dict[tuple[str, ...], dict[str, list[Any]]] = {}
+    single: dict[str, list[Any]] = {}
+    for row, leaves in _branches(metrics):
+        if row and len(leaves) > 1:
+            by_columns.setdefault(tuple(leaves), {})[row] = list(leaves.values())
+        else:
+            single |= {(f"{row} · {name}" if row else name): [value] for name, value in leaves.items()}
+    tables = [(list(columns), rows) for columns, rows in by_columns.items()]
+    return [([], single), *tables] if single else tables
+
+
+def _branches(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """(joined keys, {name: value}) of every mapping that holds values."""
+    leaves = {str(name): value for name, value in metrics.items() if not isinstance(value, Mapping)}
+    if leaves:
+        yield prefix, leaves
+    for name, value in metrics.items():
+        if isinstance(value, Mapping):
+            yield from _branches(value, f"{prefix} · {name}" if prefix else str(name))
 
 
 def table_html(frame: pd.DataFrame, rows: int = 30) -> Markup:
