@@ -29,7 +29,7 @@ test: $(STAMP) ## the tests
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff format --check --exclude '*.md' .
 	$(BIN)/mypy sciencevae
 
 bench: $(STAMP) ## every benchmark, each printing one table beside its peers

@@ -42,8 +42,13 @@ def hold(path: Path, what: str, patience: float = 0.0) -> Iterator[int]:
     The lock lives as long as any process that inherited the descriptor. When its first holder is gone and
     only such a process is left, wait up to ``patience`` seconds for it. RunError when somebody holds it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise RunError(
+            f"cannot write {path.parent}: {error.strerror}; choose a folder you may write to"
+        ) from error
     try:
         _take(descriptor, path, what, patience)
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "token": uuid.uuid4().hex}

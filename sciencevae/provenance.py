@@ -8,7 +8,6 @@ import platform
 import re
 import socket
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -92,7 +91,6 @@ def run_record(run: Run) -> dict[str, Any]:
     }
     return {
         "domain": run.domain.name,
-        "command": " ".join(sys.argv[:1]),
         "settings": run.settings.dump(),
         "input": str(run.input) if run.input else None,
         "seeds": {name: variant.settings.seed for name, variant in run.variants.items()},
@@ -124,7 +122,8 @@ def citations(run: Run) -> Iterator[tuple[str, str]]:
     yield (
         "software",
         "@software{sciencevae,\n  title = {sciencevae: scientific pipelines around one "
-        f"variational-autoencoder core}},\n  author = {{The sciencevae developers}},\n  version = {{{__version__}}}\n}}",
+        "variational-autoencoder core},\n  author = {The sciencevae developers},\n"
+        f"  version = {{{__version__}}}\n}}",
     )
 
 

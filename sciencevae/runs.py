@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sciencevae.registry import Domain
     from sciencevae.vae.model import VAE
 
-__all__ = ["Run", "Variant", "configure", "prune", "read_json", "write_json"]
+__all__ = ["Run", "Variant", "check_folder", "configure", "prune", "read_json", "write_json"]
 
 FORMAT = 1
 #: stages whose records are named by a key of their content, because variants share them
@@ -216,14 +216,8 @@ class Run:
         return {"data": variant.key, "domain": self.domain.name, **variant.settings.slice("train")}
 
 
-def configure(
-    folder: str | Path, domain: Domain, settings: RunSettings, input: str | Path | None = None
-) -> Run:
-    """Write the settings of a run into its folder, touching only the files whose content changes.
-
-    Raises InputError when the folder holds a run of another domain, or something that is no run.
-    """
-    folder = Path(folder)
+def check_folder(folder: Path, domain: Domain) -> None:
+    """InputError when ``folder`` holds a run of another domain, or something that is no run."""
     path = folder / "config" / "run.json"
     if path.is_file():
         found = read_json(path).get("domain")
@@ -233,6 +227,18 @@ def configure(
             )
     elif folder.exists() and (not folder.is_dir() or any(p.name != ".lock" for p in folder.iterdir())):
         raise InputError(f"{folder} exists and is no run folder: choose another --out")
+
+
+def configure(
+    folder: str | Path, domain: Domain, settings: RunSettings, input: str | Path | None = None
+) -> Run:
+    """Write the settings of a run into its folder, touching only the files whose content changes.
+
+    Raises InputError as ``check_folder`` does.
+    """
+    folder = Path(folder)
+    check_folder(folder, domain)
+    path = folder / "config" / "run.json"
     source = None
     if input is not None:
         source = str(Path(input).expanduser().resolve())

@@ -30,17 +30,18 @@ _PATIENCE = 60.0
 
 
 def configured(
-    domain: str, config: str | None, overrides: Sequence[str], input: str | None
+    domain: str, config: str | None, overrides: Sequence[str], input: str | None, out: Path
 ) -> Callable[[Path], Run]:
-    """Check what the user said; gives the function that writes it into a run folder."""
+    """Check what the user said, before anything is written; gives the function that writes it into a folder."""
     from sciencevae import registry
     from sciencevae.config import load
-    from sciencevae.runs import configure
+    from sciencevae.runs import check_folder, configure
 
     found = registry.domain(domain)
     settings = load(found, config, overrides)
     if input is not None and not Path(input).expanduser().exists():
         raise InputError(f"no input file {input}")
+    check_folder(out, found)
     return lambda folder: configure(folder, found, settings, input)
 
 
@@ -56,7 +57,7 @@ def run(
     dry_run: bool = False,
 ) -> int:
     """Everything from raw data to the report; gives the exit code."""
-    plan = configured(domain, config, overrides, input)
+    plan = configured(domain, config, overrides, input, out)
     profile_folder = find_profile(profile)
     if dry_run:
         return _dry_run(plan, out, profile_folder, cores)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sciencevae.cli import main
 from sciencevae.config import digest, load, read_yaml
 from sciencevae.errors import InputError, RunError
 from sciencevae.registry import domain
@@ -156,6 +157,8 @@ def test_the_folder_says_whose_it_is(tmp_path: Path) -> None:
     (tmp_path / "full" / "thesis.tex").touch()
     with pytest.raises(InputError, match="is no run folder"):
         configure(tmp_path / "full", domain("toy"), settings())
+    assert main(["run", "toy", "--out", str(tmp_path / "full")]) == 2
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.tex"]  # not even a lock
     with pytest.raises(InputError, match="is not a run folder"):
         Run(tmp_path)
     (folder / "config" / "run.json").write_text("{")

@@ -57,6 +57,14 @@ def test_two_at_once_are_refused_and_told_who_it_is(tmp_path: Path) -> None:
         pass
 
 
+def test_a_folder_that_cannot_be_written_is_named() -> None:
+    with (
+        pytest.raises(RunError, match=r"cannot write /proc/run: .*; choose a folder you may write to"),
+        run_lock(Path("/proc/run")),
+    ):
+        pass
+
+
 def test_a_lock_that_children_inherited_is_waited_for(tmp_path: Path) -> None:
     """The jobs of a run killed by -9 may still save: the next run waits for them, and not for ever."""
     code = """

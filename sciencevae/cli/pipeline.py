@@ -104,7 +104,7 @@ def _configure(arguments: argparse.Namespace) -> int:
         if arguments.out
         else default_out(arguments.domain, arguments.config, arguments.input)
     )
-    plan = configured(arguments.domain, arguments.config, arguments.set, arguments.input)
+    plan = configured(arguments.domain, arguments.config, arguments.set, arguments.input, out)
     with run_lock(out):
         plan(out)
     print(out)
