@@ -34,7 +34,7 @@ def add(verb: Verb) -> None:
     sample = verb(
         "sample",
         "new data from the prior",
-        "sciencevae sample --model runs/xy/model.safetensors -n 100 -o new.nc",
+        "sciencevae sample --model runs/xy/model.safetensors -n 100 -o new.h5",
     )
     sample.add_argument("-n", type=_positive, default=100, help="how many (default: 100)")
     sample.add_argument("--seed", type=int, default=0)
