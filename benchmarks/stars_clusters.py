@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from sciencevae.builtin.stars import DOMAIN, kinematics
 from sciencevae.builtin.stars.analysis import active_latents, motion_distance, star_field
-from sciencevae.builtin.stars.clusters import find_clusters, gaussian_mixture
+from sciencevae.builtin.stars.clusters import candidate_rows, find_clusters, gaussian_mixture
 from sciencevae.builtin.stars.dataset import prepare
 from sciencevae.builtin.stars.mixture import Cluster, Field
 
@@ -79,7 +79,12 @@ def measured(method: str, members: np.ndarray, stars: Field, known: np.ndarray |
 
 def one(variant: str, method: str, seed: int, hip2: Path) -> list[dict[str, Any]]:
     """All methods on one field with one seed."""
-    changes: dict[str, Any] = {"seed": seed, "prepare": {"position": variant}, "analyse": {"seed": seed}, **VARIANTS[method]}
+    changes: dict[str, Any] = {
+        "seed": seed,
+        "prepare": {"position": variant},
+        "analyse": {"seed": seed},
+        **VARIANTS[method],
+    }
     base = load(DOMAIN)
     base = base.variant(variant) if variant in base.variants else base.variant("main")
     plain = base.dump()
@@ -111,7 +116,9 @@ def one(variant: str, method: str, seed: int, hip2: Path) -> list[dict[str, Any]
 
     latent = gaussian_mixture(z[:, used], settings.analyse)
     on_data = gaussian_mixture(np.concatenate([stars.offsets, stars.y], axis=1), settings.analyse)
-    found = find_clusters(stars, latent.rows(), radius, settings.analyse)
+    found = find_clusters(
+        stars, candidate_rows(z[:, used], latent, settings.analyse), radius, settings.analyse
+    )
     rows = []
     for number, cluster in enumerate(found.mixture.clusters):
         final = found.membership[:, number] > 0.5
@@ -142,13 +149,47 @@ def one(variant: str, method: str, seed: int, hip2: Path) -> list[dict[str, Any]
     return [{"field": variant, "seed": seed, "train_cpu_s": round(trained, 1), **row} for row in rows]
 
 
+def summary(rows: list[dict[str, Any]]) -> str:
+    """A Markdown table: one row a field, cluster and method; the range over the seeds."""
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        label = row["method"].removeprefix("VAE: ")
+        groups.setdefault((row["field"], row["cluster"], label), []).append(row)
+    lines = [
+        "| field, cluster | method | seeds | stars | ϖ (mas) | μα*, μδ (mas/yr) | F1 | missed | strangers |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for (field, cluster, method), found in groups.items():
+        medians = [row["median"] for row in found if "median" in row]
+        columns = list(zip(*medians, strict=True)) or [(), (), ()]
+        lines.append(
+            f"| {field}, {cluster} | {method} | {len(found)} | {_range([row['stars'] for row in found])} | "
+            f"{_range(columns[0])} | {_range(columns[1])}, {_range(columns[2])} | "
+            + " | ".join(
+                _range([row[name] for row in found if name in row]) for name in ("F1", "missed", "strangers")
+            )
+            + " |"
+        )
+    return "\n".join(lines)
+
+
+def _range(values: Any) -> str:
+    values = sorted(set(values))
+    return "–" if not values else f"{values[0]}" if len(values) == 1 else f"{values[0]} to {values[-1]}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one seed, the Pleiades alone")
+    parser.add_argument("--table", action="store_true", help="only print the table of the last result")
     arguments = parser.parse_args()
+    path = Path(__file__).parent / "results" / "stars_clusters.json"
+    if arguments.table:
+        print(summary(json.loads(path.read_text())["rows"]))
+        return
     torch.set_num_threads(1)
     hip2 = fetch("hipparcos", progress=False)["hip2.dat"]
     settings = DOMAIN.settings()
@@ -160,7 +201,6 @@ def main() -> None:
         plan += [("hyades", "VAE", seed) for seed in range(arguments.seeds)]
         plan += [("hyades", method, 0) for method in list(VARIANTS)[1:]]
     rows: list[dict[str, Any]] = []
-    path = Path(__file__).parent / "results" / "stars_clusters.json"
     path.parent.mkdir(exist_ok=True)
     for field, method, seed in plan:
         for row in one(field, method, seed, hip2):
@@ -174,6 +214,7 @@ def main() -> None:
                 "torch": torch.__version__,
             }
             path.write_text(json.dumps({"hyades": found, **host, "rows": rows}, indent=1) + "\n")
+    print(summary(rows))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sciencevae.builtin.stars import kinematics
-from sciencevae.builtin.stars.clusters import Candidates, Found, find_clusters, gaussian_mixture
+from sciencevae.builtin.stars.clusters import (
+    Candidates,
+    Found,
+    candidate_rows,
+    find_clusters,
+    gaussian_mixture,
+)
 from sciencevae.builtin.stars.mixture import Cluster, Field
 from sciencevae.builtin.stars.settings import POSITIONS
 
@@ -140,10 +146,10 @@ def _result(variant: Variant) -> Result:
     stars, centre, radius = star_field(data)
     z, z_std = latents["z"].values.astype(float), latents["z_std"].values.astype(float)
     used = active_latents(z, z_std)
-    # a latent space that says nothing has no candidates, and the mixture on the data goes on alone
-    latent = gaussian_mixture(z[:, used] if used.any() else z, settings)
+    features = z[:, used] if used.any() else z
+    latent = gaussian_mixture(features, settings)
     plain = gaussian_mixture(np.concatenate([stars.offsets, stars.y], axis=1), settings)
-    found = find_clusters(stars, latent.rows(), radius, settings)
+    found = find_clusters(stars, candidate_rows(features, latent, settings), radius, settings)
     places = [kinematics.from_azimuthal(c.centre, centre) for c in found.mixture.clusters]
     names: list[str] = []
     for number, (cluster, place) in enumerate(zip(found.mixture.clusters, places, strict=True), start=1):

@@ -1,6 +1,7 @@
 """Clusters found without being told where: candidates, each refined with every star's errors, then chosen.
 
-1. Candidates are the components of a Gaussian mixture, on the latents or on the data; the number by BIC.
+1. Candidates are the components of a Gaussian mixture, on the latents or on the data; the number by BIC, and
+   where BIC takes few, those of a finer mixture too.
 2. Each is refined by the error-aware mixture, as one more part in front of the background.
 3. The rule: a candidate is a cluster when it is compact (velocity dispersion, extent on the sky, expected
    members within the settings' limits) and raises the likelihood of *held-out* stars over the mixture without
@@ -26,7 +27,7 @@ from sciencevae.builtin.stars.mixture import (
 )
 from sciencevae.builtin.stars.settings import Analyse
 
-__all__ = ["Candidates", "Found", "find_clusters", "gaussian_mixture"]
+__all__ = ["Candidates", "Found", "candidate_rows", "find_clusters", "gaussian_mixture"]
 
 _MOST_OF_FIELD = 0.5  # a component with more of the stars is the field itself
 
@@ -59,26 +60,42 @@ class Found:
 
 def gaussian_mixture(features: np.ndarray, settings: Analyse) -> Candidates:
     """Mixtures of 1 … ``components_max`` full Gaussians on standardised features (N, F); lowest BIC."""
+    scaled = _standardised(features)
+    best: Candidates | None = None
+    worse = 0
+    for count in range(1, min(settings.components_max, len(scaled) // 10) + 1):
+        fitted = _mixture(scaled, count, settings)
+        best, worse = (fitted, 0) if best is None or fitted.bic < best.bic else (best, worse + 1)
+        if worse >= 4:  # four in a row that do not help: the minimum is behind
+            break
+    assert best is not None
+    return best
+
+
+def candidate_rows(features: np.ndarray, chosen: Candidates, settings: Analyse) -> list[np.ndarray]:
+    """The stars of each candidate: of the mixture that BIC chose, and of a finer one where it is coarse."""
+    rows = chosen.rows()
+    if chosen.components < settings.components_fine <= len(features) // 10:
+        rows += _mixture(_standardised(features), settings.components_fine, settings).rows()
+    return rows
+
+
+def _standardised(features: np.ndarray) -> np.ndarray:
+    return (features - features.mean(0)) / np.maximum(features.std(0), 1e-12)
+
+
+def _mixture(scaled: np.ndarray, count: int, settings: Analyse) -> Candidates:
     import warnings
 
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
-    scaled = (features - features.mean(0)) / np.maximum(features.std(0), 1e-12)
-    best: tuple[float, GaussianMixture] | None = None
-    worse = 0
-    for count in range(1, min(settings.components_max, len(scaled) // 10) + 1):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            fitted = GaussianMixture(
-                count, n_init=settings.restarts, random_state=settings.seed, reg_covar=1e-6
-            ).fit(scaled)
-        bic = float(fitted.bic(scaled))
-        best, worse = ((bic, fitted), 0) if best is None or bic < best[0] else (best, worse + 1)
-        if worse >= 4:  # four in a row that do not help: the minimum is behind
-            break
-    assert best is not None
-    return Candidates(best[1].n_components, best[0], best[1].predict_proba(scaled))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted = GaussianMixture(
+            count, n_init=settings.restarts, random_state=settings.seed, reg_covar=1e-6
+        ).fit(scaled)
+    return Candidates(count, float(fitted.bic(scaled)), fitted.predict_proba(scaled))
 
 
 def find_clusters(stars: Field, candidates: Sequence[np.ndarray], radius: float, settings: Analyse) -> Found:

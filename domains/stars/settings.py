@@ -80,6 +80,12 @@ class Analyse(Section):
     components_max: int = Field(
         default=14, ge=1, description="mixtures of 1 … this many components, chosen by BIC"
     )
+    components_fine: int = Field(
+        default=8,
+        ge=1,
+        description="candidates also from a mixture of this many, where BIC takes fewer: to BIC, a cluster of "
+        "twenty stars may not be worth a component",
+    )
     restarts: int = Field(default=2, ge=1, description="of each mixture")
     background_max: int = Field(
         default=10, ge=1, description="background mixtures of 1 … this many components, chosen by BIC"
@@ -89,7 +95,7 @@ class Analyse(Section):
         default=10.0, gt=0, description="nats of held-out likelihood that a cluster has to gain over none"
     )
     significance: float = Field(
-        default=3.0, gt=0, description="the gain has to be this many of its standard errors"
+        default=2.0, gt=0, description="the gain has to be this many of its standard errors"
     )
     dispersion_max_kms: float = Field(
         default=3.0, gt=0, description="a wider velocity dispersion is no cluster but a stream"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sciencevae.builtin.stars import kinematics
 from sciencevae.builtin.stars.analysis import active_latents, cluster_name, motion_distance
-from sciencevae.builtin.stars.clusters import find_clusters, gaussian_mixture
+from sciencevae.builtin.stars.clusters import candidate_rows, find_clusters, gaussian_mixture
 from sciencevae.builtin.stars.dataset import field_area
 from sciencevae.builtin.stars.mixture import Background, Cluster, Field, Mixture, fit_mixture, start_cluster
 from sciencevae.builtin.stars.settings import Analyse
@@ -30,8 +30,9 @@ def searched() -> tuple[Catalogue, Field, Mixture]:
     catalogue = simulate()
     stars = as_field(catalogue)
     settings = Analyse()
-    candidates = gaussian_mixture(np.concatenate([stars.offsets, stars.y], axis=1), settings)
-    found = find_clusters(stars, candidates.rows(), RADIUS, settings)
+    features = np.concatenate([stars.offsets, stars.y], axis=1)
+    candidates = candidate_rows(features, gaussian_mixture(features, settings), settings)
+    found = find_clusters(stars, candidates, RADIUS, settings)
     assert len(found.mixture.clusters) == 1
     assert found.gains[0][0] > 50
     return catalogue, stars, found.mixture
@@ -74,8 +75,9 @@ def test_membership_is_about_calibrated() -> None:
 def test_no_cluster_is_an_answer(seed: int) -> None:
     stars = as_field(simulate(members=0, field=800, seed=seed))
     settings = Analyse()
-    candidates = gaussian_mixture(np.concatenate([stars.offsets, stars.y], axis=1), settings)
-    found = find_clusters(stars, candidates.rows(), RADIUS, settings)
+    features = np.concatenate([stars.offsets, stars.y], axis=1)
+    candidates = candidate_rows(features, gaussian_mixture(features, settings), settings)
+    found = find_clusters(stars, candidates, RADIUS, settings)
     assert found.mixture.clusters == ()
     assert found.membership.shape == (len(stars), 0)
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sciencevae.builtin.stars import DOMAIN
 from sciencevae.builtin.stars.analysis import star_field
-from sciencevae.builtin.stars.clusters import Found, find_clusters, gaussian_mixture
+from sciencevae.builtin.stars.clusters import Found, candidate_rows, find_clusters, gaussian_mixture
 from sciencevae.builtin.stars.dataset import prepare
 from sciencevae.builtin.stars.mixture import Field
 from sciencevae.builtin.stars.settings import Stars
@@ -120,8 +120,9 @@ def real(hip2: Path, position: str) -> tuple[Field, Found, np.ndarray]:
     settings = Stars.model_validate({"prepare": {"position": position}})
     data = prepare(settings, {"hip2.dat": hip2}, None)
     stars, _, radius = star_field(data)
-    candidates = gaussian_mixture(np.concatenate([stars.offsets, stars.y], axis=1), settings.analyse)
-    found = find_clusters(stars, candidates.rows(), radius, settings.analyse)
+    features = np.concatenate([stars.offsets, stars.y], axis=1)
+    candidates = candidate_rows(features, gaussian_mixture(features, settings.analyse), settings.analyse)
+    found = find_clusters(stars, candidates, radius, settings.analyse)
     members = found.membership > 0.5
     return stars, found, members
 
