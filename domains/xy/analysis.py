@@ -39,8 +39,8 @@ def decoding(run: Run) -> Findings:
 
     def add(model: str, source: str, t: float, configurations: np.ndarray, **more: float) -> None:
         known = {"model": model, "source": source, "temperature": t, "held_out": t in held}
-        rows.append(known | ensembles.measure(configurations, t) | more)
-        g = xy.correlation(configurations).mean(0)
+        row, g = ensembles.measure(configurations, t)
+        rows.append(known | row | more)
         curves.append(pd.DataFrame(known | {"r": np.arange(len(g)), "g": g}))
 
     for t in np.unique(temperature):
@@ -191,11 +191,16 @@ def transition(run: Run) -> Findings:
         listed = ", ".join(
             f"{r.temperature:.3f} ± {r.error:.3f} (L = {r.lattice})" for r in rows.itertuples()
         )
-        if len(rows) > 1:
+        told = f"{statistic}: T* = {listed}"
+        if not limit.consistent:
+            told += (
+                "; not of the form T_KT + a/(ln bL)² within its errors (which do not hold the spread between"
+            )
+            notes.append(f"{told} trainings), so no T_KT is quoted.")
+        else:
             notes.append(
-                f"{statistic}: T* = {listed}; extrapolated with T_KT + a/(ln bL)²: T_KT = {limit.value:.3f} "
-                f"± {limit.statistical:.3f} (statistical) ± {limit.systematic:.3f} (b unknown); "
-                f"Monte Carlo of large lattices: {xy.T_KT}."
+                f"{told}; extrapolated with T_KT + a/(ln bL)²: T_KT = {limit.value:.3f} ± {limit.statistical:.3f} "
+                f"(statistical) ± {limit.systematic:.3f} (b unknown). Large lattices: {xy.T_KT}."
             )
     return Findings(metrics, {"transition": curves, "pseudo_transitions": found}, tuple(notes))
 

@@ -35,17 +35,17 @@ class Decoded:
 def decode(model: VAE, z: np.ndarray, condition: np.ndarray | None = None, seed: int = 0) -> Decoded:
     """Decode latents (n, latent), in blocks; ``condition`` (n, 1) is scaled already."""
     parts: list[tuple[np.ndarray, ...]] = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for start in range(0, len(z), _ROWS):
-            rows = slice(start, start + _ROWS)
-            context = None
-            if condition is not None:
-                context = {"condition": torch.as_tensor(condition[rows], dtype=torch.float32)}
-            likelihood: Any = model.decode(torch.as_tensor(z[rows], dtype=torch.float32), context)
-            loc, kappa = likelihood.loc, likelihood.concentration  # (B, 1, L, L)
-            found = (loc[:, 0], likelihood.sample()[:, 0], energy(loc), expected_energy(loc, kappa))
-            parts.append(tuple(part.numpy() for part in found))
+    generator = np.random.default_rng(seed)
+    for start in range(0, len(z), _ROWS):
+        rows = slice(start, start + _ROWS)
+        context = None
+        if condition is not None:
+            context = {"condition": torch.as_tensor(condition[rows], dtype=torch.float32)}
+        likelihood: Any = model.decode(torch.as_tensor(z[rows], dtype=torch.float32), context)
+        loc, kappa = likelihood.loc, likelihood.concentration  # (B, 1, L, L)
+        angle = loc[:, 0].numpy()
+        drawn = generator.vonmises(angle, kappa[:, 0].numpy()).astype(np.float32)
+        parts.append((angle, drawn, energy(loc).numpy(), expected_energy(loc, kappa).numpy()))
     return Decoded(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
@@ -87,15 +87,15 @@ def sample_latents(latents: xr.Dataset, temperature: float, n: int, seed: int) -
     return np.concatenate([vector, drawn[:, 1:]], 1)
 
 
-def measure(theta: np.ndarray, temperature: float) -> dict[str, float]:
-    """Ensemble averages of configurations (n, L, L) at one temperature, and their standard errors."""
+def measure(theta: np.ndarray, temperature: float) -> tuple[dict[str, float], np.ndarray]:
+    """Ensemble averages of configurations (n, L, L) at one temperature with standard errors, and G(r)."""
     lattice = theta.shape[-1]
     row: dict[str, float] = {"n": len(theta)}
     length = np.hypot(*xy.magnetisation(theta).T)
-    g = xy.correlation(theta)
+    g, sums = xy.correlation(theta), xy.bond_sums(theta)
     distances = {"g1": 1, "g2": 2, "g_quarter": lattice // 4, "g_half": lattice // 2}
     series = {
-        "energy": xy.energy(theta),
+        "energy": -sums[:, :2].sum(1) / lattice**2,
         "magnetisation": length,
         "vortex_density": xy.vortex_density(theta),
         "vortex_pairs": xy.vortex_pairs(theta),
@@ -104,5 +104,5 @@ def measure(theta: np.ndarray, temperature: float) -> dict[str, float]:
     for name, values in series.items():
         row[name] = float(values.mean())
         row[f"{name}_error"] = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.nan
-    stiffness = xy.helicity_modulus(xy.bond_sums(theta), temperature, lattice)
-    return row | {"helicity": stiffness.value, "helicity_error": stiffness.error}
+    stiffness = xy.helicity_modulus(sums, temperature, lattice)
+    return row | {"helicity": stiffness.value, "helicity_error": stiffness.error}, g.mean(0)

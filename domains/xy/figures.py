@@ -169,14 +169,14 @@ def correlation(run: Run) -> tuple[Figure, str]:
 
 
 def transition(run: Run) -> tuple[Figure, str]:
-    """Fluctuations of ρ and |m| for each lattice, and T*(L) with its extrapolation."""
+    """ρ and |m| against T for each lattice, and T*(L) with its extrapolation."""
     import matplotlib.pyplot as plt
 
     curves, found = run.table("transition"), run.table("pseudo_transitions")
     figure, panels = plt.subplots(1, 3, figsize=(DOUBLE_COLUMN, 2.5))
     for axes, statistic in zip(panels, (LATENT, MAGNETISATION), strict=False):
-        _variances(axes, curves[curves.statistic == statistic], found[found.statistic == statistic])
-        axes.set(xlabel=_T, ylabel="variance over its maximum", title=statistic)
+        _curves(axes, curves[curves.statistic == statistic], found[found.statistic == statistic])
+        axes.set(xlabel=_T, ylabel="mean over that of the lowest $T$", title=statistic)
     panels[0].legend(title="lattice $L$")
     metrics = run.metrics.get("transition", {})
     for statistic, colour, marker in zip((LATENT, MAGNETISATION, HELICITY), COLOURS, "osD", strict=False):
@@ -184,23 +184,31 @@ def transition(run: Run) -> tuple[Figure, str]:
         at = 1 / np.log(rows.lattice) ** 2
         panels[2].errorbar(at, rows.temperature, rows.error, fmt=marker, color=colour, label=statistic)
         limit = metrics.get(statistic, {})
-        if len(rows) > 1 and limit.get("t_kt") is not None:
+        if limit.get("consistent") and limit.get("t_kt") is not None:
             error = np.hypot(limit["statistical"], limit["systematic"])
             panels[2].errorbar([-0.01], [limit["t_kt"]], [error], fmt=marker, mfc="white", color=colour)
     panels[2].axhline(xy.T_KT, color="grey", lw=0.6)
     panels[2].set(xlabel=r"$1/(\ln L)^2$", ylabel=r"$T^*(L)$ ($J/k_\mathrm{B}$)")
     panels[2].legend()
     return figure, (
-        "Variance of the latent length and of the magnetisation over configurations at each temperature; right: "
-        "the temperatures T*(L) of largest variance, and where the helicity modulus crosses 2T/π. Open symbols: "
+        "Mean latent length and magnetisation; shaded, and right: the temperatures T*(L) at which they "
+        "fall most steeply, and where the helicity modulus crosses 2T/π. Open symbols: "
         "T_KT extrapolated with T_KT + a/(ln bL)², error bars with that of not knowing b; line: "
         f"T_KT = {xy.T_KT}."
     )
 
 
-def _variances(axes: Axes, curves: pd.DataFrame, found: pd.DataFrame) -> None:
+def _curves(axes: Axes, curves: pd.DataFrame, found: pd.DataFrame) -> None:
     for (lattice, rows), colour in zip(curves.groupby("lattice"), COLOURS, strict=False):
-        axes.plot(rows.temperature, rows.variance, "o-", ms=2, lw=0.8, color=colour, label=str(lattice))
+        axes.plot(
+            rows.temperature,
+            rows["mean"] / rows["mean"].iloc[0],
+            "o-",
+            ms=2,
+            lw=0.8,
+            color=colour,
+            label=str(lattice),
+        )
         star = found[found.lattice == lattice].iloc[0]
         axes.axvspan(
             star.temperature - star.error, star.temperature + star.error, color=colour, alpha=0.25, lw=0

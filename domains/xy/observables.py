@@ -63,16 +63,21 @@ def wrap(angle: np.ndarray) -> np.ndarray:
     return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
+def _floating(theta: np.ndarray) -> np.ndarray:
+    """Angles in the precision they come in, single or double: sums are in double precision all the same."""
+    return np.asarray(theta, None if np.asarray(theta).dtype == np.float32 else float)
+
+
 def bond_sums(theta: np.ndarray) -> np.ndarray:
     """Sums over the bonds of each configuration: (n, L, L) → (n, 4): Σcos_x, Σcos_y, Σsin_x, Σsin_y.
 
     x runs along columns, y along rows; each site owns the bond to its next neighbour, so a 2 × 2 lattice has
     eight bonds (each pair twice).
     """
-    theta = np.asarray(theta, float)
+    theta = _floating(theta)
     right, down = (np.roll(theta, -1, axis) - theta for axis in (-1, -2))
     parts = (np.cos(right), np.cos(down), np.sin(right), np.sin(down))
-    return np.stack([part.sum((-2, -1)) for part in parts], -1)
+    return np.stack([part.sum((-2, -1), dtype=float) for part in parts], -1)
 
 
 def energy(theta: np.ndarray) -> np.ndarray:
@@ -90,10 +95,11 @@ def vortex_charges(theta: np.ndarray) -> np.ndarray:
 
     Plaquette (i, j) has the corners (i, j), (i, j+1), (i+1, j+1), (i+1, j), taken in that order.
     """
-    theta = np.asarray(theta, float)
-    right, down = (wrap(np.roll(theta, -1, axis) - theta) for axis in (-1, -2))
-    around = right + np.roll(down, -1, -1) - np.roll(right, -1, -2) - down
-    return np.rint(around / (2 * np.pi)).astype(np.int8)
+    theta = _floating(theta)
+    steps = (np.roll(theta, -1, axis) - theta for axis in (-1, -2))
+    right, down = (np.rint(step / (2 * np.pi)).astype(np.int8) for step in steps)
+    # the differences around a plaquette add to 0; what wrapping took from them is left
+    return down + np.roll(right, -1, -2) - right - np.roll(down, -1, -1)
 
 
 def vortex_density(theta: np.ndarray) -> np.ndarray:
@@ -110,14 +116,17 @@ def vortex_pairs(theta: np.ndarray) -> np.ndarray:
 
 def correlation(theta: np.ndarray) -> np.ndarray:
     """G(r) = ⟨cos(θ_i − θ_{i+r})⟩ along rows and columns, r = 0 … L/2: (n, L, L) → (n, L//2 + 1)."""
-    spins = np.exp(1j * np.asarray(theta, float))
-    side = spins.shape[-1]
-    total = np.zeros((*spins.shape[:-2], side))
-    for axis in (-2, -1):
-        power = np.abs(np.fft.fft(spins, axis=axis)) ** 2
-        along = np.fft.ifft(power, axis=axis).real / side
-        total += along.mean(-1 if axis == -2 else -2)
-    return total[..., : side // 2 + 1] / 2
+    theta = _floating(theta)
+    cosine, sine, side = np.cos(theta), np.sin(theta), theta.shape[-1]
+    products = [
+        [
+            (field * np.roll(field, -r, axis)).mean((-2, -1), dtype=float)
+            for field in (cosine, sine)
+            for axis in (-1, -2)
+        ]
+        for r in range(side // 2 + 1)
+    ]
+    return np.sum(products, axis=1).T / 2
 
 
 def autocorrelation_time(series: ArrayLike, window: float = 6.0) -> tuple[float, float]:

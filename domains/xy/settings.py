@@ -64,7 +64,7 @@ class Objective(Section):
 class Analyse(Section):
     """What is measured on the trained models."""
 
-    draws: int = Field(default=500, ge=50, description="new configurations for each temperature")
+    draws: int = Field(default=250, ge=50, description="new configurations for each temperature")
     seed: int = Field(default=0, ge=0)
 
 

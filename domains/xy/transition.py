@@ -1,4 +1,4 @@
-"""Pseudo-transition temperatures T*(L): where a quantity fluctuates most, and where Υ crosses 2T/π."""
+"""Pseudo-transition temperatures T*(L): where order falls most steeply, and where Υ crosses 2T/π."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .ensembles import order_parameter
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["peak", "pseudo_transitions"]
+__all__ = ["pseudo_transitions", "steepest"]
 
 LATENT, MAGNETISATION, HELICITY = "latent length ρ", "magnetisation |m|", "helicity modulus Υ"
 _BONDS = ("cos_x", "cos_y", "sin_x", "sin_y")
@@ -23,7 +23,7 @@ _BONDS = ("cos_x", "cos_y", "sin_x", "sin_y")
 def pseudo_transitions(latents: Mapping[int, xr.Dataset]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Curves against T, and T*(L) of each statistic, for each lattice side.
 
-    Of ρ and of |m|, by one estimator: the temperature at which its variance over configurations is largest.
+    Of ρ and of |m|, by one estimator: the temperature at which its mean over configurations falls most steeply.
     Beside them the crossing of the helicity modulus with 2T/π, which needs the bond sums.
     """
     curves, found = [], []
@@ -35,11 +35,12 @@ def pseudo_transitions(latents: Mapping[int, xr.Dataset]) -> tuple[pd.DataFrame,
             (MAGNETISATION, data["magnetisation"].values),
         ):
             chains = [[values[(t == one) & (group == g)] for g in np.unique(group[t == one])] for one in grid]
-            variance = np.array([np.concatenate(parts).var(ddof=1) for parts in chains])
-            mean = np.array([np.concatenate(parts).mean() for parts in chains])
-            star = peak(grid, chains)
+            every = [np.concatenate(parts) for parts in chains]
+            mean = np.array([one.mean() for one in every])
+            error = np.array([one.std() / np.sqrt(len(one)) for one in every])
+            star = steepest(grid, chains)
             found.append((lattice, name, star.value, star.error))
-            frame = {"temperature": grid, "mean": mean, "variance": variance / variance.max()}
+            frame = {"temperature": grid, "mean": mean, "error": error}
             curves.append(pd.DataFrame({"lattice": lattice, "statistic": name, **frame}))
         sums = np.stack([data[name].values for name in _BONDS], 1)
         stiffness = [xy.helicity_modulus(sums[t == one], one, lattice) for one in grid]
@@ -53,7 +54,7 @@ def pseudo_transitions(latents: Mapping[int, xr.Dataset]) -> tuple[pd.DataFrame,
     return pd.concat(curves, ignore_index=True), table
 
 
-def peak(
+def steepest(
     temperatures: np.ndarray,
     chains: list[list[np.ndarray]],
     *,
@@ -61,31 +62,26 @@ def peak(
     draws: int = 300,
     seed: int = 0,
 ) -> xy.Estimate:
-    """The temperature of largest variance, with its error from drawing the chains again (bootstrap).
+    """The temperature at which the mean falls most steeply; its error from drawing the chains again (bootstrap).
 
-    chains: for each temperature the values of each independent chain. A parabola is fitted to the logarithm of
-    the variance within ``width`` of the largest of its three-point means; the vertex is kept inside that window.
+    chains: for each temperature the values of each independent chain. A cubic is fitted to the means within
+    ``width`` of the steepest of the three-point slopes; its point of inflection is kept inside that window.
     """
-    counts, sums, squares = (
-        [np.array([function(chain) for chain in parts]) for parts in chains]
-        for function in (len, np.sum, lambda values: np.square(values).sum())
-    )
+    counts = [np.array([len(chain) for chain in parts]) for parts in chains]
+    sums = [np.array([np.sum(chain) for chain in parts]) for parts in chains]
     generator = np.random.default_rng(seed)
 
     def once(pick: Callable[[int], np.ndarray]) -> float:
-        variance = np.empty(len(temperatures))
-        for k in range(len(temperatures)):
-            rows = pick(len(counts[k]))
-            n = counts[k][rows].sum()
-            variance[k] = max(squares[k][rows].sum() / n - (sums[k][rows].sum() / n) ** 2, 1e-30)
-        smooth = np.convolve(np.pad(variance, 1, mode="edge"), np.ones(3) / 3, "valid")
-        centre = temperatures[int(np.argmax(smooth))]
+        rows = [pick(len(count)) for count in counts]
+        mean = np.array([sums[k][own].sum() / counts[k][own].sum() for k, own in enumerate(rows)])
+        slopes = np.pad(np.gradient(mean, temperatures), 1, mode="edge")
+        centre = temperatures[int(np.argmin(np.convolve(slopes, np.ones(3) / 3, "valid")))]
         near = np.abs(temperatures - centre) <= width + 1e-9
-        if near.sum() < 3:
+        if near.sum() < 4:
             return float(centre)
-        a, b, _ = np.polyfit(temperatures[near] - centre, np.log(variance[near]), 2)
-        vertex = -b / (2 * a) if a < 0 else 0.0
-        return float(centre + np.clip(vertex, -width, width))
+        cubic, square, _, _ = np.polyfit(temperatures[near] - centre, mean[near], 3)
+        inflection = -square / (3 * cubic) if cubic > 0 else 0.0
+        return float(centre + np.clip(inflection, -width, width))
 
     spread = [once(lambda n: generator.integers(0, n, n)) for _ in range(draws)]
     return xy.Estimate(once(np.arange), float(np.std(spread)))
