@@ -47,7 +47,7 @@ def build(settings: XY, data: xr.Dataset) -> VAE:
     return VAE(
         priors.StandardNormal(chosen.latent),
         encoders.Gaussian(SpinEncoder(*size), chosen.latent, conditional=told),
-        decoders.VonMises(SpinDecoder(*size), conditional=told),
+        decoders.VonMises(SpinDecoder(*size, canting=chosen.canting), conditional=told),
     )
 
 

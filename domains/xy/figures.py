@@ -72,7 +72,8 @@ def spins(run: Run) -> tuple[Figure, str]:
     bar.set_ticks([-np.pi, 0, np.pi], labels=[r"$-\pi$", "0", r"$\pi$"])
     return figure, (
         "Test configurations below, at and above the transition, and what the models make of them. Circles: "
-        "vortices; squares: antivortices. A term for the energy is met by a staggered texture of μ(z)."
+        "vortices; squares: antivortices. The energy term is met by a staggered texture of μ(z) that Monte Carlo "
+        "does not have."
     )
 
 
@@ -151,7 +152,7 @@ def correlation(run: Run) -> tuple[Figure, str]:
     held = sorted(table[table.held_out].temperature.unique())
     every = np.sort(table[table.source == "decoded"].temperature.unique())
     shown = held[:3] if len(held) >= 3 else [every[0], every[len(every) // 2], every[-1]]
-    figure, panels = plt.subplots(1, len(shown), figsize=(DOUBLE_COLUMN, 2.4), sharey=True)
+    figure, panels = plt.subplots(1, len(shown), figsize=(DOUBLE_COLUMN, 2.8), sharey=True)
     colours = dict(zip(table[table.model != MONTE_CARLO].model.unique(), COLOURS, strict=False))
     for axes, t in zip(panels, shown, strict=True):
         for (model, source), rows in table[table.temperature == t].groupby(["model", "source"], sort=False):
@@ -164,7 +165,7 @@ def correlation(run: Run) -> tuple[Figure, str]:
         axes.set(xlabel="distance $r$ (sites)", title=f"$T$ = {t:.2f}{seen}")
     panels[0].set_ylabel(r"$G(r)=\langle\cos(\theta_0-\theta_r)\rangle$")
     panels[0].set_ylim(-0.05, 1.05)
-    panels[-1].legend(loc="upper right", fontsize=6)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure, "Spin–spin correlation along rows and columns, of models and Monte Carlo."
 
 
@@ -210,6 +211,7 @@ def _curves(axes: Axes, curves: pd.DataFrame, found: pd.DataFrame) -> None:
             label=str(lattice),
         )
         star = found[found.lattice == lattice].iloc[0]
+        axes.axvline(star.temperature, color=colour, lw=0.6, ls="--")
         axes.axvspan(
             star.temperature - star.error, star.temperature + star.error, color=colour, alpha=0.25, lw=0
         )

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 T_KT = 0.89289
-"""Kosterlitz–Thouless temperature of the square-lattice XY model (Komura and Okabe 2012, 0.89289(6))."""
+"""Kosterlitz–Thouless temperature of the square-lattice XY model (Komura and Okabe 2012, 0.89289(5))."""
 
 
 @dataclass(frozen=True)

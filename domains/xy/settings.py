@@ -45,6 +45,10 @@ class Model(Section):
     latent: int = Field(default=8, ge=3, description="dimensions of z; the first two turn with the spins")
     channels: int = Field(default=16, ge=1, description="of the first convolution")
     hidden: int = Field(default=128, ge=1, description="width of the dense layer beside the latents")
+    canting: bool = Field(
+        default=False,
+        description="let the decoder turn the two sublattices against each other (for the energy)",
+    )
     conditional: bool = Field(default=False, description="tell encoder and decoder the temperature")
 
 

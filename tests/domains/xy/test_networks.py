@@ -29,7 +29,10 @@ def _spins(n: int, lattice: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("lattice", [6, 8, 12, 16])
 def test_networks_turn_with_the_spins(lattice: int) -> None:
-    encoder, decoder = SpinEncoder(lattice, 5).double(), SpinDecoder(lattice, 5).double()
+    encoder, decoder = (
+        SpinEncoder(lattice, 5).double(),
+        SpinDecoder(lattice, 5, canting=lattice == 8).double(),
+    )
     theta, angle = _spins(4, lattice).double(), 0.9
     turned = (theta + angle + math.pi).remainder(2 * math.pi) - math.pi
     z, other = encoder(theta), encoder(turned)
