@@ -1,0 +1,104 @@
+"""Write the kept results into ``benchmarks/README.md``, so that no number there is typed by hand.
+
+python -m benchmarks.tables
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from benchmarks.turns import HERE
+
+Result = dict[str, Any]
+
+
+def rows(header: str, lines: Iterable[str]) -> str:
+    """A Markdown table."""
+    return "\n".join([header, re.sub(r"[^|]+", "---", header), *lines])
+
+
+def training_step(result: Result) -> str:
+    """One table a problem and number of threads."""
+    from benchmarks.training_step import PROBLEMS
+
+    tables = []
+    for table in result["tables"]:
+        threads = table["threads"]
+        title = f"{PROBLEMS[table['problem']]}; {threads} thread{'s'[: threads - 1]}, {TIME[table['time']]}"
+        lines = [
+            f"| {name} | {row['steps_per_second']:,.0f} | {row['time_ratio']:.2f} ({row['smallest']:.2f}–"
+            f"{row['largest']:.2f}) | {row['target'] or ''} | {row['start_up_seconds']:.0f} s |"
+            for name, row in table["programs"].items()
+        ]
+        tables.append(rows(f"| {title} | steps/s | time of a step, ours = 1 | target | start-up |", lines))
+    return "\n\n".join(tables)
+
+
+TIME = {"cpu": "processor time", "wall": "wall time"}
+
+
+def encode(result: Result) -> str:
+    """Rows a second and memory."""
+    header = (
+        f"| | threads | data | rows / CPU-second | rows / s | extra memory (≤ {result['limit_mib']} MiB) |"
+    )
+    return rows(
+        header,
+        (
+            f"| {r['case']} | {r['threads']} | {r['data_mb']:,} MB "
+            f"| {r['rows_per_cpu_second']:,} ({r['smallest']:,}–{r['largest']:,}) | {r['rows_per_second']:,} | {r['extra_mib']} MiB |"
+            for r in result["table"]
+        ),
+    )
+
+
+def imports(result: Result) -> str:
+    """Seconds of new processes."""
+    return rows(
+        "| | seconds | of which processor | limit |",
+        (
+            f"| {name} | {r['seconds']:.2f} ({r['smallest']:.2f}–{r['largest']:.2f}) "
+            f"| {r['processor_seconds']:.2f} | {r['limit'] or ''} |"
+            for name, r in result["table"].items()
+        ),
+    )
+
+
+def loader(result: Result) -> str:
+    """Samples a second."""
+    from statistics import median
+
+    rates = {name: median(found) for name, found in result["samples_per_second"].items()}
+    ours = rates["sciencevae"]
+    return rows(
+        "| 64×64 fields, batches of 256 | samples/s | ours is |",
+        (f"| {name} | {rate:,.0f} | {ours / rate:.1f}× |" for name, rate in rates.items()),
+    )
+
+
+TABLES: dict[str, Callable[[Result], str]] = {
+    "training_step": training_step, "loader": loader, "encode": encode, "imports": imports,
+}  # fmt: skip
+
+
+def main() -> None:
+    """Replace what stands between the markers of each result that is kept."""
+    readme = HERE / "README.md"
+    text = readme.read_text()
+    for name, table in TABLES.items():
+        path = HERE / "results" / f"{name}.json"
+        if not path.exists():
+            continue
+        result = json.loads(path.read_text())
+        where = ", ".join(f"{k} {result[k]}" for k in ("date", "cores", "load") if k in result)
+        body = f"<!-- {name} -->\n{table(result)}\n\n({where})\n<!-- /{name} -->"
+        pattern = re.compile(f"<!-- {name} -->.*?<!-- /{name} -->", re.DOTALL)
+        text = pattern.sub(lambda _, body=body: body, text)
+    readme.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
