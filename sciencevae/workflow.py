@@ -243,13 +243,15 @@ def _explain(folder: Path, out: Path, began: float) -> int:
         return int(first["exit_code"])
     text = (folder / "logs" / "snakemake.log").read_text(encoding="utf-8", errors="replace")
     last = text[text.rfind("Building DAG") :]
-    rule = re.search(r"Error in rule (\w+)[^\n]*:(.*?)(?:\n\n|\Z)", last, re.DOTALL)
-    if rule:
-        log = re.search(r"\blog: (\S+)", rule[2])
-        reason = re.search(r"(?:message|status is): ([^\n]+)", rule[2])
-        why = reason[1].strip() if reason else "it was killed, perhaps for memory"
+    if errors := re.findall(r"Error in rule (\w+)[^\n]*:(.*?)(?:\n\n|\Z)", last, re.DOTALL):
+        rule, detail = errors[-1]
+        log = re.search(r"\blog: ([^\s,]+)", detail)
+        reason = re.search(
+            r"message: (.*?)(?: Detailed failure| ?For further error|\n {4}\w+:|\Z)", detail, re.DOTALL
+        )
+        why = " ".join(reason[1].split()) if reason else "it was killed, perhaps for memory"
         where = out / (log[1] if log else "logs/snakemake.log")
-        raise RunError(f"{rule[1]} ended without a word ({why}; log: {where}); the same command resumes it")
+        raise RunError(f"{rule} ended without a word ({why}; log: {where}); the same command resumes it")
     lines = [line.strip() for line in last.splitlines() if line.strip()]
     said = next(
         (line for line in lines if "Error" in line or "rror:" in line), lines[-1] if lines else "nothing"

@@ -11,7 +11,7 @@ rule analyse:
         "logs/analyse.log",
     threads: 2
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * 2 ** (attempt - 1),
+        mem_mb=lambda wildcards, attempt: 1500 * (1 + attempt),
         runtime=lambda wildcards, attempt: 60 * attempt,
     shell:
         "exec {SCIENCEVAE} analyse ."

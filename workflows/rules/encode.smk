@@ -11,7 +11,7 @@ rule encode:
         "logs/encode/{variant}.log",
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * 2 ** (attempt - 1),
+        mem_mb=lambda wildcards, attempt: 1000 * (1 + attempt),
         runtime=lambda wildcards, attempt: 60 * attempt,
     shell:
         "exec {SCIENCEVAE} encode ."

@@ -37,7 +37,7 @@ rule simulate:
         variant=variant_with("fetch"),
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * 2 ** (attempt - 1),
+        mem_mb=lambda wildcards, attempt: 1000 * (1 + attempt),
         runtime=lambda wildcards, attempt: 120 * attempt,
     shell:
         "exec {SCIENCEVAE} fetch ."

@@ -19,7 +19,7 @@ rule prepare:
         variant=variant_with("prepare"),
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * 2 ** (attempt - 1),
+        mem_mb=lambda wildcards, attempt: 1500 * (1 + attempt),
         runtime=lambda wildcards, attempt: 60 * attempt,
     shell:
         "exec {SCIENCEVAE} prepare ."

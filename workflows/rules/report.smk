@@ -11,7 +11,7 @@ rule report:
         "logs/report.log",
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * 2 ** (attempt - 1),
+        mem_mb=lambda wildcards, attempt: 1000 * (1 + attempt),
         runtime=lambda wildcards, attempt: 30 * attempt,
     shell:
         "exec {SCIENCEVAE} report ."

@@ -16,7 +16,7 @@ rule train:
         "logs/train/{variant}.log",
     threads: lambda wildcards: VARIANTS[wildcards.variant]["threads"]
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * 2 ** (attempt - 1),
+        mem_mb=lambda wildcards, attempt: 1500 * (1 + attempt),
         runtime=lambda wildcards, attempt: 240 * attempt,
     shell:
         "exec {SCIENCEVAE} train ."
