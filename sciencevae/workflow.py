@@ -247,7 +247,9 @@ def _explain(folder: Path, out: Path, began: float) -> int:
         rule, detail = errors[-1]
         log = re.search(r"\blog: ([^\s,]+)", detail)
         reason = re.search(
-            r"message: (.*?)(?: Detailed failure| ?For further error|\n {4}\w+:|\Z)", detail, re.DOTALL
+            r"message: (.*?)(?: Detailed failure| sbatch call:| ?For further error|\n {4}\w+:|\Z)",
+            detail,
+            re.DOTALL,
         )
         why = " ".join(reason[1].split()) if reason else "it was killed, perhaps for memory"
         where = out / (log[1] if log else "logs/snakemake.log")
