@@ -39,7 +39,8 @@ def read_tensors(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, 
         raise InputError(f"{path} does not exist; {remedy}") from error
     except OSError as error:
         raise RunError(f"{path} can't be read: {error.strerror}; {remedy}") from error
-    if head[:2] == b"PK" or head[:1] == b"\x80":
+    # a safetensors file is the length of its header, 8 bytes of any value, and then that header, "{…"
+    if head[8:9] != b"{" and (head[:2] == b"PK" or head[:1] == b"\x80"):
         raise InputError(f"{path} holds a pickle, which could run any code and is never loaded; {remedy}")
     try:
         with safe_open(path, "pt") as file:

@@ -41,6 +41,17 @@ def test_the_same_model_comes_back(tmp_path):
         assert "decoder.network.layers.0.weight" in file.keys()  # noqa: SIM118
 
 
+def test_a_header_of_any_length_is_read(tmp_path):
+    """A length that begins with the bytes of a pickle or of a zip archive makes no pickle of the file."""
+    lengths = set()
+    for padding in range(0, 600, 8):
+        path = tmp_path / "model.safetensors"
+        save(model(), path, {"padding": "x" * padding})
+        load(path)
+        lengths.add(path.read_bytes()[:1])
+    assert b"\x80" in lengths
+
+
 def test_an_exchanged_prior_is_saved(tmp_path):
     changed, path = model(), tmp_path / "model.safetensors"
     changed.prior = priors.GaussianMixture(2, 3, "full").fit(torch.randn(500, 2))
