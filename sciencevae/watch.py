@@ -47,7 +47,8 @@ class Watch:
         self._run = run
         self._logs = run.folder / "logs"
         self._stream = stream
-        self._seen = {path: path.stat().st_size for path in self._files()}
+        # snakemake removes the log of a job that it starts again: another file then
+        self._seen = {(path, path.stat().st_ino): path.stat().st_size for path in self._files()}
         self._shown: dict[str, float] = {}
         self.finished = 0
 
@@ -57,17 +58,16 @@ class Watch:
     def look(self) -> None:
         """Show what the stages said since the last look."""
         for path in self._files():
-            start = self._seen.get(path, 0)
-            size = path.stat().st_size
-            if size < start:
-                start = 0
-            if size == start:
+            status = path.stat()
+            start = self._seen.get((path, status.st_ino), 0)
+            start = 0 if status.st_size < start else start
+            if status.st_size == start:
                 continue
             with path.open("rb") as log:
                 log.seek(start)
-                new = log.read(size - start)
+                new = log.read(status.st_size - start)
             whole = new.rfind(b"\n") + 1
-            self._seen[path] = start + whole
+            self._seen[path, status.st_ino] = start + whole
             label = self._label(path.relative_to(self._logs))
             for line in new[:whole].decode("utf-8", "replace").splitlines():
                 self._line(label, line.rstrip())
