@@ -48,7 +48,11 @@ def encode_store(model: VAE, store: str | Path, out: str | Path, *, threads: int
     unit = {"units": "1"}
     variables: dict[str, Any] = {
         "z": (("sample", "latent"), posterior[:, 0], unit | {"long_name": "posterior mean"}),
-        "z_std": (("sample", "latent"), posterior[:, 1], unit | {"long_name": "posterior standard deviation"}),
+        "z_std": (
+            ("sample", "latent"),
+            posterior[:, 1],
+            unit | {"long_name": "posterior standard deviation"},
+        ),
     }
     if "condition" in data:
         variables["condition"] = data["condition"].variable
