@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from sciencevae.builtin.stars.kinematics import KAPPA, tangent_basis
+from sciencevae.builtin.stars.kinematics import KAPPA, common_velocity, tangent_basis
 
 __all__ = ["Background", "Cluster", "Field", "Mixture", "choose_background", "fit_mixture", "start_cluster"]
 
@@ -236,41 +236,59 @@ def fit_mixture(
 
 
 def start_cluster(stars: Field, rows: np.ndarray) -> Cluster | None:
-    """A first guess from candidate stars, robust against strangers among them; None where there is no guess."""
-    from sciencevae.builtin.stars.kinematics import common_velocity
+    """A first guess from candidate stars, robust against strangers among them; None where there is no guess.
 
+    Velocities use each star's parallax together with the candidates' (by precision): κμ/ϖ of a noisy parallax
+    alone would spread a distant cluster over tens of km/s.
+    """
     chosen = stars[rows]
-    parallax = float(np.median(chosen.y[:, 0]))
+    parallax, spread = _middle(chosen.y[:, 0])
     error = np.sqrt(chosen.covariance[:, 0, 0])
-    good = (chosen.y[:, 0] > 3 * error) & (np.abs(chosen.y[:, 0] / parallax - 1) < 0.5)
+    depth = max(np.sqrt(max(spread**2 - float(np.median(error)) ** 2, 0.0)), 0.02 * abs(parallax))
+    good = np.abs(chosen.y[:, 0] - parallax) < 3 * np.hypot(error, spread)
     if parallax <= 0 or good.sum() < 5:
         return None
-    chosen = chosen[good]
+    chosen, error = chosen[good], error[good]
+    weight = 1 / error**2
+    shrunk = (chosen.y[:, 0] * weight + parallax / depth**2) / (weight + 1 / depth**2)
+    good = shrunk > 0.3 * parallax
+    chosen, shrunk = chosen[good], shrunk[good]
+    if len(chosen) < 5:
+        return None
+    motion_error = np.sqrt(np.median(chosen.covariance[:, [1, 2], [1, 2]]))
+    noise = float(motion_error * KAPPA / parallax)
+    covariance = chosen.covariance.copy()
+    covariance[:, 0, :] = covariance[:, :, 0] = 0.0  # the parallaxes are not the stars' own any more
     keep, velocity = np.ones(len(chosen), dtype=bool), np.zeros(3)
     for _ in range(5):
         used = chosen[keep]
         velocity = common_velocity(
-            used.direction, used.y[:, 0], used.y[:, 1:], used.covariance, scatter=2.0
+            used.direction, shrunk[keep], used.y[:, 1:], covariance[keep], scatter=2.0
         ).value
         along = np.einsum("nki,i->nk", tangent_basis(chosen.direction), velocity)
-        away = np.linalg.norm(KAPPA * chosen.y[:, 1:] / chosen.y[:, :1] - along, axis=1)
+        away = np.linalg.norm(KAPPA * chosen.y[:, 1:] / shrunk[:, None] - along, axis=1)
         keep = away <= max(3.0, 2.5 * float(np.median(away)))
         if keep.sum() < 5:
             return None
     used = chosen[keep]
-    noise = np.sqrt(np.median(used.covariance[:, [1, 2], [1, 2]])) * KAPPA / parallax
+    # the median length of a two-dimensional Gaussian is 1.18 σ
     dispersion = np.sqrt(max(float(np.median(away[keep]) / 1.18) ** 2 - noise**2, 0.3**2))
-    spread = 1.4826 * float(np.median(np.abs(used.y[:, 0] - np.median(used.y[:, 0]))))
     centre = np.median(used.offsets, axis=0)
     width = 1.4826 * np.median(np.abs(used.offsets - centre), axis=0)
     return Cluster(
-        parallax=float(np.median(used.y[:, 0])),
+        parallax=float(np.median(shrunk[keep])),
         velocity=velocity,
-        depth=max(spread, 0.1),
+        depth=max(depth, _FLOORS[0]),
         dispersion=dispersion,
         centre=centre,
-        shape=np.diag(np.maximum(width, 0.2) ** 2),
+        shape=np.diag(np.maximum(width, 2 * _FLOORS[2]) ** 2),
     )
+
+
+def _middle(values: np.ndarray) -> tuple[float, float]:
+    """Median and 1.4826 × median absolute deviation."""
+    middle = float(np.median(values))
+    return middle, 1.4826 * float(np.median(np.abs(values - middle)))
 
 
 def choose_background(y: np.ndarray, most: int, seed: int = 0) -> int:

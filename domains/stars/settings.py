@@ -101,7 +101,7 @@ class Analyse(Section):
         default=3.0, gt=0, description="a wider velocity dispersion is no cluster but a stream"
     )
     extent_max: float = Field(
-        default=0.35, gt=0, description="widest scale on the sky, in radii of the field: wider is no cluster"
+        default=0.4, gt=0, description="widest scale on the sky, in radii of the field: wider is no cluster"
     )
     members_min: float = Field(default=8.0, gt=0, description="fewer expected members are no cluster")
     clusters_max: int = Field(default=3, ge=1, description="clusters looked for in one field")
