@@ -48,6 +48,15 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_every_public_name_loads() -> None:
+    import sciencevae as sv
+
+    assert all(getattr(sv, name) is not None for name in sv.__all__)
+    assert set(sv.__all__) <= set(dir(sv))
+    with pytest.raises(AttributeError, match="no attribute 'Vae'"):
+        _ = sv.Vae
+
+
 def test_every_verb_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     verbs = next(a for a in parser()._actions if a.choices and "run" in a.choices).choices
     assert verbs is not None
