@@ -34,6 +34,13 @@ def read(path: Path, settings: XY) -> Iterator[xr.Dataset]:
     return read(path, settings)
 
 
+def write(data: xr.Dataset, path: Path) -> None:
+    """Configurations to a file of the field's own formats."""
+    from .dataset import write
+
+    write(data, path)
+
+
 def build(settings: XY, data: xr.Dataset) -> VAE:
     """p(z) = N(0, 1); q(z | x) and the von Mises p(x | z) from periodic networks."""
     from sciencevae.vae import decoders, encoders, priors
@@ -87,6 +94,7 @@ DOMAIN = Domain(
     settings=XY,
     prepare=prepare,
     read=read,
+    write=write,
     build=build,
     objective=objective,
     analyses={name: _later("analysis", name) for name in ("decoding", "latents", "clusters", "transition")},

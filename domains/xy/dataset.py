@@ -10,12 +10,13 @@ import h5py
 import numpy as np
 import xarray as xr
 
+from sciencevae.data.atomic import atomic_path
 from sciencevae.errors import InputError
 
 from . import observables as xy
 from .settings import XY
 
-__all__ = ["prepare", "read"]
+__all__ = ["prepare", "read", "write"]
 
 _ROWS = 4096
 _BONDS = ("cos_x", "cos_y", "sin_x", "sin_y")
@@ -80,13 +81,27 @@ def read(path: Path, settings: XY) -> Iterator[xr.Dataset]:
             yield from _blocks(file, path, settings)
 
 
+def write(data: xr.Dataset, path: Path) -> None:
+    """Decoded or sampled configurations as ``theta`` (n, L, L), rad, in .npz or .npy; ``read`` takes them back."""
+    if path.suffix not in (".npy", ".npz"):
+        raise InputError(f"{path.name}: configurations are written to .npz, .npy, .h5 or .zarr")
+    theta = data["x"].values[:, 0]
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        if path.suffix == ".npy":
+            np.save(file, theta)
+        else:
+            np.savez_compressed(file, theta=theta)
+
+
 def _blocks(source: Mapping[str, np.ndarray], path: Path, settings: XY) -> Iterator[xr.Dataset]:
-    if "theta" not in source:
+    name = "theta" if "theta" in source else "x"  # x (n, 1, L, L) is how ``decode`` and ``sample`` write HDF5
+    if name not in source:
         raise InputError(
             f"{path} has no array 'theta' (n, L, L) of spin angles in radians; found {list(source)}"
         )
-    theta, side = source["theta"], settings.source.lattice
-    if theta.ndim != 3 or theta.shape[1:] != (side, side):
+    theta, side = source[name], settings.source.lattice
+    wanted = (side, side) if name == "theta" else (1, side, side)
+    if theta.shape[1:] != wanted:
         raise InputError(
             f"{path}: theta has shape {theta.shape}; this model is of lattices (n, {side}, {side})"
         )
@@ -94,7 +109,7 @@ def _blocks(source: Mapping[str, np.ndarray], path: Path, settings: XY) -> Itera
         raise InputError(f"{path} has no 'temperature' (n,), which this model is told")
     for start in range(0, len(theta), _ROWS):
         rows = slice(start, start + _ROWS)
-        block = np.array(theta[rows], np.float64)
+        block = np.array(theta[rows], np.float64).reshape(-1, side, side)
         good = np.isfinite(block).all((1, 2))
         block[~good] = np.nan
         block = np.clip(xy.wrap(block), -np.pi, np.pi).astype(np.float32)

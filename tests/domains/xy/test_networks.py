@@ -121,7 +121,7 @@ def test_a_model_trains_with_the_energy_term_and_comes_back_from_its_file(
     objective = DOMAIN.objective(settings, data)
     train = as_batches(data, split="train")
     history = sv.fit(model, train, objective=objective, settings=settings.training)
-    assert history.rows[-1]["train_loss"] < history.rows[0]["train_loss"]
+    assert history.rows[-1]["train_reconstruction"] < history.rows[0]["train_reconstruction"]
     assert "train_energy" in history.rows[-1]
     (batch,) = as_batches(data, split="test").blocks(1000)
     model.check(batch)
@@ -162,6 +162,21 @@ def test_new_latents_have_the_moments_of_their_temperature() -> None:
     assert new[:, 2].mean() == pytest.approx(0.75, abs=0.03)
     assert new[:, 2].std() == pytest.approx(np.hypot(0.2, 0.3), abs=0.02)
     np.testing.assert_allclose(new[:, :2].mean(0), 0, atol=0.15)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_what_is_written_is_read_back(tmp_path: Path, suffix: str) -> None:
+    import xarray as xr
+
+    x = np.random.default_rng(0).uniform(-3.1, 3.1, (4, 1, 8, 8)).astype(np.float32)
+    data = xr.Dataset({"x": (("sample", "channel", "row", "column"), x)})
+    assert DOMAIN.write is not None
+    assert DOMAIN.read is not None
+    DOMAIN.write(data, tmp_path / f"out{suffix}")
+    (block,) = DOMAIN.read(tmp_path / f"out{suffix}", _settings())
+    np.testing.assert_allclose(block["x"].values, x, atol=1e-5)
+    with pytest.raises(InputError, match="npz"):
+        DOMAIN.write(data, tmp_path / "out.txt")
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".h5"])
