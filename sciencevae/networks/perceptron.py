@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,7 @@ class Perceptron(nn.Module):
         self.out_features = out_features
         widths = [in_features + condition_features, *hidden, out_features]
         layers: list[nn.Module] = []
-        for width, following in zip(widths, widths[1:], strict=False):
+        for width, following in pairwise(widths):
             layers += [nn.Linear(width, following), ACTIVATIONS[activation]()]
         self.layers = nn.Sequential(*layers[:-1])
 

@@ -58,7 +58,9 @@ def log_evidence(
                 factor = (top - shift).exp()
                 first, second = first * factor + sums[0], second * factor.square() + sums[1]
             top = new_top
-    assert top is not None and first is not None and second is not None
+    assert top is not None
+    assert first is not None
+    assert second is not None
     variance = (second / samples - (first / samples).square()).clamp(min=0) / (samples - 1)
     return Evidence(
         value=torch.where(top.isinf(), 0.0, top) + first.log() - math.log(samples),

@@ -314,7 +314,8 @@ def child(run, epochs: int = 5) -> subprocess.Popen:
         import test_fit as t
         from sciencevae.errors import Interrupted
         try:
-            t.fit(t.fresh(), t.data(2000), settings=t.settings(epochs={epochs}, batch_size=50, checkpoint_seconds=0.02),
+            settings = t.settings(epochs={epochs}, batch_size=50, checkpoint_seconds=0.02)
+            t.fit(t.fresh(), t.data(2000), settings=settings,
                   run={str(run)!r}, progress=lambda *a: print("step", flush=True))
         except Interrupted as stop:
             print(stop)
