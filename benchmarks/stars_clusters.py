@@ -1,6 +1,6 @@
 """The Hyades and the Pleiades by a mixture on the data, on the latents, and refined; several seeds.
 
-    python benchmarks/stars_clusters.py [--seeds 3] [--quick]
+    python benchmarks/stars_clusters.py [--seeds 3] [--quick] [--empty 20] [--table]
 
 Every method chooses its number of components by BIC; its component that shares most stars with the refined
 cluster is reported: stars with p > 0.5, their median parallax and proper motion. For the Hyades also against
@@ -149,6 +149,28 @@ def one(variant: str, method: str, seed: int, hip2: Path) -> list[dict[str, Any]
     return [{"field": variant, "seed": seed, "train_cpu_s": round(trained, 1), **row} for row in rows]
 
 
+def empty_fields(hip2: Path, count: int) -> int:
+    """In how many fields without a cluster one is found: stars of the Hyades' cone without the members of both
+    clusters, resampled, with places on the sky permuted against parallax and motion; candidates from the data."""
+    settings = DOMAIN.settings()
+    stars, _, radius = star_field(prepare(settings, {"hip2.dat": hip2}, None))
+    features = np.concatenate([stars.offsets, stars.y], axis=1)
+    candidates = candidate_rows(features, gaussian_mixture(features, settings.analyse), settings.analyse)
+    stars = stars[find_clusters(stars, candidates, radius, settings.analyse).membership.sum(1) < 0.3]
+    alarms = 0
+    for seed in range(count):
+        random = np.random.default_rng(seed)
+        rows = random.integers(0, len(stars), 1200)
+        places = random.permutation(rows)
+        field = Field(
+            stars.y[rows], stars.covariance[rows], stars.offsets[places], stars.direction[places], stars.area
+        )
+        features = np.concatenate([field.offsets, field.y], axis=1)
+        candidates = candidate_rows(features, gaussian_mixture(features, settings.analyse), settings.analyse)
+        alarms += bool(find_clusters(field, candidates, radius, settings.analyse).mixture.clusters)
+    return alarms
+
+
 def summary(rows: list[dict[str, Any]]) -> str:
     """A Markdown table: one row a field, cluster and method; the range over the seeds."""
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
@@ -185,6 +207,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one seed, the Pleiades alone")
     parser.add_argument("--table", action="store_true", help="only print the table of the last result")
+    parser.add_argument(
+        "--empty", type=int, metavar="N", help="only: false alarms in N fields without a cluster"
+    )
     arguments = parser.parse_args()
     path = Path(__file__).parent / "results" / "stars_clusters.json"
     if arguments.table:
@@ -192,6 +217,12 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     hip2 = fetch("hipparcos", progress=False)["hip2.dat"]
+    if arguments.empty:
+        found = {"fields": arguments.empty, "false alarms": empty_fields(hip2, arguments.empty)}
+        print(found)
+        last = json.loads(path.read_text()) if path.is_file() else {}
+        path.write_text(json.dumps(last | {"empty": found}, indent=1) + "\n")
+        return
     settings = DOMAIN.settings()
     stars, _, _ = star_field(prepare(settings, {"hip2.dat": hip2}, None))
     known, chance, speed = literature_members(stars)
