@@ -5,7 +5,7 @@
 Samples a second in shuffled batches of 256 (xbatcher: in order, it does not shuffle), one torch thread, files
 in the page cache, scaled where it is ours. The peers read the same values: a random-access DataLoader over
 the same store, over a store of one field a chunk, and over a memory map (the fastest, but it knows no Zarr
-and holds every page); xbatcher over the opened store (``pip install xbatcher``). Median of several repeats,
+and holds every page); xbatcher over the opened store (from ``benchmarks/peers/setup``). Median of several repeats,
 taken in turn. Below: reading a store's chunks straight and through zarr; the in-memory loader on a small
 table; how much memory an epoch takes. The last result is kept in benchmarks/results/loader.json.
 """
@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import resource
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -98,6 +99,8 @@ def loaders(folder: Path, n: int) -> dict[str, Callable[[int], Iterator[Any]]]:
         ),
         "DataLoader, memory map": lambda repeat: random(np.load(folder / "x.npy", mmap_mode="r")),
     }
+    # pure Python on our own xarray; last on the path, so that nothing else of the peers' is taken
+    sys.path += map(str, Path(__file__).parents[1].glob(".venv-peers/lib/python*/site-packages"))
     if find_spec("xbatcher"):
         found["xbatcher"] = lambda repeat: xbatches(folder / "ours.zarr")
     return found
