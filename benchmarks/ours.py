@@ -1,6 +1,6 @@
 """Our ``fit`` as a program that ``turns.py`` measures (see ``peers/pace.py``).
 
-OPTION  compiled: the default · eager: compile=False · ensemble: eight seeds as one · one-of-ensemble: compiled
+OPTION  compiled: the default · eager: compile=False · ensemble: eight seeds as one
 """
 
 from __future__ import annotations
