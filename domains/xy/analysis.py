@@ -107,10 +107,9 @@ def latents(run: Run) -> Findings:
                 "spearman_rho_magnetisation": float(spearmanr(rho, m).statistic),
                 "spearman_rho_temperature": float(spearmanr(rho, t).statistic),
                 "r2_temperature": float(fit.score(features[split == 2], t[split == 2])),
-                "direction_error_deg": float("nan"),
             }
         )
-    table = pd.DataFrame(rows).drop(columns="direction_error_deg")
+    table = pd.DataFrame(rows)
     main = table.iloc[0]
     note = (
         f"The latents' length ρ = |(z_0, z_1)| orders configurations as |m| does: Spearman correlation "
