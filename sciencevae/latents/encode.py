@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ from sciencevae.vae.model import VAE
 
 __all__ = ["encode_store"]
 
-#: rows that go through the encoder at once; fixed, so that a latent does not depend on the number of threads
+#: bytes of data and largest number of rows that go through the encoder at once; fixed, so that a latent does not
+#: depend on the number of threads
+BLOCK_BYTES = 16 << 20
 BLOCK_ROWS = 4096
+#: bytes of latents that are written at once
+WRITE_BYTES = 64 << 20
 
 
 def encode_store(model: VAE, store: str | Path, out: str | Path, *, threads: int = 1) -> None:
@@ -31,18 +36,17 @@ def encode_store(model: VAE, store: str | Path, out: str | Path, *, threads: int
 
     model.eval()
     data = open_store(store)
-    scaling = Scaling.of(data)
-    fields = data.drop_vars([name for name in ("split", "group") if name in data.coords])
     rows, dim = data.sizes["sample"], model.dim
-    starts = range(0, rows, BLOCK_ROWS)
-    encode = dask.delayed(_encode, pure=False)
+    row_bytes = max(1, sum(v.nbytes for v in data.data_vars.values()) // rows)
+    block = max(1, min(BLOCK_ROWS, BLOCK_BYTES // row_bytes, rows))
+    # Not the Dask arrays of ``data``: a delayed call that is handed a Dask collection waits for all of it.
+    source = xr.open_zarr(str(store), consolidated=False, chunks=None)
+    source = source.drop_vars([name for name in source.coords if source[name].dims == ("sample",)])
+    encode = dask.delayed(partial(_encode, model, source, Scaling.of(data)), pure=False, traverse=False)
     blocks = [
-        da.from_delayed(
-            encode(model, fields, scaling, start, min(start + BLOCK_ROWS, rows)),
-            shape=(min(start + BLOCK_ROWS, rows) - start, 2, dim),
-            dtype=np.float32,
-        )
-        for start in starts
+        da.from_delayed(encode(start, stop), shape=(stop - start, 2, dim), dtype=np.float32)
+        for start in range(0, rows, block)
+        for stop in [min(start + block, rows)]
     ]
     posterior = da.concatenate(blocks)  # (N, 2, D)
     unit = {"units": "1"}
@@ -63,7 +67,7 @@ def encode_store(model: VAE, store: str | Path, out: str | Path, *, threads: int
     torch.set_num_threads(1)  # the blocks are what runs side by side
     try:
         with dask.config.set(scheduler="threads", num_workers=threads):
-            write(latents, out, shuffle=False)
+            write(latents, out, shuffle=False, memory_bytes=WRITE_BYTES)
     finally:
         torch.set_num_threads(before)
 
@@ -72,7 +76,8 @@ def _encode(model: VAE, fields: Any, scaling: Any, start: int, stop: int) -> np.
     """Mean and standard deviation of q(z | x, c) of some rows, (B, 2, D)."""
     from sciencevae.data.batches import as_batches
 
-    (batch,) = as_batches(fields.isel(sample=slice(start, stop)), scaling=scaling).blocks(stop - start)
+    rows = fields.isel(sample=slice(start, stop)).load()
+    (batch,) = as_batches(rows, scaling=scaling).blocks(stop - start)
     with torch.no_grad():
         posterior = model.encode(batch.x, batch.context)
         return torch.stack([posterior.mean, posterior.stddev], dim=1).float().numpy()

@@ -31,8 +31,8 @@ __all__ = ["Loop", "fit"]
 
 log = logging.getLogger("sciencevae")
 
-#: "auto" compiles from this many steps on: compiling takes 3–13 s, which fewer steps do not win back
-STEPS_WORTH_COMPILING = 3000
+#: "auto" compiles from this many steps on: compiling takes seconds, which fewer steps do not win back
+STEPS_WORTH_COMPILING = 1000
 #: steps between readings of the loss, each of which waits for the device
 STEPS_BETWEEN_READINGS = 50
 #: rows evaluated at once in checks and validation

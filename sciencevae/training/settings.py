@@ -33,7 +33,8 @@ class TrainingSettings(BaseModel):
     valid_every: int = Field(1, ge=1, description="epochs between validations")
     seed: int = Field(0, ge=0, description="of the data's order and of the posterior's noise")
     compile: bool | Literal["auto"] = Field(
-        "auto", description="compile the step; auto: from 3,000 steps on, and step by step where it can't be"
+        "auto",
+        description="compile the step; auto: from 1,000 steps on, and operation by operation where it can't be",
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",
