@@ -82,9 +82,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not hasattr(arguments, "call"):
         parser().print_help()
         return 2
-    if arguments.traceback:
-        os.environ["SCIENCEVAE_TRACEBACK"] = "1"  # the stages of a run see it too
-    return _guarded(arguments)
+    if not arguments.traceback:
+        return _guarded(arguments)
+    before = os.environ.get("SCIENCEVAE_TRACEBACK")
+    os.environ["SCIENCEVAE_TRACEBACK"] = "1"  # the stages of a run see it too
+    try:
+        return _guarded(arguments)
+    finally:
+        if before is None:
+            del os.environ["SCIENCEVAE_TRACEBACK"]
 
 
 def _guarded(arguments: argparse.Namespace) -> int:
