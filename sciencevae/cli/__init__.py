@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _guarded(arguments)
     finally:
         if before is None:
-            del os.environ["SCIENCEVAE_TRACEBACK"]
+            os.environ.pop("SCIENCEVAE_TRACEBACK", None)
 
 
 def _guarded(arguments: argparse.Namespace) -> int:
