@@ -79,8 +79,11 @@ class Result:
 def clusters(run: Run) -> Findings:
     """Find the clusters of every variant's field; writes ``members.parquet`` beside each variant's model."""
     import pandas as pd
+    from threadpoolctl import threadpool_limits
 
-    results = [_result(variant) for variant in run.variants.values()]
+    # thousands of small products: a second thread only makes the first one wait
+    with threadpool_limits(1):
+        results = [_result(variant) for variant in run.variants.values()]
     tables = {
         "clusters": pd.concat([_parameters(result) for result in results], ignore_index=True),
         "methods": pd.concat([_methods(result) for result in results], ignore_index=True),

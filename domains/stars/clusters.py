@@ -27,6 +27,8 @@ from sciencevae.builtin.stars.mixture import (
 )
 from sciencevae.builtin.stars.settings import Analyse
 
+from sciencevae.latents.cluster import fit_gaussians
+
 __all__ = ["Candidates", "Found", "candidate_rows", "find_clusters", "gaussian_mixture"]
 
 _MOST_OF_FIELD = 0.5  # a component with more of the stars is the field itself
@@ -85,16 +87,7 @@ def _standardised(features: np.ndarray) -> np.ndarray:
 
 
 def _mixture(scaled: np.ndarray, count: int, settings: Analyse) -> Candidates:
-    import warnings
-
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        fitted = GaussianMixture(
-            count, n_init=settings.restarts, random_state=settings.seed, reg_covar=1e-6
-        ).fit(scaled)
+    fitted = fit_gaussians(scaled, count, seed=settings.seed, restarts=settings.restarts)
     return Candidates(count, float(fitted.bic(scaled)), fitted.predict_proba(scaled))
 
 

@@ -298,14 +298,9 @@ def choose_background(y: np.ndarray, most: int, seed: int = 0) -> int:
 
 
 def _expectation(y: np.ndarray, components: int, seed: int) -> Any:
-    import warnings
+    from sciencevae.latents.cluster import fit_gaussians
 
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return GaussianMixture(components, reg_covar=1e-4, random_state=seed).fit(y / _scale(y))
+    return fit_gaussians(y / _scale(y), components, floor=1e-4, seed=seed)
 
 
 def _scale(y: np.ndarray) -> np.ndarray:

@@ -125,7 +125,7 @@ def latents(run: Run) -> Findings:
 
 def clusters(run: Run) -> Findings:
     """A mixture of two Gaussians on the rotation-invariant latents, beside the phases below and above T_KT."""
-    from sklearn.mixture import GaussianMixture
+    from sciencevae.latents.cluster import fit_gaussians
 
     stored = run.variants["main"].latents
     t, split = stored["temperature"].values, stored["split"].values
@@ -133,7 +133,7 @@ def clusters(run: Run) -> Findings:
     train = split == 0
     features = (features - features[train].mean(0)) / features[train].std(0)
     seed = run.settings.analyse.seed
-    fits = {k: GaussianMixture(k, n_init=3, random_state=seed).fit(features[train]) for k in range(1, 7)}
+    fits = {k: fit_gaussians(features[train], k, seed=seed, restarts=3) for k in range(1, 7)}
     bic = {k: float(fit.bic(features[train])) for k, fit in fits.items()}
     two = fits[2]
     ordered = int(np.argmax(two.means_[:, 0]))  # of larger ρ

@@ -84,13 +84,13 @@ class GaussianMixture(Prior):
     @torch.no_grad()
     def fit(self, z: Tensor, seed: int = 0, restarts: int = 4) -> GaussianMixture:
         """Set the mixture to the maximum-likelihood fit to latents z (N, D) by EM (scikit-learn)."""
-        from sklearn.mixture import GaussianMixture as Expectation
+        from sciencevae.latents.cluster import fit_gaussians
 
-        kind = "diag" if self.covariance == "diagonal" else "full"
+        kind: Literal["diag", "full"] = "diag" if self.covariance == "diagonal" else "full"
         if len(z) < self.components:
             raise InputError(f"a mixture of {self.components} components needs more than {len(z)} latents")
-        em = Expectation(self.components, covariance_type=kind, n_init=restarts, random_state=seed)
-        em.fit(z.detach().cpu().double().numpy())
+        latents = z.detach().cpu().double().numpy()
+        em = fit_gaussians(latents, self.components, covariance=kind, seed=seed, restarts=restarts)
 
         def put(target: Tensor, value: Tensor) -> None:
             target.copy_(value.to(target))
