@@ -141,7 +141,7 @@ def _refined(
             (first,),
             np.array([1 - len(rows) / len(stars), len(rows) / len(stars)]),
         )
-        mixture, value = fit_mixture(stars, start)
+        mixture, value = fit_mixture(stars, start, iterations=40)
         cluster = mixture.clusters[0]
         reason = _not_compact(cluster, float(mixture.weights[1]) * len(stars), radius, settings)
         if reason is None and value - null < settings.gain_min:

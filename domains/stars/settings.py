@@ -86,7 +86,7 @@ class Analyse(Section):
         description="candidates also from a mixture of this many, where BIC takes fewer: to BIC, a cluster of "
         "twenty stars may not be worth a component",
     )
-    restarts: int = Field(default=2, ge=1, description="of each mixture")
+    restarts: int = Field(default=1, ge=1, description="of each mixture")
     background_max: int = Field(
         default=10, ge=1, description="background mixtures of 1 … this many components, chosen by BIC"
     )
