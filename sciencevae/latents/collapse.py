@@ -65,7 +65,7 @@ def latent_use(model: VAE, data: Batches, rows: int = 2048, seed: int = 0) -> La
         terms = model.terms(batch)
         # a cyclic shift leaves no datum its own latent
         shuffled = model.decoder(terms.z.roll(1, dims=1), batch.context).log_prob(batch.x)
-    kl = terms.kl if terms.kl is not None else (terms.log_qz - terms.log_pz).mean(0)
+    kl = terms.divergence
     means, draws = terms.posterior.mean, terms.z[0]
     return LatentUse(
         kl=kl.mean().item(),

@@ -39,5 +39,4 @@ def anomaly_score(
     reconstruction = -terms.log_px.mean(0)
     if kind == "reconstruction":
         return reconstruction
-    kl = terms.kl if terms.kl is not None else (terms.log_qz - terms.log_pz).mean(0)
-    return reconstruction + kl
+    return reconstruction + terms.divergence

@@ -47,6 +47,11 @@ class Terms:
         """log w = log p(x | z) + log p(z) − log q(z | x), whose mean of exponentials estimates p(x); (S, B)."""
         return self.log_px + self.log_pz - self.log_qz
 
+    @property
+    def divergence(self) -> Tensor:
+        """KL(q ‖ p), (B,): in closed form where there is one, else estimated from the same draws."""
+        return self.kl if self.kl is not None else (self.log_qz - self.log_pz).mean(0)
+
 
 @recorded
 class VAE(nn.Module):

@@ -106,7 +106,7 @@ class ELBO(Objective):
         # through __call__, so that hooks of the model are honoured
         terms = model(batch, self.samples, noise)
         reconstruction = -terms.log_px.mean(0)  # (B,)
-        kl = terms.kl if terms.kl is not None else (terms.log_qz - terms.log_pz).mean(0)
+        kl = terms.divergence
         charged = kl if self.free_bits == 0 else self._with_floor(kl, terms.kl_by_dim, batch.weight)
         loss = reconstruction + values["beta"] * charged
         parts = {"reconstruction": reconstruction, "kl": kl}
