@@ -55,26 +55,30 @@ def trainable(problem: Problem) -> Tensors:
 
 
 def adamw(
-    parameter: Tensor,
-    first: Tensor,
-    second: Tensor,
-    gradient: Tensor,
+    parameters: list[Tensor],
+    first: list[Tensor],
+    second: list[Tensor],
+    gradients: list[Tensor],
     scalars: Mapping[str, Tensor],
     settings: TrainingSettings,
 ) -> None:
-    """One step of AdamW (Loshchilov & Hutter 2019), in place, equal to ``torch.optim.AdamW``.
+    """One step of AdamW (Loshchilov & Hutter 2019) on lists of tensors, in place, equal to ``torch.optim.AdamW``.
 
     m ← β₁ m + (1−β₁) g · v ← β₂ v + (1−β₂) g² · θ ← θ (1 − η λ) − η m̂ / (√v̂ + 10⁻⁸),
     m̂ = m / (1−β₁ᵗ), v̂ = v / (1−β₂ᵗ); η and the two bias corrections arrive as tensors in ``scalars``.
     """
     beta1, beta2 = settings.betas
     rate = scalars["learning_rate"]
-    m = first + (1 - beta1) * (gradient - first)
-    v = beta2 * second + (1 - beta2) * gradient.square()
-    move = m / scalars["correction1"] / (v.sqrt() / scalars["correction2"].sqrt() + 1e-8)
-    parameter.copy_(parameter * (1 - rate * settings.weight_decay) - rate * move)
-    first.copy_(m)
-    second.copy_(v)
+    torch._foreach_lerp_(first, gradients, 1 - beta1)
+    torch._foreach_mul_(second, beta2)
+    torch._foreach_addcmul_(second, gradients, gradients, 1 - beta2)
+    scale = torch._foreach_sqrt(second)
+    torch._foreach_div_(scale, scalars["correction2"].sqrt())
+    torch._foreach_add_(scale, 1e-8)
+    move = torch._foreach_div(first, scale)
+    torch._foreach_mul_(move, rate / scalars["correction1"])
+    torch._foreach_mul_(parameters, 1 - rate * settings.weight_decay)
+    torch._foreach_sub_(parameters, move)
 
 
 class Step:
@@ -165,20 +169,41 @@ class Step:
         values: Tensor,
     ) -> Tensor:
         scalars = dict(zip(self.scalar_names, values.unbind(), strict=True))
-        differentiate = grad_and_value(self._loss, has_aux=True)
-        if self.ensemble:
-            over = (0, 0, 0, None if noise is None else 0, None)
-            differentiate = vmap(differentiate, in_dims=over, randomness="different")
-        gradients, (_, (parts, new_buffers)) = differentiate(parameters, buffers, tensors, noise, scalars)
+        gradients, (parts, new_buffers) = self._gradients(parameters, buffers, tensors, noise, scalars)
         if self.settings.gradient_clip is not None:
             gradients = self._clipped(gradients, self.settings.gradient_clip)
-        for name, parameter in parameters.items():
-            adamw(parameter, first[name], second[name], gradients[name], scalars, self.settings)
-            if average is not None:
+        by_name = [list(parameters.values())]
+        by_name += [[named[name] for name in parameters] for named in (first, second, gradients)]
+        adamw(*by_name, scalars, self.settings)
+        if average is not None:
+            for name, parameter in parameters.items():
                 average[name].lerp_(parameter, 1 - scalars["average"])
         for name, buffer in new_buffers.items():
             buffers[name].copy_(buffer)
         return parts
+
+    def _gradients(
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        tensors: Tensors,
+        noise: Tensor | None,
+        scalars: Mapping[str, Tensor],
+    ) -> tuple[Tensors, tuple[Tensor, Tensors]]:
+        """dL/dθ by name; the parts of the loss and the buffers as the forward pass leaves them."""
+        if self.ensemble or torch.compiler.is_compiling():
+            differentiate = grad_and_value(self._loss, has_aux=True)
+            if self.ensemble:
+                over = (0, 0, 0, None if noise is None else 0, None)
+                differentiate = vmap(differentiate, in_dims=over, randomness="different")
+            gradients, (_, rest) = differentiate(parameters, buffers, tensors, noise, scalars)
+            return gradients, rest
+        # uncompiled, plain autograd does the same in less time
+        leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
+        with torch.enable_grad():
+            loss, rest = self._loss(leaves, buffers, tensors, noise, scalars)
+        found = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+        return dict(zip(leaves, found, strict=True)), rest
 
     def _clipped(self, gradients: Tensors, largest: float) -> Tensors:
         """Each member's gradient scaled to a norm of at most ``largest``, as torch's clip_grad_norm_ does."""
