@@ -31,8 +31,9 @@ __all__ = ["Loop", "fit"]
 
 log = logging.getLogger("sciencevae")
 
-#: "auto" compiles from this many steps on: compiling takes seconds, which fewer steps do not win back
-STEPS_WORTH_COMPILING = 1000
+#: "auto" compiles from this many steps on: compiling takes 7 s (22 s the first time on a machine), and a step of a
+#: small network then takes 1 to 3 ms less (``benchmarks/training_step.py``)
+STEPS_WORTH_COMPILING = 5000
 #: steps between readings of the loss, each of which waits for the device
 STEPS_BETWEEN_READINGS = 50
 #: rows evaluated at once in checks and validation

@@ -7,9 +7,12 @@ every part allows it, and uncompiled the same code.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import logging
 import types
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -81,6 +84,20 @@ def adamw(
     torch._foreach_sub_(parameters, move)
 
 
+@contextlib.contextmanager
+def _quiet_compiler() -> Iterator[None]:
+    """Without the compiler's notes on how it calls a library, of which a user can make nothing."""
+    logger = logging.getLogger("torch._inductor")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"torch\.")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
 class Step:
     """The step of one problem, eager or compiled, for one member or an ensemble of them.
 
@@ -111,8 +128,15 @@ class Step:
         options: dict[str, Any] = {"guard_filter_fn": torch.compiler.keep_tensor_guards_unsafe}
         if next(self.problem.parameters()).device.type == "cpu":
             options["cpp_wrapper"] = True  # calls its kernels from C++: 0.2 ms less of Python a step
-        self.run = torch.compile(own, fullgraph=True, dynamic=False, options=options)
-        self.compiled = True
+        compiled = torch.compile(own, fullgraph=True, dynamic=False, options=options)
+
+        def first(*arguments: Any) -> Tensor:
+            with _quiet_compiler():
+                parts = compiled(*arguments)
+            self.run = compiled
+            return parts
+
+        self.run, self.compiled = first, True
 
     def stay_eager(self) -> None:
         """Back to the uncompiled step."""

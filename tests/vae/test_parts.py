@@ -1,7 +1,9 @@
 """One contract for every combination of prior, encoder and decoder, and what each part does on its own."""
 
 import itertools
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +15,9 @@ from sciencevae.batch import Batch
 from sciencevae.errors import InputError
 from sciencevae.networks import Perceptron
 from sciencevae.spec import describe, rebuild
+from sciencevae.training.loop import fit
 from sciencevae.training.schedules import Constant, Cyclic, WarmUp, WarmUpCosine, as_schedule
+from sciencevae.training.settings import TrainingSettings
 from sciencevae.training.step import Problem, trainable
 from sciencevae.vae import decoders, encoders, priors
 from sciencevae.vae.evidence import log_evidence
@@ -76,7 +80,7 @@ def build(prior: str, encoder: str, decoder: str) -> VAE:
 ALL = list(itertools.product(PRIORS, ENCODERS, DECODERS))
 
 
-@pytest.mark.parametrize(("prior", "encoder", "decoder"), ALL, ids=" · ".join)
+@pytest.mark.parametrize(("prior", "encoder", "decoder"), ALL, ids=str)
 def test_contract(prior, encoder, decoder):
     model, batch = build(prior, encoder, decoder).double(), batch_for(encoder, decoder)
     model.check(batch)
@@ -135,6 +139,37 @@ def test_contract(prior, encoder, decoder):
     assert [(n, p.shape) for n, p in again.named_parameters()] == [
         (n, p.shape) for n, p in model.named_parameters()
     ]
+
+
+LISTED = json.loads((Path(__file__).parents[2] / "benchmarks" / "results" / "parts.json").read_text())[
+    "table"
+]
+#: each part at least once; the decoders are the longest list
+COVERING = list(zip(itertools.cycle(PRIORS), itertools.cycle(ENCODERS), DECODERS, strict=False))
+
+
+def test_the_table_of_compiled_parts_lists_every_part():
+    """``python -m benchmarks.parts`` measures what stands here."""
+    listed = {(row["part"], row["name"]) for row in LISTED}
+    parts = {"prior": PRIORS, "encoder": ENCODERS, "decoder": DECODERS}
+    assert listed == {(part, name) for part, catalogue in parts.items() for name in catalogue}
+    covered = [set(column) for column in zip(*COVERING, strict=True)]
+    assert covered == [set(PRIORS), set(ENCODERS), set(DECODERS)]
+
+
+@pytest.mark.parametrize(("prior", "encoder", "decoder"), COVERING, ids=str)
+def test_what_is_listed_as_compiled_compiles_and_equals_eager(prior, encoder, decoder):
+    wanted = {("prior", prior), ("encoder", encoder), ("decoder", decoder)}
+    assert all(row["compiled"] for row in LISTED if (row["part"], row["name"]) in wanted)
+    found = []
+    for compiled in (False, True):
+        model = build(prior, encoder, decoder)
+        chosen = TrainingSettings(epochs=3, batch_size=3, compile=compiled, device="cpu")
+        batch = batch_for(encoder, decoder, torch.float32)
+        history = fit(model, batch, settings=chosen, progress=False)
+        assert history.compiled == compiled
+        found.append(torch.cat([p.detach().reshape(-1) for p in model.parameters()]))
+    assert torch.allclose(*found, atol=1e-5)
 
 
 @pytest.mark.parametrize(("encoder", "decoder"), [("conditional", "gaussian"), ("diagonal", "conditional")])
