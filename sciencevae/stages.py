@@ -284,8 +284,7 @@ def _files(settings: Any) -> dict[str, Path]:
 
 
 def _prepared(domain: Domain, settings: Any, files: Mapping[str, Path], input: Path | None) -> xr.Dataset:
-    """The domain's Dataset, with ``split`` and scaling added where the domain left them to us."""
-    from sciencevae.data.scaling import Scaling
+    """The domain's Dataset, with ``split`` added where the domain left it to us (``write`` adds the scaling)."""
     from sciencevae.data.splits import with_splits
 
     data = domain.prepare(settings, files, input)
@@ -293,16 +292,12 @@ def _prepared(domain: Domain, settings: Any, files: Mapping[str, Path], input: P
         raise InputError(f"prepare of domain {domain.name!r} must give a Dataset with dimension 'sample'")
     data = with_splits(data, settings.prepare.fractions, settings.prepare.split_seed)
     data.attrs |= {"domain": domain.name, "dataset": settings.dataset}
-    if "scaling" not in data.attrs:
-        data.attrs["scaling"] = Scaling.fit(data).to_json()
     return data
 
 
 def _write_store(data: xr.Dataset, path: Path, settings: Any) -> Details:
     from sciencevae.data.store import open_store, write
 
-    if path.exists():
-        shutil.rmtree(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write(data, path, seed=settings.prepare.split_seed)
     stored = open_store(path)

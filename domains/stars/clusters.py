@@ -27,7 +27,7 @@ from sciencevae.builtin.stars.mixture import (
 )
 from sciencevae.builtin.stars.settings import Analyse
 
-from sciencevae.latents.cluster import fit_gaussians
+from sciencevae.latents.cluster import gaussian_mixture as mixture_by_bic
 
 __all__ = ["Candidates", "Found", "candidate_rows", "find_clusters", "gaussian_mixture"]
 
@@ -39,7 +39,6 @@ class Candidates:
     """A Gaussian mixture on some features: number of components by BIC, and p(component | star) (N, K)."""
 
     components: int
-    bic: float
     probability: np.ndarray
 
     def rows(self) -> list[np.ndarray]:
@@ -62,33 +61,21 @@ class Found:
 
 def gaussian_mixture(features: np.ndarray, settings: Analyse) -> Candidates:
     """Mixtures of 1 … ``components_max`` full Gaussians on standardised features (N, F); lowest BIC."""
-    scaled = _standardised(features)
-    best: Candidates | None = None
-    worse = 0
-    for count in range(1, min(settings.components_max, len(scaled) // 10) + 1):
-        fitted = _mixture(scaled, count, settings)
-        best, worse = (fitted, 0) if best is None or fitted.bic < best.bic else (best, worse + 1)
-        if worse >= 4:  # four in a row that do not help: the minimum is behind
-            break
-    assert best is not None
-    return best
+    return _mixtures(features, range(1, min(settings.components_max, len(features) // 10) + 1), settings)
 
 
 def candidate_rows(features: np.ndarray, chosen: Candidates, settings: Analyse) -> list[np.ndarray]:
     """The stars of each candidate: of the mixture that BIC chose, and of a finer one where it is coarse."""
     rows = chosen.rows()
     if chosen.components < settings.components_fine <= len(features) // 10:
-        rows += _mixture(_standardised(features), settings.components_fine, settings).rows()
+        rows += _mixtures(features, [settings.components_fine], settings).rows()
     return rows
 
 
-def _standardised(features: np.ndarray) -> np.ndarray:
-    return (features - features.mean(0)) / np.maximum(features.std(0), 1e-12)
-
-
-def _mixture(scaled: np.ndarray, count: int, settings: Analyse) -> Candidates:
-    fitted = fit_gaussians(scaled, count, seed=settings.seed, restarts=settings.restarts)
-    return Candidates(count, float(fitted.bic(scaled)), fitted.predict_proba(scaled))
+def _mixtures(features: np.ndarray, counts: Sequence[int], settings: Analyse) -> Candidates:
+    scaled = (features - features.mean(0)) / np.maximum(features.std(0), 1e-12)
+    fitted = mixture_by_bic(scaled, counts, seed=settings.seed, restarts=settings.restarts, patience=4)
+    return Candidates(fitted.components, fitted.probabilities(scaled))
 
 
 def find_clusters(stars: Field, candidates: Sequence[np.ndarray], radius: float, settings: Analyse) -> Found:

@@ -13,7 +13,6 @@ whose photocentres move. With one part, 11 of 163 stars that the literature's mo
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from sciencevae.builtin.stars.kinematics import KAPPA, common_velocity, tangent_basis
@@ -26,6 +25,7 @@ _VELOCITY_PRIOR_KMS = 50.0  # V ~ N(0, 50²): only the radial part in a small fi
 _FLOORS = (0.02, 0.1, 0.05)  # of σ_ϖ/mas, σ_v/(km/s), sky scale/deg: EM must not shrink onto a pair of stars
 _REACH = 6.0  # standard deviations beyond which a cluster has no density
 _FAR = -1e4
+_RIDGE = 1e-4  # added to the variances of the background, in units of the field's own
 _LOG_2PI = float(np.log(2 * np.pi))
 
 
@@ -152,8 +152,10 @@ class Background:
         Note 2: of the observed y, errors included, which for a field far wider than its errors is the density
         that a star is compared with.
         """
-        em = _expectation(y, components, seed)
+        from sciencevae.latents.cluster import fit_gaussians
+
         scale = _scale(y)
+        em = fit_gaussians(y / scale, components, floor=_RIDGE, seed=seed)
         return cls(em.weights_, em.means_ * scale, em.covariances_ * scale[:, None] * scale)
 
     def parts(self, stars: Field) -> np.ndarray:
@@ -169,7 +171,7 @@ class Background:
     def updated(self, stars: Field, share: np.ndarray) -> Background:
         mass = share.sum(0) + 1e-9
         means = (share.T @ stars.y) / mass[:, None]
-        ridge = 1e-4 * np.diag(_scale(stars.y) ** 2)
+        ridge = _RIDGE * np.diag(_scale(stars.y) ** 2)
         away = stars.y[:, None] - means
         covariances = np.einsum("nk,nki,nkj->kij", share, away, away) / mass[:, None, None] + ridge
         return Background(mass / mass.sum(), means, covariances)
@@ -293,14 +295,10 @@ def _middle(values: np.ndarray) -> tuple[float, float]:
 
 def choose_background(y: np.ndarray, most: int, seed: int = 0) -> int:
     """The number of background components with the lowest BIC."""
-    scores = [_expectation(y, k, seed).bic(y / _scale(y)) for k in range(1, most + 1)]
-    return int(np.argmin(scores)) + 1
+    from sciencevae.latents.cluster import gaussian_mixture
 
-
-def _expectation(y: np.ndarray, components: int, seed: int) -> Any:
-    from sciencevae.latents.cluster import fit_gaussians
-
-    return fit_gaussians(y / _scale(y), components, floor=1e-4, seed=seed)
+    counts = range(1, most + 1)
+    return gaussian_mixture(y / _scale(y), counts, seed=seed, restarts=1, floor=_RIDGE).components
 
 
 def _scale(y: np.ndarray) -> np.ndarray:

@@ -125,7 +125,7 @@ def latents(run: Run) -> Findings:
 
 def clusters(run: Run) -> Findings:
     """A mixture of two Gaussians on the rotation-invariant latents, beside the phases below and above T_KT."""
-    from sciencevae.latents.cluster import fit_gaussians
+    from sciencevae.latents.cluster import gaussian_mixture
 
     stored = run.variants["main"].latents
     t, split = stored["temperature"].values, stored["split"].values
@@ -133,9 +133,9 @@ def clusters(run: Run) -> Findings:
     train = split == 0
     features = (features - features[train].mean(0)) / features[train].std(0)
     seed = run.settings.analyse.seed
-    fits = {k: fit_gaussians(features[train], k, seed=seed, restarts=3) for k in range(1, 7)}
-    bic = {k: float(fit.bic(features[train])) for k, fit in fits.items()}
-    two = fits[2]
+    fitted = gaussian_mixture(features[train], range(1, 7), seed=seed, restarts=3)
+    bic = dict(zip(fitted.table["components"].tolist(), fitted.table["bic"].tolist(), strict=True))
+    two = fitted.fits[1]
     ordered = int(np.argmax(two.means_[:, 0]))  # of larger ρ
     probability = two.predict_proba(features)[:, ordered]
     rows = []
@@ -157,7 +157,7 @@ def clusters(run: Run) -> Findings:
     note = (
         f"Two clusters, found without T: the boundary (probability ½) lies at T = {boundary:.2f}; "
         f"{100 * agree:.0f} % of test configurations fall on the side of T_KT = {xy.T_KT} where they belong "
-        f"({100 * chance:.0f} % by always naming the larger phase). BIC prefers {min(bic, key=bic.__getitem__)} "
+        f"({100 * chance:.0f} % by always naming the larger phase). BIC prefers {fitted.components} "
         "components: the latents change continuously with T, as they should across a transition without a gap. "
         "Where two Gaussians meet depends on the temperatures simulated: it is no measurement of T_KT."
     )

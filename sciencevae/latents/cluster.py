@@ -21,11 +21,16 @@ Covariance = Literal["full", "diag", "tied", "spherical"]
 
 @dataclass(frozen=True)
 class Mixture:
-    """chosen: the fitted mixture with the lowest BIC · table: ``components``, ``bic`` and, with held-out data,
-    ``held_out``, the mean log likelihood a datum, of every number of components tried."""
+    """fits: the mixture of each number of components tried · table: their ``components``, ``bic`` and, with
+    held-out data, ``held_out``, the mean log likelihood a datum."""
 
-    chosen: GaussianMixture
+    fits: tuple[GaussianMixture, ...]
     table: pd.DataFrame
+
+    @property
+    def chosen(self) -> GaussianMixture:
+        """The one with the lowest BIC."""
+        return self.fits[int(self.table.bic.argmin())]
 
     @property
     def components(self) -> int:
@@ -71,10 +76,13 @@ def gaussian_mixture(
     covariance: Covariance = "full",
     seed: int = 0,
     restarts: int = 3,
+    floor: float = 1e-6,
+    patience: int | None = None,
 ) -> Mixture:
     """Fit mixtures of Gaussians to latents z (N, D), and choose their number by BIC, never by a label.
 
-    BIC = −2 log L + p log N with p free parameters (Schwarz 1978). Raises InputError for fewer latents than
+    BIC = −2 log L + p log N with p free parameters (Schwarz 1978). patience: stop after so many numbers of
+    components in a row that do not lower it: the minimum is behind. Raises InputError for fewer latents than
     components, and for latents that are not finite.
     """
     import pandas as pd
@@ -85,11 +93,13 @@ def gaussian_mixture(
         raise InputError(f"{len(z)} latents are too few for {max(components)} components")
     rows, fits = [], []
     for count in components:
-        fit = fit_gaussians(z, count, covariance=covariance, seed=seed, restarts=restarts)
+        fit = fit_gaussians(z, count, covariance, seed, restarts, floor)
         row = {"components": count, "bic": fit.bic(z)}
         if held_out is not None:
             row["held_out"] = fit.score(held_out)
         rows.append(row)
         fits.append(fit)
-    table = pd.DataFrame(rows)
-    return Mixture(fits[int(table.bic.argmin())], table)
+        best = min(range(len(rows)), key=lambda i: rows[i]["bic"])
+        if patience is not None and len(rows) - 1 - best >= patience:
+            break
+    return Mixture(tuple(fits), pd.DataFrame(rows))

@@ -90,40 +90,40 @@ class Trained:
 def encode_file(model: str | Path, source: str | Path, out: str | Path) -> int:
     """Latents of every row of a file, in its order; bad rows are there with NaN. Gives the number encoded."""
     trained = Trained.open(model)
-    usable = 0
 
-    def tables() -> Iterator[pd.DataFrame]:
-        nonlocal usable
-        for block in trained.read(source):
-            batch, good = trained.batch(block)
-            table = _identity(block)
-            columns: dict[str, np.ndarray] = {}
-            if batch is not None:
-                with torch.no_grad():
-                    posterior = trained.model.encode(batch.x, batch.context)
-                columns |= _columns("z", posterior.mean.numpy()) | _columns("z_std", posterior.stddev.numpy())
-            else:
-                empty = np.zeros((0, trained.model.dim), np.float32)
-                columns |= _columns("z", empty) | _columns("z_std", empty)
-            for name, values in columns.items():
-                table[name] = _spread(values, good)
-            for name in ("condition", "noise"):
-                if name in block:
-                    for column, values in _columns(name, block[name].values).items():
-                        table[column] = values
-            usable += int(good.sum())
-            yield table
-        _refuse_empty(usable, trained, source)
+    def latents(batch: Batch | None) -> dict[str, np.ndarray]:
+        mean = std = np.zeros((0, trained.model.dim), np.float32)
+        if batch is not None:
+            posterior = trained.model.encode(batch.x, batch.context)
+            mean, std = posterior.mean.numpy(), posterior.stddev.numpy()
+        return _columns("z", mean) | _columns("z_std", std)
 
-    _write_parquet(tables(), Path(out), _header(trained))
-    return usable
+    return _write_rows(trained, source, out, latents, keep=("condition", "noise"))
 
 
 def score_file(model: str | Path, source: str | Path, out: str | Path, kind: str = "elbo") -> int:
-    """How anomalous each row is, in the file's order; higher is more anomalous."""
+    """How anomalous each row is, in the file's order; higher is more anomalous. Gives the number scored."""
     from sciencevae.latents.score import anomaly_score
 
     trained = Trained.open(model)
+
+    def scores(batch: Batch | None) -> dict[str, np.ndarray]:
+        found: Any = [] if batch is None else anomaly_score(trained.model, batch, kind=kind).numpy()
+        return {"score": np.asarray(found, np.float32)}
+
+    return _write_rows(trained, source, out, scores, kind=kind)
+
+
+def _write_rows(
+    trained: Trained,
+    source: str | Path,
+    out: str | Path,
+    compute: Callable[[Batch | None], dict[str, np.ndarray]],
+    keep: Sequence[str] = (),
+    **header: str,
+) -> int:
+    """A table of every row of a file: what identifies it, ``compute`` of the usable ones (NaN elsewhere), and the
+    variables ``keep`` as they are; gives the number of usable rows."""
     usable = 0
 
     def tables() -> Iterator[pd.DataFrame]:
@@ -132,13 +132,17 @@ def score_file(model: str | Path, source: str | Path, out: str | Path, kind: str
             batch, good = trained.batch(block)
             table = _identity(block)
             with torch.no_grad():
-                scores: Any = [] if batch is None else anomaly_score(trained.model, batch, kind=kind).numpy()
-            table["score"] = _spread(np.asarray(scores, np.float32), good)
+                for name, values in compute(batch).items():
+                    table[name] = _spread(values, good)
+            for name in keep:
+                if name in block:
+                    for column, values in _columns(name, block[name].values).items():
+                        table[column] = values
             usable += int(good.sum())
             yield table
         _refuse_empty(usable, trained, source)
 
-    _write_parquet(tables(), Path(out), _header(trained) | {"kind": kind})
+    _write_parquet(tables(), Path(out), _header(trained) | header)
     return usable
 
 

@@ -196,9 +196,8 @@ class Step:
         gradients, (parts, new_buffers) = self._gradients(parameters, buffers, tensors, noise, scalars)
         if self.settings.gradient_clip is not None:
             gradients = self._clipped(gradients, self.settings.gradient_clip)
-        by_name = [list(parameters.values())]
-        by_name += [[named[name] for name in parameters] for named in (first, second, gradients)]
-        adamw(*by_name, scalars, self.settings)
+        theta, m, v, g = ([d[name] for name in parameters] for d in (parameters, first, second, gradients))
+        adamw(theta, m, v, g, scalars, self.settings)
         if average is not None:
             for name, parameter in parameters.items():
                 average[name].lerp_(parameter, 1 - scalars["average"])
