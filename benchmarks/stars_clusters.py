@@ -182,10 +182,11 @@ def summary(rows: list[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for (field, cluster, method), found in groups.items():
+        seeds = len({row["seed"] for row in found})
         medians = [row["median"] for row in found if "median" in row]
         columns = list(zip(*medians, strict=True)) or [(), (), ()]
         lines.append(
-            f"| {field}, {cluster} | {method} | {len(found)} | {_range([row['stars'] for row in found])} | "
+            f"| {field}, {cluster} | {method} | {seeds} | {_range([row['stars'] for row in found])} | "
             f"{_range(columns[0])} | {_range(columns[1])}, {_range(columns[2])} | "
             + " | ".join(
                 _range([row[name] for row in found if name in row]) for name in ("F1", "missed", "strangers")
