@@ -85,7 +85,8 @@ class InMemory(Batches):
         if not len(batch):
             raise InputError("the data has no rows: nothing to make batches of")
         for name, tensor in batch.tensors().items():
-            if tensor.is_floating_point() and bool(torch.isnan(tensor).all()):
+            field = name.partition(".")[0] == "x"
+            if field and tensor.is_floating_point() and bool(torch.isnan(tensor).all()):
                 raise InputError(
                     f"{name!r} is NaN everywhere: nothing to learn from; leave it out, or mend it"
                 )
@@ -194,13 +195,22 @@ def flat_names(available: Any, attrs: Mapping[str, Any]) -> dict[str, str]:
     return names | {name: name for name in ("target", "weight") if name in available}
 
 
-def to_tensor(name: str, tensor: Tensor, scaling: Scaling, dtype: torch.dtype) -> Tensor:
+def noisy_field(names: Mapping[str, str]) -> str:
+    """The variable whose error ``noise`` is, from the result of ``flat_names``: the only field.
+
+    Of several it is no one's, and stays in the unit it is in.
+    """
+    fields = [name for flat, name in names.items() if flat.partition(".")[0] == "x"]
+    return fields[0] if len(fields) == 1 else ""
+
+
+def to_tensor(name: str, tensor: Tensor, scaling: Scaling, dtype: torch.dtype, noisy: str = "x") -> Tensor:
     """A variable in physical units as the model gets it: scaled in its own precision, then converted.
 
-    A floating ``tensor`` is overwritten.
+    noisy: the field whose error ``noise`` is. A floating ``tensor`` is overwritten.
     """
     if name == "noise":
-        tensor = scaling.noise(tensor)
+        tensor = scaling.noise(tensor, noisy)
     elif name != "weight":
         tensor = scaling.apply(name, tensor, reuse=tensor.is_floating_point())
     if name in {"condition", "target"} and tensor.ndim == 1:
@@ -268,5 +278,5 @@ def _from_dataset(
     for flat, name in names.items():
         array = np.asarray(ds[name].transpose("sample", ...).values)
         values = array[rows]  # a copy
-        tensors[flat] = to_tensor(name, torch.from_numpy(values), scaling, dtype)
+        tensors[flat] = to_tensor(name, torch.from_numpy(values), scaling, dtype, noisy_field(names))
     return InMemory(Batch.from_tensors(tensors))

@@ -91,13 +91,14 @@ def check_leakage(ds: xr.Dataset) -> None:
         return
     split, group = ds["split"].values, ds["group"].values
     used = split >= 0
-    pairs = np.unique(np.stack([group[used].astype(np.int64), split[used].astype(np.int64)]), axis=1)
+    labels, codes = np.unique(group[used], return_inverse=True)
+    pairs = np.unique(np.stack([codes, split[used].astype(np.int64)]), axis=1)
     twice = np.flatnonzero(pairs[0, 1:] == pairs[0, :-1])
     if len(twice):
         names = list(SPLITS)
         first, second = (names[code] for code in pairs[1, twice[0] : twice[0] + 2])
         raise InputError(
-            f"leakage: group {pairs[0, twice[0]]} lies in {first} and in {second}; "
+            f"leakage: group {labels[pairs[0, twice[0]]]} lies in {first} and in {second}; "
             "splits must not cut a group (sciencevae.data.assign makes such splits)"
         )
 

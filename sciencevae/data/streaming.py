@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sciencevae.batch import Batch
-from sciencevae.data.batches import Batches, InMemory, flat_names, to_tensor
+from sciencevae.data.batches import Batches, InMemory, flat_names, noisy_field, to_tensor
 from sciencevae.data.chunks import Column, open_group
 from sciencevae.data.order import Order, check_batch
 from sciencevae.data.scaling import Scaling
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Streaming", "stream_dataset"]
 
 _EXAMPLE_ROWS = 8
+_COMPARED_ROWS = 64
 Buffers = dict[str, np.ndarray]
 
 
@@ -158,7 +159,10 @@ class Streaming(Batches):
             self._spare = [buffers]
 
     def _batch(self, variables: dict[str, Tensor], weight: Tensor | None = None) -> Batch:
-        tensors = {f: to_tensor(n, variables[n], self._scaling, self._dtype) for f, n in self._names.items()}
+        noisy = noisy_field(self._names)
+        tensors = {
+            f: to_tensor(n, variables[n], self._scaling, self._dtype, noisy) for f, n in self._names.items()
+        }
         if weight is None:
             weight = torch.ones(len(next(iter(tensors.values()))), dtype=self._dtype)
         tensors["weight"] = tensors["weight"] * weight if "weight" in tensors else weight
@@ -215,6 +219,21 @@ def _joined(pieces: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
+def _same(ds: xr.Dataset, whole: xr.Dataset) -> bool:
+    """Whether a Dataset is still what its store holds, as far as its layout and some of its rows tell."""
+    if {n: (v.dims, v.shape, v.dtype) for n, v in ds.data_vars.items()} != {
+        n: (v.dims, v.shape, v.dtype) for n, v in whole.data_vars.items()
+    }:
+        return False
+    rows = np.unique(np.linspace(0, ds.sizes["sample"] - 1, _COMPARED_ROWS).astype(int))
+    some, stored = (one[list(one.data_vars)].isel(sample=rows).load() for one in (ds, whole))
+    return all(
+        np.array_equal(whole[name].values, ds[name].values)
+        for name in ("split", "group")
+        if name in whole.coords and name in ds.coords
+    ) and all(some[name].equals(stored[name]) for name in some.data_vars)
+
+
 def stream_dataset(
     ds: xr.Dataset, split: str | None, scaling: Scaling | None, dtype: torch.dtype
 ) -> Streaming:
@@ -224,12 +243,7 @@ def stream_dataset(
     source = ds.encoding.get("source")
     if source and Path(source).is_dir():
         whole = open_store(source)
-        same = whole.sizes["sample"] == ds.sizes["sample"] and all(
-            np.array_equal(whole[name].values, ds[name].values)
-            for name in ("split", "group")
-            if name in whole.coords and name in ds.coords
-        )
-        if same:
+        if _same(ds, whole):
             return Streaming(source, split, scaling=scaling or Scaling.of(ds), dtype=dtype)
     raise InputError(
         "the data does not fit the memory limit and is no longer the store it came from: write it with "

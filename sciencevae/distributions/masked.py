@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -22,11 +23,14 @@ class Masked(td.Independent):
     log p(x) = Σ_{i observed} log p_i(x_i): for a factorised density this is the exact marginal.
 
     Missing entries are filled with 0, which lies in the support of every base used here, *before* the density
-    is evaluated: masking afterwards gives the right value with NaN gradients.
+    is evaluated: masking afterwards gives the right value with NaN gradients. For the same reason a base is
+    built from finite parameters; ``known`` is False where they stand in for unknown ones, and a value observed
+    there has the density NaN.
     """
 
-    def __init__(self, base: td.Distribution, event_ndims: int) -> None:
+    def __init__(self, base: td.Distribution, event_ndims: int, known: Tensor | None = None) -> None:
         super().__init__(base, event_ndims, validate_args=False)
+        self.known = known
 
     @property
     def mode(self) -> Tensor:
@@ -36,7 +40,8 @@ class Masked(td.Independent):
         """log p_i(x_i) of each entry, 0 where missing, (S, B, *E)."""
         observed = observed_entries(value)
         filled = torch.where(observed, value, torch.zeros((), dtype=value.dtype, device=value.device))
-        return torch.where(observed, self.base_dist.log_prob(filled), 0.0)
+        entries = torch.where(observed, self.base_dist.log_prob(filled), 0.0)
+        return entries if self.known is None else torch.where(observed & ~self.known, math.nan, entries)
 
     def log_prob(self, value: Tensor) -> Tensor:
         entries = self.elementwise_log_prob(value)

@@ -114,7 +114,11 @@ class CovarianceNormal(td.Distribution):
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         noise = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
-        return self.loc + (torch.linalg.cholesky(self.covariance) @ noise.unsqueeze(-1)).squeeze(-1)
+        # what is unknown of a missing entry's errors: independent, with variance 1
+        known = torch.where(
+            self.covariance.isnan(), torch.eye(shape[-1]).to(self.covariance), self.covariance
+        )
+        return self.loc + (torch.linalg.cholesky(known) @ noise.unsqueeze(-1)).squeeze(-1)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         with torch.no_grad():

@@ -16,7 +16,39 @@ LOG_2PI = math.log(2 * math.pi)
 
 def bessel_ratio(concentration: Tensor) -> Tensor:
     """A(κ) = I₁(κ) / I₀(κ), the mean resultant length: ⟨cos(x − μ)⟩ of a von Mises variable."""
-    return torch.special.i1e(concentration) / torch.special.i0e(concentration)
+    small, large = _halves(concentration)
+    ratio = torch.special.i1e(small) / torch.special.i0e(small)
+    return torch.where(concentration < _far(concentration), ratio, 1 - _one_minus_ratio(large))
+
+
+def log_i0e(concentration: Tensor) -> Tensor:
+    """log(e^{−κ} I₀(κ)).
+
+    For large κ by its expansion: the derivative of i0e is i1e − i0e, of which single precision has no digit left
+    at κ = 10⁷, and a fit of κ would stop there. Abramowitz & Stegun 9.7.1.
+    """
+    small, large = _halves(concentration)
+    u = 1 / (8 * large)
+    series = u * (1 + u * (4.5 + u * (37.5 + u * 459.375)))
+    expanded = torch.log1p(series) - 0.5 * (LOG_2PI + large.log())
+    return torch.where(concentration < _far(concentration), torch.special.i0e(small).log(), expanded)
+
+
+def _one_minus_ratio(large: Tensor) -> Tensor:
+    """1 − A(κ) for large κ."""
+    v = 1 / large
+    return v * (0.5 + v * (0.125 + v * (0.125 + v * (25 / 128 + v * (13 / 32)))))
+
+
+def _far(concentration: Tensor) -> float:
+    """The κ from which on the expansions are exact to rounding."""
+    return 1e3 if concentration.dtype == torch.float64 else 50.0
+
+
+def _halves(concentration: Tensor) -> tuple[Tensor, Tensor]:
+    """κ kept to either side of where the expansions begin, so that the branch not taken has a finite gradient."""
+    far = _far(concentration)
+    return concentration.clamp(max=far), concentration.clamp(min=far)
 
 
 class VonMises(td.Distribution):
@@ -53,27 +85,29 @@ class VonMises(td.Distribution):
     @property
     def variance(self) -> Tensor:
         """The circular variance 1 − A(κ)."""
-        return 1 - bessel_ratio(self.concentration)
+        small, large = _halves(self.concentration)
+        near = 1 - torch.special.i1e(small) / torch.special.i0e(small)
+        return torch.where(self.concentration < _far(self.concentration), near, _one_minus_ratio(large))
 
     def log_prob(self, value: Tensor) -> Tensor:
         half = torch.sin((value - self.loc) / 2)
-        log_norm = LOG_2PI + torch.special.i0e(self.concentration).log()
+        log_norm = LOG_2PI + log_i0e(self.concentration)
         return -2 * self.concentration * half * half - log_norm
 
     def entropy(self) -> Tensor:
         """H = log(2π e^{−κ} I₀(κ)) + κ (1 − A(κ))."""
         kappa = self.concentration
-        return LOG_2PI + torch.special.i0e(kappa).log() + kappa * (1 - bessel_ratio(kappa))
+        return LOG_2PI + log_i0e(kappa) + kappa * self.variance
 
     @torch.no_grad()
     def sample(self, sample_shape: Any = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         kappa = self.concentration.double().expand(shape)
-        draw = torch.empty(shape, dtype=torch.float64, device=kappa.device)
+        draw = torch.full(shape, math.nan, dtype=torch.float64, device=kappa.device)  # for a κ that is NaN
         uniform, normal = kappa < 1e-6, kappa > 1e8
         draw[uniform] = math.pi * (2 * torch.rand_like(draw[uniform]) - 1)
         draw[normal] = torch.randn_like(draw[normal]) / kappa[normal].sqrt()
-        between = ~(uniform | normal)
+        between = (kappa >= 1e-6) & (kappa <= 1e8)
         draw[between] = _best_fisher(kappa[between])
         angle = draw + self.loc.double()
         wrapped = torch.remainder(angle + math.pi, 2 * math.pi) - math.pi  # [−π, π)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import math
 import time
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sciencevae.batch import Batch
-from sciencevae.data.batches import as_batches
+from sciencevae.data.batches import Batches, InMemory, as_batches
 from sciencevae.errors import InputError, Interrupted, RunError
 from sciencevae.training.history import History
 from sciencevae.training.interrupts import Interrupts
@@ -84,13 +85,13 @@ class Loop:
         self.settings = settings = settings or TrainingSettings()
         self.device = _device(settings.device)
         self.objective = (objective or ELBO()).to(self.device)
-        self.train, self.valid = as_batches(train), None if valid is None else as_batches(valid)
         if settings.patience is not None and valid is None:
             raise InputError("early stopping (patience) needs validation data: give valid=, or patience=None")
         self.ensemble = seeds is not None
         self.seeds = seeds or [settings.seed]
         self.problems = [Problem(model.to(self.device), self.objective) for model in models]
         self.dtype = next(self.problems[0].parameters()).dtype
+        self.train, self.valid = self._data(train), None if valid is None else self._data(valid)
         self.generator = torch.Generator()  # of the CPU whatever the device: one stream of noise everywhere
         self.steps_per_epoch = self.train.steps(settings.batch_size)
         self.total = self.steps_per_epoch * settings.epochs
@@ -105,8 +106,10 @@ class Loop:
             next(
                 self.train.epoch(0, 0, self.settings.batch_size)
             )  # a batch larger than the data is refused here
-            for block in islice(self.train.blocks(EVALUATION_ROWS), BLOCKS_CHECKED):
-                self.problems[0].model.check(block.to(self.device))
+            for data in (self.train, self.valid):
+                blocks = () if data is None else islice(data.blocks(EVALUATION_ROWS), BLOCKS_CHECKED)
+                for block in blocks:
+                    self.problems[0].model.check(block.to(self.device))
             state = self._new_state()
             if path is not None and resume and path.exists():
                 state.load(path, self._identity())
@@ -116,12 +119,16 @@ class Loop:
             self._finish(state)
         return state.histories
 
+    def _data(self, data: Any) -> Batches:
+        """Batches in the precision of the model."""
+        found = as_batches(data, dtype=self.dtype)
+        floating = [t.dtype for t in found.example.tensors().values() if t.is_floating_point()]
+        return found.to(self.dtype) if isinstance(found, InMemory) and {*floating} - {self.dtype} else found
+
     # ---- what a step needs ---------------------------------------------------------------------------
 
     def _noise(self, step: int, rows: int, tag: int = 0) -> Tensor | None:
-        """ε (S, rows, D), a pure function of (seed, step, tag); None for a posterior that draws its own."""
-        if not getattr(self.problems[0].model.encoder, "takes_noise", True):
-            return None
+        """ε (S, rows, D), a pure function of (seed, step, tag)."""
         shape = (self.objective.samples, rows, self.problems[0].model.dim)
         drawn = []
         for seed in self.seeds:
@@ -146,6 +153,9 @@ class Loop:
             return tensors
         return {name: tensor.to(self.device, non_blocking=True) for name, tensor in tensors.items()}
 
+    def _scheduled(self, step: int) -> dict[str, float]:
+        return {name: schedule(step) for name, schedule in self.schedules.items()}
+
     def _values(self, step: int, scheduled: Mapping[str, float]) -> Tensor:
         """The scalars of a step in the order in which the step names them."""
         beta1, beta2 = self.settings.betas
@@ -164,7 +174,7 @@ class Loop:
     # ---- the loop ------------------------------------------------------------------------------------
 
     def _new_state(self) -> State:
-        buffers = self.step.buffers()
+        buffers = self._changing_buffers()
         if self.ensemble:
             members = [trainable(problem) for problem in self.problems]
             parameters = {name: torch.stack([member[name] for member in members]) for name in members[0]}
@@ -174,6 +184,29 @@ class Loop:
             parameters = {name: p.clone() for name, p in trainable(self.problems[0]).items()}
             buffers = {name: buffer.clone() for name, buffer in buffers.items()}
         return State.new(parameters, buffers, self.settings.ema is not None, len(self.seeds))
+
+    def _changing_buffers(self) -> dict[str, Tensor]:
+        """The buffers that steps change. InputError where members of an ensemble differ in what stays as it is."""
+        block = next(self.train.blocks(8)).to(self.device)
+        noise = self._noise(0, len(block), tag=2)
+        self.problems[0].train()
+        names = self.step.changing_buffers(
+            block.tensors(), noise[0] if self.ensemble and noise is not None else noise, self._final()
+        )
+        first, *others = [self._untrained(problem, names) for problem in self.problems]
+        for other, seed in zip(others, self.seeds[1:], strict=True):
+            for name, tensor in first.items():
+                if not torch.equal(tensor, other[name]):
+                    raise InputError(
+                        f"the members of an ensemble share what is not trained, and {name} of seed {seed} differs "
+                        f"from that of seed {self.seeds[0]}: draw it from a generator of its own, or fit singly"
+                    )
+        return {name: buffer for name, buffer in self.problems[0].named_buffers() if name in names}
+
+    @staticmethod
+    def _untrained(problem: Problem, changing: list[str]) -> dict[str, Tensor]:
+        fixed = {name: p for name, p in problem.named_parameters() if not p.requires_grad}
+        return fixed | {name: b for name, b in problem.named_buffers() if name not in changing}
 
     def _train(self, state: State, interrupts: Interrupts, path: Path | None, report: Report) -> None:
         settings = self.settings
@@ -190,13 +223,14 @@ class Loop:
 
         while not state.finished:
             start = state.step - state.epoch * self.steps_per_epoch
+            # a checkpoint of an epoch's last step leaves nothing to do but to end it
+            scheduled = self._scheduled(max(state.step - 1, 0))
             for tensors in self._epoch(state.epoch, start):
-                scheduled = {name: schedule(state.step) for name, schedule in self.schedules.items()}
+                scheduled = self._scheduled(state.step)
                 noise = self._noise(state.step, settings.batch_size)
                 losses = run_step(state, tensors, noise, self._values(state.step, scheduled))
                 state.sums = losses if state.sums is None else state.sums + losses
                 state.step += 1
-                state.count += 1
                 if state.step % STEPS_BETWEEN_READINGS == 0:
                     report(state.epoch + 1, state.step, self._means(state, parts, path)[0])
                     interrupts.save |= time.monotonic() - saved > settings.checkpoint_seconds
@@ -262,7 +296,8 @@ class Loop:
     def _means(self, state: State, parts: list[str], path: Path | None) -> list[dict[str, float]]:
         """The means of the parts since the last row, by member; RunError for a loss that is not finite."""
         assert state.sums is not None
-        rows = (torch.atleast_2d(state.sums) / state.count).tolist()
+        sums = torch.atleast_2d(state.sums)
+        rows = (sums[:, :-1] / sums[:, -1:]).tolist()
         means = [dict(zip(parts, row, strict=True)) for row in rows]
         for mean, seed in zip(means, self.seeds, strict=True):
             if not math.isfinite(mean["loss"]):
@@ -287,6 +322,8 @@ class Loop:
             block = block.to(self.device)
             noise = self._noise(number, len(block), tag=1)
             share = float(len(block) if block.weight is None else block.weight.sum())
+            if share == 0:  # rows that do not count have no mean
+                continue
             for name, value in self._losses(state.result, state, block, noise).items():
                 totals[name] = totals.get(name, 0.0) + share * value.double()
             weight += share
@@ -301,7 +338,7 @@ class Loop:
 
     def _end_round(self, state: State, train: list[dict[str, float]], scheduled: Mapping[str, float]) -> None:
         """A row of the history; with validation data the best weights are kept and patience is counted."""
-        state.sums, state.count = None, 0
+        state.sums = None
         valid = None if self.valid is None else self._validate(state)
         for i, history in enumerate(state.histories):
             if history.stopped:
@@ -309,6 +346,12 @@ class Loop:
             row = {"epoch": state.epoch, "step": state.step, "seconds": history.seconds, **scheduled}
             row |= {f"train_{name}": value for name, value in train[i].items()}
             if valid is not None:
+                if not math.isfinite(valid[i]["loss"]):
+                    raise RunError(
+                        f"the validation loss is not finite after epoch {state.epoch} (seed {self.seeds[i]}): "
+                        f"lower learning_rate ({self.settings.learning_rate:g}), or look for outliers in the "
+                        "validation data"
+                    )
                 row |= {f"valid_{name}": value for name, value in valid[i].items()}
                 self._judge(state, i, valid[i]["loss"])
             history.rows.append(row)
@@ -324,6 +367,8 @@ class Loop:
             member = (i,) if self.ensemble else ()
             for name, best in state.best.items():
                 best[member] = state.result[name][member]
+            for name, buffer in state.best_buffers.items():
+                buffer[member] = state.buffers[name][member]
             return
         state.bad_rounds[i] += 1
         if self.settings.patience is not None and state.bad_rounds[i] >= self.settings.patience:
@@ -331,11 +376,14 @@ class Loop:
 
     def _finish(self, state: State) -> None:
         """Put the result into the models: the weights of the best validation, else the last."""
-        chosen = state.result if self.valid is None else state.best
+        if self.valid is None:
+            chosen = {**state.result, **state.buffers}
+        else:
+            chosen = {**state.best, **state.best_buffers}
         for i, problem in enumerate(self.problems):
             member = (i,) if self.ensemble else ()
             named = {**dict(problem.named_parameters()), **dict(problem.named_buffers())}
-            for name, tensor in {**chosen, **state.buffers}.items():
+            for name, tensor in chosen.items():
                 named[name].data.copy_(tensor[member])
             problem.eval()
 
@@ -344,11 +392,26 @@ class Loop:
         settings = self.settings.model_dump(mode="json", exclude=set(TrainingSettings.VOLATILE))
         return {
             "parameters": [f"{name} {tuple(p.shape)}" for name, p in trainable(self.problems[0]).items()],
-            "objective": f"{type(self.objective).__name__} {self.objective.schedules}",
+            "objective": f"{type(self.objective).__name__} {self.objective.schedules} {_plain(self.objective)}",
             "number of training data": len(self.train),
+            "first training data": _digest(self.train.example),
             "seeds": self.seeds,
             **{f"training.{name}": value for name, value in settings.items()},
         }
+
+
+def _plain(module: torch.nn.Module) -> dict[str, Any]:
+    """The numbers and words that a module keeps beside its tensors."""
+    kept = {name: value for name, value in vars(module).items() if isinstance(value, int | float | str)}
+    return {name: value for name, value in kept.items() if name != "training"}
+
+
+def _digest(batch: Batch) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(batch.tensors().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _learning_rate(settings: TrainingSettings, total: int) -> Schedule:

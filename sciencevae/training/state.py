@@ -20,7 +20,7 @@ __all__ = ["State"]
 
 log = logging.getLogger("sciencevae")
 REMEDY = "delete it to train from the beginning"
-GROUPS = ("parameters", "first", "second", "average", "best", "buffers")
+GROUPS = ("parameters", "first", "second", "average", "best", "buffers", "best_buffers")
 
 
 @dataclass
@@ -28,9 +28,10 @@ class State:
     """Tensors by the names of parameters and buffers; in an ensemble of E members each has a leading axis E.
 
     parameters θ · first, second: AdamW's moments · average: the running average of θ, if there is one ·
-    best: θ (or its average) at the best validation · buffers: running statistics of normalisations ·
-    epoch, step: epochs completed, steps done in all · sums (k,) or (E, k), count: of the parts of the loss
-    since the last row of the history · best_loss, bad_rounds: of each member
+    best: θ (or its average) at the best validation · buffers: those that steps change, as the running statistics
+    of normalisations; best_buffers: at the best validation · epoch, step: epochs completed, steps done in all ·
+    sums (k + 1,) or (E, k + 1): of the parts of the loss and of the weights since the last row of the history ·
+    best_loss, bad_rounds: of each member
     """
 
     parameters: dict[str, Tensor]
@@ -39,12 +40,12 @@ class State:
     average: dict[str, Tensor] | None
     best: dict[str, Tensor]
     buffers: dict[str, Tensor]
+    best_buffers: dict[str, Tensor]
     best_loss: list[float]
     bad_rounds: list[int]
     epoch: int = 0
     step: int = 0
     sums: Tensor | None = None
-    count: int = 0
     finished: bool = False
     histories: list[History] = field(default_factory=list)
 
@@ -62,6 +63,7 @@ class State:
             average=like(torch.clone) if average else None,
             best=like(torch.clone),
             buffers=buffers,
+            best_buffers={name: buffer.clone() for name, buffer in buffers.items()},
             best_loss=[math.inf] * members,
             bad_rounds=[0] * members,
             histories=[History() for _ in range(members)],
@@ -83,7 +85,7 @@ class State:
         tensors = self._tensors() | {f"rng/{name}": generator for name, generator in rng_state().items()}
         if self.sums is not None:
             tensors["sums"] = self.sums
-        plain = ("epoch", "step", "count", "finished", "best_loss", "bad_rounds")
+        plain = ("epoch", "step", "finished", "best_loss", "bad_rounds")
         metadata = {
             "kind": "checkpoint",
             "identity": identity,
@@ -123,9 +125,10 @@ class State:
             tensor.copy_(tensors[name])
         device = next(iter(own.values())).device
         self.sums = tensors["sums"].to(device) if "sums" in tensors else None
-        set_rng_state({n.removeprefix("rng/"): t for n, t in tensors.items() if n.startswith("rng/")})
         for name, value in metadata["state"].items():
             setattr(self, name, value)
+        if not self.finished:
+            set_rng_state({n.removeprefix("rng/"): t for n, t in tensors.items() if n.startswith("rng/")})
         self.histories = [History(**history) for history in metadata["histories"]]
 
 

@@ -29,7 +29,6 @@ __all__ = ["Problem", "Step", "adamw", "trainable"]
 
 Tensors = dict[str, Tensor]
 
-RUNNING_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 _numbers = itertools.count()
 
 
@@ -46,7 +45,9 @@ class Problem(nn.Module):
         loss = self.objective(self.model, batch, noise, scalars)
         weight = torch.ones_like(loss.per_datum) if batch.weight is None else batch.weight
         parts = {**loss.parts, "loss": loss.per_datum}
-        return {name: (weight * part).sum() / weight.sum() for name, part in parts.items()}
+        # a batch of which no row counts has loss and gradient 0
+        whole = weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
+        return {name: (weight * part).sum() / whole for name, part in parts.items()}
 
 
 def trainable(problem: Problem) -> Tensors:
@@ -102,7 +103,8 @@ class Step:
     """The step of one problem, eager or compiled, for one member or an ensemble of them.
 
     ``run(θ, m, v, average, buffers, tensors, noise, values)`` changes the first five in place and returns the
-    parts of the loss, (k,), in the order in which ``losses`` names them; values are the scalars in the order
+    parts of the loss summed over the data, Σ w·part, in the order in which ``losses`` names them, and Σ w behind
+    them, (k + 1,); values are the scalars in the order
     of ``scalar_names``. For an ensemble every tensor but these has a leading axis of members.
     """
 
@@ -160,10 +162,13 @@ class Step:
         over = (0, 0, None if noise is None else 0)
         return vmap(one, in_dims=over, randomness="different")(parameters, buffers, noise)
 
-    def buffers(self) -> Tensors:
-        """The buffers that training changes: the running statistics of batch normalisation."""
-        named = self.problem.named_buffers()
-        return {name: b.detach() for name, b in named if name.rpartition(".")[2] in RUNNING_STATISTICS}
+    @torch.no_grad()
+    def changing_buffers(self, tensors: Tensors, noise: Tensor | None, scalars: Tensors) -> list[str]:
+        """The names of the buffers that a forward pass in training changes, found by trying one on copies."""
+        copies = {name: buffer.clone() for name, buffer in self.problem.named_buffers()}
+        with torch.random.fork_rng():
+            functional_call(self.problem, copies, (tensors, noise, scalars))
+        return [name for name, copy in copies.items() if copy._version]
 
     def _loss(
         self,
@@ -179,7 +184,8 @@ class Step:
         device = next(iter(parameters.values())).device.type
         with torch.autocast(device, torch.bfloat16, enabled=low):
             losses = functional_call(self.problem, {**parameters, **buffers}, (tensors, noise, scalars))
-        return losses["loss"], (torch.stack([part.detach() for part in losses.values()]), buffers)
+        parts, weight = torch.stack([part.detach() for part in losses.values()]), tensors["weight"].sum()
+        return losses["loss"], (torch.cat([parts * weight, weight[None]]), buffers)
 
     def _step(
         self,
@@ -213,7 +219,7 @@ class Step:
         noise: Tensor | None,
         scalars: Mapping[str, Tensor],
     ) -> tuple[Tensors, tuple[Tensor, Tensors]]:
-        """dL/dθ by name; the parts of the loss and the buffers as the forward pass leaves them."""
+        """dL/dθ by name; the sums of the parts of the loss and the buffers as the forward pass leaves them."""
         if self.ensemble or torch.compiler.is_compiling():
             differentiate = grad_and_value(self._loss, has_aux=True)
             if self.ensemble:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from sciencevae.errors import InputError
 
-__all__ = ["Context", "condition_of"]
+__all__ = ["Context", "condition_of", "full_precision"]
 
 Context = Mapping[str, Tensor]
 
@@ -23,3 +24,8 @@ def condition_of(part: str, context: Context | None, conditional: bool) -> tuple
             "give Batch(x, context={'condition': …}), or build the part without conditional"
         )
     return (context["condition"],)
+
+
+def full_precision(out: Tensor) -> Tensor:
+    """What a network gives under autocast, as float32: densities are not computed in 8 bits."""
+    return out.float() if out.dtype in (torch.bfloat16, torch.float16) else out

@@ -14,7 +14,7 @@ from sciencevae.distributions import VonMises as VonMisesDistribution
 from sciencevae.distributions.masked import observed_entries
 from sciencevae.errors import InputError
 from sciencevae.spec import recorded
-from sciencevae.vae.context import Context, condition_of
+from sciencevae.vae.context import Context, condition_of, full_precision
 
 __all__ = ["Bernoulli", "Decoder", "Gaussian", "VonMises"]
 
@@ -36,7 +36,7 @@ class Decoder(nn.Module):
         draws, rows = z.shape[:2]
         condition = condition_of("the decoder", context, self.conditional)
         repeated = (c.expand(draws, *c.shape).flatten(0, 1) for c in condition)
-        out = self.network(z.flatten(0, 1), *repeated)  # (S·B, outputs·n, …)
+        out = full_precision(self.network(z.flatten(0, 1), *repeated))  # (S·B, outputs·n, …)
         if out.dim() < 2 or out.shape[1] % self.outputs:
             raise InputError(
                 f"the decoder's network gave {tuple(out.shape)}; a {type(self).__name__} likelihood needs "
@@ -114,12 +114,14 @@ class Gaussian(Decoder):
         noise = context["noise"]
         variance = (2 * self.log_scale).exp() if self.intrinsic else loc.new_zeros(())
         if noise.dim() == loc.dim() - 1:  # standard deviations, (B, n)
-            # an unknown error belongs to an unknown value (`check`), whose term drops out
-            squared = torch.where(noise.isnan(), 1.0, noise).square()
-            return Masked(Normal(loc, (squared + variance).sqrt()), loc.dim() - 2)
+            # an unknown error belongs to an unknown value, whose term drops out
+            known = ~noise.isnan()
+            squared = torch.where(known, noise, 1.0).square()
+            if self.intrinsic:
+                variance = variance.reshape(-1, *[1] * (loc.dim() - 3))
+            return Masked(Normal(loc, (squared + variance).sqrt()), loc.dim() - 2, known)
         if noise.dim() == loc.dim() and noise.shape[-1] == noise.shape[-2] == loc.shape[-1]:
-            covariance = torch.where(noise.isnan(), 0.0, noise)
-            return CovarianceNormal(loc, covariance + torch.diag_embed(variance.expand(loc.shape[-1])))
+            return CovarianceNormal(loc, noise + torch.diag_embed(variance.expand(loc.shape[-1])))
         raise InputError(
             f"context['noise'] has shape {tuple(noise.shape)}; for data of {tuple(loc.shape[1:])} it is "
             "(B, n) standard deviations or (B, n, n) covariances"
@@ -131,7 +133,10 @@ class Gaussian(Decoder):
         if self.scale != "per-datum" or "noise" not in context:
             return
         noise = context["noise"]
-        sigma = noise if noise.dim() == x.dim() else noise.diagonal(dim1=-2, dim2=-1)
+        if noise.dim() > x.dim():
+            self._check_covariance(x, noise)
+            return
+        sigma = noise
         observed = observed_entries(x)
         lowest = 0.0 if self.intrinsic else torch.finfo(x.dtype).tiny
         bad = observed & ~(sigma >= lowest) | sigma.isinf()
@@ -142,6 +147,35 @@ class Gaussian(Decoder):
                 f"error of an observed value is a finite number {'≥' if self.intrinsic else 'above'} 0; "
                 "drop the row, or set the value to NaN (missing)"
             )
+
+    def _check_covariance(self, x: Tensor, noise: Tensor) -> None:
+        """Finite and positive (semi)definite over the observed values of each datum."""
+        observed = observed_entries(x)
+        both = observed.unsqueeze(-1) & observed.unsqueeze(-2)
+        unknown = both & ~noise.isfinite()
+        if unknown.any():
+            row, i, j = unknown.nonzero()[0].tolist()
+            raise InputError(
+                f"context['noise'] is {noise[row, i, j].item()} at row {row}, variables [{i}, {j}]: the covariance "
+                "of observed values is finite; drop the row, or set the values to NaN (missing)"
+            )
+        kept = torch.where(both, noise, torch.diag_embed((~observed).to(noise.dtype)))
+        lowest = torch.linalg.eigvalsh(kept.double())[:, 0]
+        bad = lowest < -1e-6 * kept.diagonal(dim1=-2, dim2=-1).amax(-1) if self.intrinsic else lowest <= 0
+        if bad.any():
+            row = int(bad.nonzero()[0])
+            raise InputError(
+                f"context['noise'] of row {row} is no covariance: its lowest eigenvalue, "
+                f"{lowest[row].item():.3g}, has to be {'≥' if self.intrinsic else 'above'} 0; check the errors "
+                "and correlations, or drop the row"
+            )
+
+
+class _Bits(td.Bernoulli):
+    """torch's Bernoulli, for integers and booleans too."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return super().log_prob(value.to(self.logits.dtype))
 
 
 @recorded
@@ -157,7 +191,7 @@ class Bernoulli(Decoder):
 
     def likelihood(self, blocks: tuple[Tensor, ...], context: Context) -> Masked:
         (logits,) = blocks
-        return Masked(td.Bernoulli(logits=logits, validate_args=False), logits.dim() - 2)
+        return Masked(_Bits(logits=logits, validate_args=False), logits.dim() - 2)
 
     def check(self, x: Tensor, context: Context) -> None:
         bad = observed_entries(x) & (x != 0) & (x != 1)

@@ -13,7 +13,7 @@ from sciencevae.distributions import DiagonalNormal, FullNormal
 from sciencevae.distributions.masked import observed_entries
 from sciencevae.errors import InputError
 from sciencevae.spec import recorded
-from sciencevae.vae.context import Context, condition_of
+from sciencevae.vae.context import Context, condition_of, full_precision
 from sciencevae.vae.priors import tril_from_flat
 
 __all__ = ["Encoder", "Gaussian"]
@@ -68,7 +68,9 @@ class Gaussian(Encoder):
     def forward(self, x: Fields, context: Context | None = None) -> DiagonalNormal | FullNormal:
         if self.missing:
             x = _with_mask(x)
-        out = self.network(x, *condition_of("the encoder", context, self.conditional))  # (B, P)
+        out = full_precision(
+            self.network(x, *condition_of("the encoder", context, self.conditional))
+        )  # (B, P)
         if out.shape[-1] != self.out_features:
             raise InputError(
                 f"the encoder's network gave {tuple(out.shape)}; expected (B, {self.out_features})"

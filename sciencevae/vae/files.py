@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from sciencevae.errors import InputError
@@ -51,6 +52,10 @@ def load(path: str | Path) -> VAE:
         raise InputError(f"{path} does not match its own description at {differ[0]}; {REMEDY}")
     for name, tensor in own.items():
         tensor.data = tensors[name].to(tensor.device)
+    dtype = next((p.dtype for p in model.parameters()), torch.get_default_dtype())
+    for name, buffer in model.named_buffers():
+        if name not in own and buffer.is_floating_point():  # constants, which follow the weights
+            buffer.data = buffer.to(dtype)
     return model.eval()
 
 

@@ -100,7 +100,7 @@ class VAE(nn.Module):
         """
         x, context = batch.x, batch.context
         posterior = self.encoder(x, context)
-        if noise is None:
+        if noise is None or not hasattr(posterior, "from_noise"):
             z = posterior.rsample((samples,))  # (S, B, D)
         else:
             z = posterior.from_noise(noise)
@@ -159,9 +159,7 @@ class VAE(nn.Module):
         fields = {"x": x} if isinstance(x, Tensor) else dict(x)
         for name, values in fields.items():
             missing = ~observed_entries(values)
-            if missing.all():
-                raise InputError(f"every entry of {name} is missing (NaN): nothing is left to learn from")
-            if missing.any() and not self.encoder.missing:
+            if missing.any() and isinstance(self.encoder, Encoder) and not self.encoder.missing:
                 rows = int(missing.flatten(1).any(1).sum())
                 raise InputError(
                     f"{rows} of {len(batch)} rows of {name} have missing entries (NaN), and the encoder was "
@@ -180,7 +178,8 @@ class VAE(nn.Module):
                     f"the decoder describes data of shape {tuple(likelihood.event_shape)}, and x has "
                     f"{tuple(x.shape[1:])} a row: change the decoder's network, or the data"
                 )
-            self.decoder.check(x, batch.context)
+            if isinstance(self.decoder, Decoder):
+                self.decoder.check(x, batch.context)
 
 
 class _Squeezed(td.Distribution):
@@ -193,25 +192,32 @@ class _Squeezed(td.Distribution):
         super().__init__(base.batch_shape[1:], base.event_shape, validate_args=False)
 
     @property
-    def mean(self) -> Tensor:
-        return self.base.mean.squeeze(0)
+    def mean(self) -> Any:
+        return _squeeze(self.base.mean)
 
     @property
-    def mode(self) -> Tensor:
-        return self.base.mode.squeeze(0)
+    def mode(self) -> Any:
+        return _squeeze(self.base.mode)
 
     @property
-    def variance(self) -> Tensor:
-        return self.base.variance.squeeze(0)
+    def variance(self) -> Any:
+        return _squeeze(self.base.variance)
 
     def log_prob(self, value: Tensor) -> Tensor:
         return self.base.log_prob(value).squeeze(0)
 
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        return self.base.sample(sample_shape).squeeze(len(sample_shape))
+    def sample(self, sample_shape: Any = ()) -> Any:
+        return _squeeze(self.base.sample(sample_shape), len(sample_shape))
 
-    def __getattr__(self, name: str) -> Tensor:
+    def __getattr__(self, name: str) -> Any:
         # the parameters of the likelihood (loc, concentration, logits, ...), each (1, B, *E)
         if name.startswith("_") or name == "base":
             raise AttributeError(name)
-        return getattr(self.base, name).squeeze(0)
+        return _squeeze(getattr(self.base, name))
+
+
+def _squeeze(values: Fields, axis: int = 0) -> Fields:
+    """A tensor, or each of named fields, without an axis of length 1."""
+    if isinstance(values, Tensor):
+        return values.squeeze(axis)
+    return {name: value.squeeze(axis) for name, value in values.items()}

@@ -118,7 +118,8 @@ class ELBO(Objective):
     def _with_floor(self, kl: Tensor, by_dim: Tensor | None, weight: Tensor | None) -> Tensor:
         groups = by_dim if by_dim is not None else kl.unsqueeze(-1)  # (B, G)
         share = torch.ones_like(kl) if weight is None else weight
-        mean = (share.unsqueeze(-1) * groups).sum(0) / share.sum()  # (G,)
+        whole = share.sum().clamp(min=torch.finfo(share.dtype).tiny)
+        mean = (share.unsqueeze(-1) * groups).sum(0) / whole  # (G,)
         free = (mean < self.free_bits).to(kl.dtype)
         return (free * self.free_bits + (1 - free) * groups).sum(-1)
 

@@ -222,7 +222,6 @@ def test_what_does_not_fit_is_refused_when_built(make, message):
         ("noise and scatter", [0.0, 1.0, 2.0], [0.1, math.nan, 0.1], "known error of an observed value"),
         ("noise", [0.0, 1.0, 2.0], [0.1, math.inf, 0.1], "known error of an observed value"),
         ("gaussian", [0.0, math.nan, 0.0], None, "1 of 1 rows of x have missing"),
-        ("gaussian", [math.nan] * 3, None, "every entry of x is missing"),
     ],
 )
 def test_data_outside_the_support_are_refused(decoder, x, noise, message):
