@@ -176,7 +176,8 @@ class Run:
         path = self.tables / f"{name}.csv"
         if not path.is_file():
             known = [found.stem for found in self.tables.glob("*.csv")]
-            raise RunError(f"no table {name!r} in {self.tables}{did_you_mean(name, known)}")
+            hint = did_you_mean(name, known) if known else f": sciencevae analyse {self.folder}"
+            raise RunError(f"no table {name!r} in {self.tables}{hint}")
         return pd.read_csv(path)
 
     def record(self, stage: str, name: str = "") -> Path:

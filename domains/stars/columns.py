@@ -174,34 +174,16 @@ def _describe_missing(missing: Sequence[str], present: Sequence[str]) -> str:
 
 def _identifiers(column: Any, where: str) -> np.ndarray:
     """int64 identifiers, never through floats (a Gaia source_id has 19 digits)."""
-    values = np.ma.asarray(column)
-    if values.dtype.kind in "iu" and not np.ma.is_masked(values):
-        return np.asarray(values, dtype=np.int64)
     try:
-        if values.dtype.kind == "f":
-            whole = np.asarray(values.filled(np.nan), float)
-            if not (np.abs(whole) < 2**53).all() or (whole % 1).any():
-                raise ValueError("floating-point numbers lose digits")
-            return whole.astype(np.int64)
-        return np.array([int(str(value)) for value in values], dtype=np.int64)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise InputError(
-            f"{where}: the identifiers in {column.name!r} must be whole numbers: {error}"
-        ) from error
+        values = np.ma.asarray(column)
+        if values.dtype.kind in "OSU":
+            import pandas as pd
 
-
-def _converted(column: Any, name: str, unit: str, units: Mapping[str, str], where: str) -> np.ndarray:
-    """A column as float64 in ``unit``; text that is no number becomes NaN."""
-    import astropy.units as u
-
-    values = np.ma.asarray(column)
-    if values.dtype.kind in "OSU":
-        import pandas as pd
-
-        values = np.ma.masked_invalid(
-            pd.to_numeric(pd.Series(values.astype(str)), errors="coerce").to_numpy()
-        )
-    plain = np.asarray(np.ma.filled(values.astype(np.float64), np.nan))
+            numbers = pd.to_numeric(pd.Series(values.astype(str)), errors="coerce")
+            values = np.ma.masked_invalid(numbers.to_numpy())
+        plain = np.asarray(np.ma.filled(values.astype(np.float64), np.nan))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: column {name!r} holds {column.dtype}, not numbers ({error})") from error
     stated = units.get(name) or (str(column.unit) if column.unit is not None else "")
     if not stated and name.lower() in ("rarad", "derad"):
         stated = "rad"
@@ -242,6 +224,10 @@ def _refuse_other_units(
             )
 
 
+#: mas or mas/yr, beyond all stars and safe in single precision
+_LARGEST = 1e8
+
+
 def status_of(frame: pd.DataFrame) -> np.ndarray:
     """Why a row can't be used, as text; empty for a good one."""
     status = np.full(len(frame), "", dtype=object)
@@ -256,6 +242,7 @@ def status_of(frame: pd.DataFrame) -> np.ndarray:
     ):
         value, sigma = frame[name].to_numpy(), frame[error].to_numpy()
         _mark(status, np.isinf(value), f"{name} is infinite")
+        _mark(status, np.abs(value) > _LARGEST, f"{name} is beyond {_LARGEST:g}, which no star has")
         known = np.isfinite(value)
         _mark(status, known & np.isnan(sigma), f"{name} has no error")
         _mark(status, known & ~(sigma > 0), f"{error} is zero or negative")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from zipfile import BadZipFile
 
 import h5py
 import numpy as np
@@ -73,7 +74,7 @@ def read(path: Path, settings: XY) -> Iterator[xr.Dataset]:
     if path.suffix in (".npy", ".npz"):
         try:
             found = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise InputError(f"{path} cannot be read: {error}") from error
         yield from _blocks({"theta": found} if isinstance(found, np.ndarray) else found, path, settings)
     else:
@@ -99,14 +100,27 @@ def _blocks(source: Mapping[str, np.ndarray], path: Path, settings: XY) -> Itera
         raise InputError(
             f"{path} has no array 'theta' (n, L, L) of spin angles in radians; found {list(source)}"
         )
-    theta, side = source[name], settings.source.lattice
+    side = settings.source.lattice
+    try:
+        theta = source[name]
+        temperatures = source.get("temperature")
+    except (OSError, ValueError, BadZipFile) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    for what, array in ((name, theta), ("temperature", temperatures)):
+        kind = getattr(getattr(array, "dtype", None), "kind", "no array")
+        if array is not None and kind not in "iuf":
+            raise InputError(f"{path}: {what} is to be an array of real numbers")
     wanted = (side, side) if name == "theta" else (1, side, side)
     if theta.shape[1:] != wanted:
         raise InputError(
             f"{path}: theta has shape {theta.shape}; this model is of lattices (n, {side}, {side})"
         )
-    if settings.model.conditional and "temperature" not in source:
+    if settings.model.conditional and temperatures is None:
         raise InputError(f"{path} has no 'temperature' (n,), which this model is told")
+    if temperatures is not None and temperatures.shape != (len(theta),):
+        raise InputError(
+            f"{path}: temperature has shape {temperatures.shape}; there are {len(theta)} configurations"
+        )
     for start in range(0, len(theta), _ROWS):
         rows = slice(start, start + _ROWS)
         block = np.array(theta[rows], np.float64).reshape(-1, side, side)
@@ -115,8 +129,8 @@ def _blocks(source: Mapping[str, np.ndarray], path: Path, settings: XY) -> Itera
         block = np.clip(xy.wrap(block), -np.pi, np.pi).astype(np.float32)
         status = np.where(good, "ok", "an angle is not finite")
         temperature = None
-        if "temperature" in source:
-            temperature = np.asarray(source["temperature"][rows], np.float64)
+        if temperatures is not None:
+            temperature = np.asarray(temperatures[rows], np.float64)
             status = np.where(good & ~(temperature > 0), "the temperature is not positive", status)
         number = np.arange(start, start + len(block))
         yield _dataset(block, temperature).assign_coords(

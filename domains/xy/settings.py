@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sciencevae.config import PrepareSettings, RunSettings, Section
 
@@ -81,3 +81,13 @@ class XY(RunSettings):
     model: Model = Field(default_factory=Model)
     objective: Objective = Field(default_factory=Objective)
     analyse: Analyse = Field(default_factory=Analyse)
+
+    @model_validator(mode="after")
+    def _lattice_fits_the_networks(self) -> XY:
+        """Said before anything is simulated."""
+        side = self.source.lattice
+        if side < 6 or side % 2:
+            raise ValueError(
+                f"source.lattice: the networks halve the lattice: even and at least 6, not {side}"
+            )
+        return self

@@ -37,7 +37,7 @@ def add(verb: Verb) -> None:
         "sciencevae sample --model runs/xy/model.safetensors -n 100 -o new.h5",
     )
     sample.add_argument("-n", type=_positive, default=100, help="how many (default: 100)")
-    sample.add_argument("--seed", type=int, default=0)
+    sample.add_argument("--seed", type=_seed, default=0)
     sample.add_argument(
         "--condition", metavar="VALUE[,VALUE…]", help="numbers to condition on, in the data's units"
     )
@@ -59,6 +59,16 @@ def _model(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument("--model", metavar="FILE", required=required, help="a model.safetensors")
     parser.add_argument("-o", "--out", metavar="FILE", required=required, help="where to write")
     parser.add_argument("--threads", type=_positive, help="threads to compute with (default: 1)")
+
+
+def _seed(text: str) -> int:
+    try:
+        seed = int(text)
+    except ValueError:
+        seed = -1
+    if not 0 <= seed < 2**63:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 2⁶³ − 1, found {text!r}")
+    return seed
 
 
 def _encode(arguments: argparse.Namespace) -> int:

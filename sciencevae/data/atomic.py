@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sciencevae.errors import RunError, ScienceVAEError
+from sciencevae.errors import InputError, RunError, ScienceVAEError
 
 __all__ = ["atomic_path", "disk_errors", "make_folder", "remove", "temporary_path"]
 
@@ -150,7 +150,9 @@ def _sync(path: Path) -> None:
 
 
 def _replace(temporary: Path, path: Path) -> None:
-    """Rename over ``path``; a folder that is there is moved aside first, and removed last."""
+    """Rename over ``path``; a folder that a new folder replaces is moved aside first, and removed last."""
+    if path.is_dir() and not temporary.is_dir():
+        raise InputError(f"{path} is a folder, and a file is to be written: give the name of a file")
     if path.is_dir() and not path.is_symlink():
         old = temporary_path(path)
         os.rename(path, old)

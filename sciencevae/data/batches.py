@@ -35,7 +35,8 @@ class Batches(ABC):
     - an epoch's order is a pure function of (seed, epoch); batch t is ``order[t·B : (t+1)·B]``
     - rank r of R takes the r-th R-th of each batch, so a batch's content does not depend on R
     - ``start`` goes on in the middle of an epoch, as if the batches before had been drawn
-    - every batch has the same shape: the last one is filled up with rows of its own, at weight 0
+    - every batch has the same shape: the last one is filled up with rows of the one before, each at its place
+      there, at weight 0 (rows of its own, repeated, would spoil the statistics of a batch normalisation)
     """
 
     @abstractmethod
@@ -136,12 +137,14 @@ class InMemory(Batches):
             columns = [torch.unsafe_split(t.index_select(0, index), size) for t in tensors.values()]
             yield from map(build, zip(*columns, strict=True))
         if whole * batch_size < len(self) and start <= whole:
-            rest = rows[whole * batch_size :]
-            chosen = np.arange(first, first + size)
-            index = torch.from_numpy(rest[chosen % len(rest)]).to(device)
+            rest = len(self) - whole * batch_size
+            filled = np.concatenate(
+                [rows[whole * batch_size :], rows[: whole * batch_size][rest - batch_size :]]
+            )
+            index = torch.from_numpy(filled[first : first + size]).to(device)
             last = {name: tensor.index_select(0, index) for name, tensor in tensors.items()}
             weight = last.get("weight", self._ones(size, device))
-            last["weight"] = weight * torch.from_numpy(chosen < len(rest)).to(device)
+            last["weight"] = weight * (torch.arange(first, first + size, device=device) < rest)
             yield Batch.from_tensors(last)
 
     def blocks(self, rows: int) -> Iterator[Batch]:

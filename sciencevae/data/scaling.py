@@ -124,6 +124,12 @@ class Scaling:
         entry = self.fields.get(name)
         if entry is None or entry.kind == "identity":
             return None
+        own = zip(reversed(entry.loc.shape), reversed(array.shape), strict=False)
+        if any(size not in (1, found) for size, found in own):
+            raise InputError(
+                f"the scaling of {name!r} is one of entries of shape {entry.loc.shape}, and the data has "
+                f"{tuple(array.shape[1:])}: give the data as it was prepared, or drop its attribute 'scaling'"
+            )
         if isinstance(array, np.ndarray):
             dtype = array.dtype if np.issubdtype(array.dtype, np.floating) else np.dtype(np.float64)
             return entry.loc.astype(dtype), entry.scale.astype(dtype)

@@ -103,7 +103,10 @@ class Streaming(Batches):
     def _epoch(self, plan: Order, batch_size: int, start: int, first: int, size: int) -> Iterator[Batch]:
         if start >= self.steps(batch_size):
             return
-        bounds = plan.bounds
+        bounds, steps = plan.bounds, self.steps(batch_size)
+        padded = steps * batch_size > self._n
+        filling = padded and start == steps - 1  # the last batch is filled up with rows of the one before
+        start -= filling
         w = int(np.searchsorted(bounds, start * batch_size, side="right")) - 1
         spare = self._spare.pop() if self._spare else (self._buffers(), self._buffers())
 
@@ -119,11 +122,11 @@ class Streaming(Batches):
         # window w + 1 is read into the other buffer while w is being used
         with self._returning(spare), _ahead(fill, range(w, len(bounds) - 1)) as windows:
             held, within = next(windows)
-            for step in range(start, self.steps(batch_size)):
-                zero = step * batch_size
-                padded = zero + batch_size > self._n
-                at, end = (zero, self._n) if padded else (zero + first, zero + first + size)
-                pieces = []
+            before: dict[str, Tensor] = {}
+            for step in range(start, steps):
+                at = min(step * batch_size + first, self._n)
+                end = min(at + size, self._n)
+                own, pieces = end - at, []
                 while at < end:
                     while at >= bounds[w + 1]:
                         w, (held, within) = w + 1, next(windows)
@@ -131,13 +134,14 @@ class Streaming(Batches):
                     index = within[at - bounds[w] : stop - bounds[w]]
                     pieces.append({name: held[name].index_select(0, index) for name in held})
                     at = stop
+                if own < size:
+                    pieces.append({name: tensor[own:] for name, tensor in before.items()})
                 tensors = pieces[0] if len(pieces) == 1 else _joined(pieces)
-                weight = torch.ones(size, dtype=self._dtype)
-                if padded:
-                    chosen = torch.arange(first, first + size)
-                    weight = (chosen < self._n - zero).to(self._dtype)
-                    tensors = {name: t[chosen % (self._n - zero)] for name, t in tensors.items()}
-                yield self._batch(tensors, weight)
+                if padded and step == steps - 2:
+                    before = {name: t.clone() for name, t in tensors.items()}  # `_batch` scales in place
+                if filling and step == start:
+                    continue
+                yield self._batch(tensors, (torch.arange(size) < own).to(self._dtype))
 
     def blocks(self, rows: int) -> Iterator[Batch]:
         def fill(start: int) -> Buffers:

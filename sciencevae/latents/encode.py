@@ -77,7 +77,8 @@ def _encode(model: VAE, fields: Any, scaling: Any, start: int, stop: int) -> np.
     from sciencevae.data.batches import as_batches
 
     rows = fields.isel(sample=slice(start, stop)).load()
-    (batch,) = as_batches(rows, scaling=scaling).blocks(stop - start)
+    dtype = next(model.parameters()).dtype
+    (batch,) = as_batches(rows, scaling=scaling, dtype=dtype).blocks(stop - start)
     with torch.no_grad():
         posterior = model.encode(batch.x, batch.context)
         return torch.stack([posterior.mean, posterior.stddev], dim=1).float().numpy()

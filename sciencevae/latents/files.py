@@ -125,6 +125,7 @@ def _write_rows(
     """A table of every row of a file: what identifies it, ``compute`` of the usable ones (NaN elsewhere), and the
     variables ``keep`` as they are; gives the number of usable rows."""
     usable = 0
+    path = _target(out, [".parquet"], source)
 
     def tables() -> Iterator[pd.DataFrame]:
         nonlocal usable
@@ -134,6 +135,9 @@ def _write_rows(
             with torch.no_grad():
                 for name, values in compute(batch).items():
                     table[name] = _spread(values, good)
+                    lost = good & ~np.isfinite(table[name].to_numpy())
+                    table.loc[lost, "status"] = "the model gives no finite number"
+                    good = good & ~lost
             for name in keep:
                 if name in block:
                     for column, values in _columns(name, block[name].values).items():
@@ -142,7 +146,7 @@ def _write_rows(
             yield table
         _refuse_empty(usable, trained, source)
 
-    _write_parquet(tables(), Path(out), _header(trained) | header)
+    _write_parquet(tables(), path, _header(trained) | header)
     return usable
 
 
@@ -152,6 +156,7 @@ def decode_file(model: str | Path, source: str | Path, out: str | Path) -> int:
 
     trained = Trained.open(model)
     source = Path(source)
+    path = _data_target(out, trained, source)
     try:
         latents = pq.ParquetFile(source)
     except (OSError, ValueError) as error:
@@ -166,15 +171,17 @@ def decode_file(model: str | Path, source: str | Path, out: str | Path) -> int:
     for record in latents.iter_batches(BLOCK_ROWS):
         table: pd.DataFrame = record.to_pandas()
         z = _matrix(table, "z")
-        if z is None or z.shape[1] != trained.model.dim:
-            found = 0 if z is None else z.shape[1]
+        if z is None or z.ndim != 2 or z.shape[1] != trained.model.dim:
+            found = 0 if z is None else np.prod(z.shape[1:])
             raise InputError(f"{source} has {found} latent columns z_0 …; the model has {trained.model.dim}")
         good = np.isfinite(z).all(1)
         context = _context(table, trained, good)
         with torch.no_grad():
             x = trained.model.decode(torch.as_tensor(z[good], dtype=torch.float32), context).mean
         blocks.append(_physical(trained, x, good, table))
-    _write_data(_concatenated(blocks), Path(out), trained)
+    if not blocks:
+        raise InputError(f"{source} has no rows: nothing to decode")
+    _write_data(_concatenated(blocks), path, trained)
     return sum(block.sizes["sample"] for block in blocks)
 
 
@@ -185,20 +192,60 @@ def sample_file(
     import pandas as pd
 
     trained = Trained.open(model)
-    context = {}
-    if condition is not None:
-        given = torch.tensor([list(condition)], dtype=torch.float32)
-        context["condition"] = trained.scaling.apply("condition", given).expand(n, -1)
-    try:
-        x = trained.model.sample(n, context or None, seed=seed)
-    except (KeyError, InputError) as error:
-        raise InputError(
-            f"this model samples given a condition: {error}; give --condition VALUE[,VALUE…]"
-        ) from error
+    path = _data_target(out, trained)
+    context = _given(trained, condition)
+    rows = {name: value.expand(n, -1) for name, value in context.items()}
+    x = trained.model.sample(n, rows or None, seed=seed)
     table = pd.DataFrame({"row": np.arange(n)})
     if condition is not None:
         table = table.assign(**_columns("condition", np.tile(condition, (n, 1))))
-    _write_data(_physical(trained, x, np.ones(n, bool), table), Path(out), trained)
+    _write_data(_physical(trained, x, np.ones(n, bool), table), path, trained)
+
+
+def _given(trained: Trained, condition: Sequence[float] | None) -> dict[str, torch.Tensor]:
+    """The condition (1, c), scaled, that new data are drawn given; InputError where the model wants another."""
+    parts = (trained.model.prior, trained.model.decoder)
+    if getattr(trained.model.decoder, "scale", None) == "per-datum":
+        raise InputError(
+            "this model describes data with known errors, and a new datum has none: 'sample' is not for it; "
+            "decode latents of your own with 'decode'"
+        )
+    if not any(getattr(part, "conditional", False) for part in parts):
+        if condition is not None:
+            raise InputError("this model is told no condition: leave --condition")
+        return {}
+    fitted = trained.scaling.fields.get("condition")
+    width = fitted.loc.size if fitted is not None else None
+    if condition is None or (width is not None and len(condition) != width):
+        found = "none" if condition is None else len(condition)
+        raise InputError(
+            f"this model is told {width or 'some'} number(s) to condition on, and {found} is given: "
+            "give --condition VALUE[,VALUE…]"
+        )
+    given = torch.tensor([list(condition)], dtype=torch.float32)
+    if not given.isfinite().all():
+        raise InputError(f"--condition: finite numbers, not {', '.join(map(str, condition))}")
+    return {"condition": trained.scaling.apply("condition", given)}
+
+
+def _target(out: str | Path, endings: Sequence[str], source: str | Path | None = None) -> Path:
+    """Where to write; InputError, before anything is computed, where that would destroy something."""
+    path = Path(out)
+    if not path.name or (endings and path.suffix not in endings):
+        raise InputError(
+            f"cannot write {str(out)!r}: give a file's name that ends with {' or '.join(endings)}"
+        )
+    store = path.suffix == ".zarr" and path.is_dir()
+    if path.is_dir() and not (store and ((path / "zarr.json").is_file() or not any(path.iterdir()))):
+        raise InputError(f"{path} is a folder that would be lost: choose another name")
+    if source is not None and path.resolve() == Path(source).resolve():
+        raise InputError(f"{path} is the input itself: choose another name to write to")
+    return path
+
+
+def _data_target(out: str | Path, trained: Trained, source: str | Path | None = None) -> Path:
+    own = trained.domain.write is not None  # formats of the domain's, which it checks itself
+    return _target(out, [] if own and Path(out).suffix not in _WRITERS else list(_WRITERS), source)
 
 
 def _identity(block: xr.Dataset) -> pd.DataFrame:
@@ -221,13 +268,19 @@ def _matrix(table: pd.DataFrame, name: str) -> np.ndarray | None:
     for column in table.columns:
         head, *index = str(column).removeprefix(f"{name}_").split("_")
         if str(column).startswith(f"{name}_") and all(part.isdigit() for part in (head, *index)):
+            if table[column].dtype.kind not in "iuf":
+                raise InputError(f"the column {column} holds {table[column].dtype}, not numbers")
             found[tuple(map(int, (head, *index)))] = table[column].to_numpy(np.float64)
     if not found:
         return None
     shape = tuple(np.max(list(found), axis=0) + 1)
     matrix = np.full((len(table), *shape), np.nan)
-    for position, values in found.items():
-        matrix[:, *position] = values
+    for position in np.ndindex(shape):
+        if position not in found:
+            raise InputError(
+                f"the column {'_'.join([name, *map(str, position)])} is missing among those of {name}"
+            )
+        matrix[:, *position] = found[position]
     return matrix
 
 
@@ -282,15 +335,10 @@ def _concatenated(blocks: list[xr.Dataset]) -> xr.Dataset:
 
 def _write_data(data: xr.Dataset, path: Path, trained: Trained) -> None:
     """By the ending: .h5, .zarr, .csv or .parquet; otherwise the domain's own formats."""
-    writers: dict[str, Callable[[xr.Dataset, Path], None]] = {
-        ".h5": _write_h5, ".hdf5": _write_h5, ".zarr": _write_zarr, ".csv": _write_csv, ".parquet": _write_table,
-    }  # fmt: skip
-    if path.suffix in writers:
-        writers[path.suffix](data, path)
+    if path.suffix in _WRITERS:
+        _WRITERS[path.suffix](data, path)
     elif trained.domain.write is not None:
         trained.domain.write(data, path)
-    else:
-        raise InputError(f"cannot write {path.name}: end it with one of {', '.join(writers)}")
 
 
 def _write_h5(data: xr.Dataset, path: Path) -> None:
@@ -323,6 +371,11 @@ def _write_table(data: xr.Dataset, path: Path) -> None:
         _flat(data).to_parquet(temporary, index=False)
 
 
+_WRITERS: dict[str, Callable[[xr.Dataset, Path], None]] = {
+    ".h5": _write_h5, ".hdf5": _write_h5, ".zarr": _write_zarr, ".csv": _write_csv, ".parquet": _write_table,
+}  # fmt: skip
+
+
 def _header(trained: Trained) -> dict[str, Any]:
     return {"model": trained.fingerprint, "domain": trained.domain.name}
 
@@ -351,6 +404,9 @@ def _write_parquet(tables: Iterator[pd.DataFrame], path: Path, header: dict[str,
 def _refuse_empty(usable: int, trained: Trained, source: str | Path) -> None:
     """InputError when no row of the file could be used, with the first one's reason."""
     if not usable:
-        block = next(iter(trained.read(source)))
-        reason = str(block["status"].values[0]) if block.sizes["sample"] else "it has no rows"
+        block = next(iter(trained.read(source)), None)
+        found: Any = [] if block is None else block["status"].values
+        reason = str(found[0]) if len(found) else "it has no rows"
+        if reason == "ok":
+            reason = "the model gives no finite number"
         raise InputError(f"{source}: no row can be used; the first reason: {reason}")

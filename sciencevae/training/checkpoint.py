@@ -32,6 +32,8 @@ def read_tensors(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, 
     """
     from safetensors import SafetensorError, safe_open
 
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; {remedy}")
     try:
         with open(path, "rb") as file:
             head = file.read(16)

@@ -98,7 +98,8 @@ def test_an_epoch_has_each_datum_once(make: Make, store: Path) -> None:
         rows = expected[step * 64 : (step + 1) * 64]
         assert batch.weight is not None
         padding = 64 - len(rows)
-        filled = whole[torch.from_numpy(np.resize(rows, 64))]
+        before = expected[(step - 1) * 64 : step * 64]  # each at its place there
+        filled = whole[torch.from_numpy(np.concatenate([rows, before[len(rows) :]]) if padding else rows)]
         weight = filled.weight * (torch.arange(64) < len(rows))
         assert _equal(batch, Batch(filled.x, filled.context, filled.target, weight))
         assert padding == 0 or step == len(batches) - 1
@@ -314,3 +315,34 @@ def test_compiled_code_does_not_recompile_for_any_batch_of_an_epoch() -> None:
     for batch in InMemory(torch.randn(1000, 3)).epoch(0, 0, 64):
         compiled(batch.x, batch.weight)
     assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda ds: ds.assign(x=ds["x"] * 0 + 5),
+        lambda ds: ds.drop_vars("noise"),
+        lambda ds: ds.isel(sample=slice(0, 400)),
+    ],
+)
+def test_data_that_are_no_longer_those_of_their_store_are_not_streamed_from_it(
+    stores: dict[str, Path], change: Callable[[xr.Dataset], xr.Dataset]
+) -> None:
+    changed = change(open_store(stores["shuffled"]))
+    as_batches(changed, "train")
+    with pytest.raises(InputError, match="no longer the store it came from"):
+        as_batches(changed, "train", memory_limit=0)
+
+
+def test_the_noise_of_a_named_field_is_scaled_with_it(table: Table, tmp_path: Path) -> None:
+    plain, named = table(), table().rename(x="flux").assign_attrs(fields=["flux"])
+    found = [as_batches(write(ds, tmp_path / f"{n}.zarr")) for n, ds in enumerate((plain, named))]
+    assert torch.equal(found[0].example.context["noise"], found[1].example.context["noise"])
+    streamed = as_batches(tmp_path / "1.zarr", memory_limit=0).example.context["noise"]
+    assert torch.equal(streamed, found[1].example.context["noise"])
+
+
+def test_a_target_that_is_missing_in_one_part_stops_nobody_else(table: Table, tmp_path: Path) -> None:
+    ds = table()
+    stored = write(ds.assign(target=ds["target"].where(ds["split"] != 2)), tmp_path / "a.zarr")
+    assert as_batches(stored, "test").example.target.isnan().all()

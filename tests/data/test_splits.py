@@ -90,3 +90,12 @@ def test_an_unknown_or_empty_split_is_refused(table: Table) -> None:
         assign([1, 2, 3], {"train": 0.5})
     with pytest.raises(InputError, match="unknown split 'tset'"):
         assign([1, 2, 3], {"train": 0.5, "tset": 0.5})
+
+
+@pytest.mark.parametrize("labels", [["star0", "star1", "star2"], [0.0, 0.1, 0.2]])
+def test_groups_may_have_labels_of_any_kind(labels) -> None:
+    group = np.array(labels).repeat(2)
+    ds = xr.Dataset(coords={"group": ("sample", group), "split": ("sample", np.array([0, 0, 1, 1, 2, 2]))})
+    check_leakage(ds)
+    with pytest.raises(InputError, match=f"leakage: group {labels[0]} lies in train and in valid"):
+        check_leakage(ds.assign_coords(split=("sample", np.array([0, 1, 1, 1, 2, 2]))))

@@ -122,3 +122,25 @@ def test_mean_resultant_length_is_between_0_and_1(kappa):
     assert 0 <= ratio <= 1
     if kappa > 1e-3:
         assert ratio == pytest.approx(float(mpmath.besseli(1, kappa) / mpmath.besseli(0, kappa)), rel=1e-6)
+
+
+@pytest.mark.parametrize("kappa", [1e-6, 0.3, 3.0, 49.0, 51.0, 1e3, 1e5, 1e7, 1e8])
+def test_what_cancels_is_right_in_single_precision(kappa):
+    """d log p/d log κ at the mode, variance and entropy against double precision and the normal limit."""
+    found = {}
+    for dtype in (torch.float32, torch.float64):
+        log_kappa = torch.tensor(math.log(kappa), dtype=dtype, requires_grad=True)
+        p = VonMises(torch.zeros((), dtype=dtype), log_kappa.exp())
+        (slope,) = torch.autograd.grad(p.log_prob(torch.zeros((), dtype=dtype)), log_kappa)
+        found[dtype] = torch.stack([slope, p.variance, p.entropy(), bessel_ratio(p.concentration)]).double()
+    assert torch.allclose(found[torch.float32], found[torch.float64], rtol=1e-4, atol=1e-9)
+    if kappa >= 1e5:
+        slope, variance, entropy, _ = found[torch.float32].tolist()
+        assert slope == pytest.approx(0.5, rel=1e-4)
+        assert kappa * variance == pytest.approx(0.5, rel=1e-4)
+        assert entropy == pytest.approx(0.5 * math.log(2 * math.pi * math.e / kappa), rel=1e-4)
+
+
+def test_an_unknown_concentration_draws_nan():
+    kappa = torch.tensor([math.nan, 1.0])
+    assert VonMises(torch.zeros(2), kappa).sample().isnan().tolist() == [True, False]

@@ -105,7 +105,22 @@ def test_samples_and_scores(model: Path, table: Path, tmp_path: Path) -> None:
             "2 latent columns z_0 …; the model has 1",
         ),
         (["decode", "--model", "MODEL", "other.parquet", "-o", "x.csv"], "was encoded by another model"),
-        (["sample", "--model", "MODEL", "-o", "x.docx"], "cannot write x.docx: end it with one of .h5"),
+        (
+            ["sample", "--model", "MODEL", "-o", "x.docx"],
+            "cannot write 'x.docx': give a file's name that ends",
+        ),
+        (["sample", "--model", "MODEL", "-o", ""], "cannot write ''"),
+        (["encode", "--model", "MODEL", "TABLE", "-o", "z.h5"], "ends with .parquet"),
+        (["encode", "--model", "MODEL", "TABLE", "-o", "folder.parquet"], "is a folder that would be lost"),
+        (["sample", "--model", "MODEL", "-o", "folder.zarr"], "is a folder that would be lost"),
+        (["decode", "--model", "MODEL", "wide.parquet", "-o", "wide.parquet"], "is the input itself"),
+        (["encode", "--model", "MODEL", "none.csv", "-o", "z.parquet"], "no row can be used"),
+        (["decode", "--model", "MODEL", "none.parquet", "-o", "x.csv"], "has no rows: nothing to decode"),
+        (["decode", "--model", "MODEL", "hole.parquet", "-o", "x.csv"], "the column z_0 is missing"),
+        (["decode", "--model", "MODEL", "text.parquet", "-o", "x.csv"], "not numbers"),
+        (["sample", "--model", "MODEL", "--condition", "1", "-o", "x.csv"], "leave --condition"),
+        (["sample", "--model", "MODEL", "--seed", "9" * 30, "-o", "x.csv"], "a whole number from 0"),
+        (["sample", "--model", "folder.zarr", "-o", "x.csv"], "folder.zarr is a folder"),
         (["sample", "--model", "MODEL", "--condition", "1,b", "-o", "x.csv"], "write numbers"),
         (["encode", "--model", "MODEL", "bad.csv", "-o", "z.parquet"], "no row can be used"),
     ],
@@ -126,10 +141,21 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         schema.replace_schema_metadata({"sciencevae": '{"model": "123456789abcdef"}'}), "other.parquet"
     )
     Path("bad.csv").write_text("name,a,b,c\np,x,y,z\n")
+    Path("none.csv").write_text("name,a,b,c\n")
+    pd.DataFrame({"z_0": np.zeros(0)}).to_parquet("none.parquet")
+    pd.DataFrame({"z_1": [0.0]}).to_parquet("hole.parquet")
+    pd.DataFrame({"z_0": ["a"]}).to_parquet("text.parquet")
+    for folder in ("folder.parquet", "folder.zarr"):
+        Path(folder).mkdir()
+        (Path(folder) / "precious").write_text("kept")
     named = {"MODEL": str(model), "TABLE": str(table)}
-    assert run(*[named.get(argument, argument) for argument in arguments]) == 2
+    before = {path for path in tmp_path.rglob("*")}
+    try:
+        code = run(*[named.get(argument, argument) for argument in arguments])
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    assert code == 2
     shown = capsys.readouterr().err
     assert says in shown
     assert shown.count("\n") == 1
-    written = {path.name for path in tmp_path.iterdir()}
-    assert written == {"points.csv", "wide.parquet", "other.parquet", "bad.csv"}
+    assert {path for path in tmp_path.rglob("*")} == before

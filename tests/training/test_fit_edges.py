@@ -125,6 +125,15 @@ def test_the_best_weights_come_with_their_own_statistics():
     assert again.rows[0]["valid_loss"] == pytest.approx(history.best_loss, rel=0.05)
 
 
+def test_a_short_last_batch_leaves_a_normalisation_as_good():
+    """Its rows, repeated to the size of a batch, would have next to no variance."""
+    x = data(129) * 3 + 1
+    normalisation = nn.BatchNorm1d(4, momentum=None)  # the mean over all batches
+    model = build(nn.Sequential(normalisation, nn.Linear(4, 4)))
+    fit(model, x, settings=settings(epochs=20, batch_size=128), progress=False)
+    assert torch.allclose(normalisation.running_var, x.var(0), rtol=0.05)
+
+
 class Fourier(nn.Module):
     """Random features that are not trained."""
 

@@ -127,3 +127,11 @@ def test_a_class_that_no_part_provides_is_not_reached(tmp_path, monkeypatch):
     files.save(model(), tmp_path / "model.safetensors")
     with pytest.raises(InputError, match=r"os\.system, which no installed part or domain provides"):
         load(tmp_path / "model.safetensors")
+
+
+def test_a_model_in_double_precision_comes_back_whole(tmp_path):
+    original = model().double()
+    save(original, tmp_path / "model.safetensors")
+    back = load(tmp_path / "model.safetensors")
+    assert torch.equal(back.sample(3, seed=1), original.sample(3, seed=1))
+    assert back.sample(3).dtype == torch.float64

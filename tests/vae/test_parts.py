@@ -347,3 +347,94 @@ def test_batches_are_checked():
     assert len(fields[1]) == 1
     assert len(fields[1:]) == 2
     assert fields.to(torch.float64).x["a"].dtype == torch.float64
+
+
+def test_scatter_on_a_grid_is_one_for_each_channel():
+    class Channels(nn.Module):
+        def forward(self, z):
+            return torch.zeros(len(z), 2, 3, 5)
+
+    decoder = decoders.Gaussian(Channels(), scale="per-datum", intrinsic="learned", features=2)
+    with torch.no_grad():
+        decoder.log_scale.copy_(torch.tensor([0.0, 2.0]))
+    scale = decoder(torch.zeros(1, 4, D), {"noise": torch.full((4, 2, 3, 5), 1e-4)}).scale
+    assert torch.allclose(scale[0, 0, 0], torch.ones(3, 5))
+    assert torch.allclose(scale[0, 0, 1], torch.full((3, 5), math.e**2))
+
+
+def test_bits_may_be_integers_with_missing_ones():
+    model = VAE(PRIORS["standard"](), ENCODERS["missing"](), DECODERS["bernoulli"]())
+    bits = torch.tensor([[0, 1, -1], [1, 1, 0]])
+    model.check(Batch(bits))
+    real = bits.float().masked_fill(bits == -1, math.nan)
+    noise = torch.zeros(1, 2, D)
+    assert torch.equal(
+        model.terms(Batch(bits), noise=noise).log_weight, model.terms(Batch(real), noise=noise).log_weight
+    )
+
+
+def test_named_fields_are_sampled_and_reconstructed():
+    class Fields(torch.distributions.Distribution):
+        arg_constraints = {}  # noqa: RUF012
+
+        def __init__(self, loc):
+            self.base = torch.distributions.Normal(loc, 1.0)
+            super().__init__(loc.shape[:-1], validate_args=False)
+
+        @property
+        def mean(self):
+            return {"a": self.base.mean[..., :2], "b": self.base.mean[..., 2:]}
+
+        def sample(self, sample_shape=()):
+            drawn = self.base.sample(sample_shape)
+            return {"a": drawn[..., :2], "b": drawn[..., 2:]}
+
+    class Decoder(decoders.Decoder):
+        def likelihood(self, blocks, context):
+            return Fields(blocks[0])
+
+    class Joined(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = Perceptron(N, [], 2 * D)
+
+        def forward(self, x):
+            return self.network(torch.cat([x["a"], x["b"]], 1))
+
+    model = VAE(PRIORS["standard"](), encoders.Gaussian(Joined(), D), Decoder(net()))
+    assert {k: tuple(v.shape) for k, v in model.sample(4).items()} == {"a": (4, 2), "b": (4, 1)}
+    x = {"a": torch.zeros(5, 2), "b": torch.zeros(5, 1)}
+    assert {k: tuple(v.shape) for k, v in model.reconstruct(x).items()} == {"a": (5, 2), "b": (5, 1)}
+
+
+def test_an_unknown_error_of_an_observed_value_is_no_density():
+    """Where ``check`` was not asked, as for a single batch: NaN, not a made-up σ."""
+    nan = math.nan
+    model = build("standard", "missing", "noise")
+    x = torch.tensor([[0.1, 0.2, 0.3], [0.1, nan, 0.3]])
+    noise = torch.tensor([[0.1, nan, 0.1], [0.1, nan, 0.1]])
+    value = log_evidence(model, Batch(x, context={"noise": noise}), samples=10).value
+    assert value.isnan().tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({(0, 1): math.nan, (1, 0): math.nan}, r"is nan at row 0, variables \[0, 1\]"),
+        ({(0, 1): 2.0, (1, 0): 2.0}, "of row 0 is no covariance: its lowest eigenvalue, -1"),
+    ],
+)
+def test_what_is_no_covariance_is_refused(change, message):
+    model = build("standard", "missing", "covariance")
+    covariance = torch.eye(N).expand(2, N, N).clone()
+    for (i, j), value in change.items():
+        covariance[0, i, j] = value
+    x = torch.zeros(2, N)
+    with pytest.raises(InputError, match=message):
+        model.check(Batch(x, context={"noise": covariance}))
+    x[0, 1] = math.nan  # of a missing value nothing is asked
+    batch = Batch(x, context={"noise": covariance})
+    model.check(batch)
+    assert log_evidence(model, batch, samples=10).value.isfinite().all()
+    if covariance.isnan().any():
+        assert model.sample(2, batch.context).isfinite().all()

@@ -252,6 +252,22 @@ def test_text_in_numbers_is_missing(catalogue: Catalogue, tmp_path: Path) -> Non
     assert block.loc[1, "parallax_mas"] == pytest.approx(catalogue.y[1, 0])
 
 
+def test_a_number_no_star_has_is_a_reason(catalogue: Catalogue, tmp_path: Path) -> None:
+    frame = gaia_table(catalogue).to_pandas()
+    frame.loc[0, "pmra"] = 1e300
+    frame.to_parquet(tmp_path / "field.parquet")
+    (data,) = read(tmp_path / "field.parquet", Stars())
+    assert data["status"].values[:2].tolist() == ["pmra_mas_yr is beyond 1e+08, which no star has", "ok"]
+
+
+def test_a_column_that_holds_no_numbers_is_named(catalogue: Catalogue, tmp_path: Path) -> None:
+    frame = gaia_table(catalogue).to_pandas()
+    frame["parallax"] = [[1.0, 2.0]] * len(frame)
+    frame.to_parquet(tmp_path / "field.parquet")
+    with pytest.raises(InputError, match="column 'parallax' holds"):
+        one_block(tmp_path / "field.parquet")
+
+
 def test_all_nan(catalogue: Catalogue, tmp_path: Path) -> None:
     path = changed(catalogue, tmp_path, parallax=np.nan)
     with pytest.raises(InputError, match=r"0 usable stars .*no parallax or motion"):

@@ -201,3 +201,38 @@ def test_own_files_are_read_row_by_row(tmp_path: Path, suffix: str) -> None:
     assert np.nanmax(np.abs(block["x"].values)) <= np.pi + 1e-6
     with pytest.raises(InputError, match="lattices"):
         next(DOMAIN.read(path, _settings(source={"lattice": 10})))
+
+
+@pytest.mark.parametrize(
+    ("write", "says"),
+    [
+        (lambda path: path.write_bytes(b""), "cannot be read"),
+        (lambda path: path.write_bytes(b"PK\x03\x04 cut"), "cannot be read"),
+        (
+            lambda path: np.savez(path, theta=np.full((3, 16, 16), "a")),
+            "theta is to be an array of real numbers",
+        ),
+        (
+            lambda path: np.savez(path, theta=np.zeros((3, 16, 16), complex)),
+            "theta is to be an array of real",
+        ),
+        (
+            lambda path: np.savez(path, theta=np.zeros((3, 16, 16)), temperature=np.ones(2)),
+            r"temperature has shape \(2,\); there are 3",
+        ),
+        (
+            lambda path: np.savez(path, theta=np.zeros((3, 16, 16)), temperature=np.array(["a"] * 3)),
+            "temperature is to be an array of real",
+        ),
+    ],
+)
+def test_own_files_that_are_no_configurations_are_named(tmp_path, write, says):
+    path = tmp_path / "own.npz"
+    write(path)
+    with pytest.raises(InputError, match=says):
+        list(DOMAIN.read(path, XY()))
+
+
+def test_a_lattice_for_which_there_are_no_networks_is_refused_before_it_is_simulated():
+    with pytest.raises(ValueError, match="even and at least 6, not 7"):
+        XY(source={"lattice": 7})
