@@ -174,6 +174,26 @@ def _describe_missing(missing: Sequence[str], present: Sequence[str]) -> str:
 
 def _identifiers(column: Any, where: str) -> np.ndarray:
     """int64 identifiers, never through floats (a Gaia source_id has 19 digits)."""
+    values = np.ma.asarray(column)
+    if values.dtype.kind in "iu" and not np.ma.is_masked(values):
+        return np.asarray(values, dtype=np.int64)
+    try:
+        if values.dtype.kind == "f":
+            whole = np.asarray(values.filled(np.nan), float)
+            if not (np.abs(whole) < 2**53).all() or (whole % 1).any():
+                raise ValueError("floating-point numbers lose digits")
+            return whole.astype(np.int64)
+        return np.array([int(str(value)) for value in values], dtype=np.int64)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputError(
+            f"{where}: the identifiers in {column.name!r} must be whole numbers: {error}"
+        ) from error
+
+
+def _converted(column: Any, name: str, unit: str, units: Mapping[str, str], where: str) -> np.ndarray:
+    """A column as float64 in ``unit``; text that is no number becomes NaN."""
+    import astropy.units as u
+
     try:
         values = np.ma.asarray(column)
         if values.dtype.kind in "OSU":
