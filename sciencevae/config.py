@@ -61,7 +61,7 @@ class RunSettings(Section):
     encode: Section = Field(default_factory=Section, description="prepared data to latents")
     analyse: Section = Field(default_factory=Section, description="latents to tables and numbers")
     report: Section = Field(default_factory=Section, description="figures and the page")
-    seed: int = Field(default=0, ge=0, description="seed of the weights and the training")
+    seed: int = Field(default=0, ge=0, lt=2**30, description="seed of the weights and the training")
     variants: dict[str, dict[str, Any]] = Field(default_factory=dict, description="further trainings")
 
     #: the sections that each stage depends on, beside what the stage before it made

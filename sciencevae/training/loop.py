@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sciencevae.batch import Batch
 from sciencevae.data.batches import Batches, InMemory, as_batches
+from sciencevae.data.store import open_store
 from sciencevae.errors import InputError, Interrupted, RunError
 from sciencevae.training.history import History
 from sciencevae.training.interrupts import Interrupts
@@ -55,8 +56,9 @@ def fit(
 ) -> History:
     """Train ``model`` in place, by default on the ELBO, and return what happened.
 
-    train, valid: a tensor (N, ...), a Batch, a prepared xarray Dataset or store, or Batches. With validation
-    data the model ends with the weights of its best validation objective.
+    train, valid: a tensor (N, ...), a Batch, a prepared xarray Dataset or store, or Batches; of prepared data
+    that say how they are split, the rows of the splits train and valid. With validation data the model ends
+    with the weights of its best validation objective.
     run: a folder for checkpoints. With ``resume`` a run that was killed goes on from the last one, bit for
     bit on a CPU with the same versions and threads; a finished one returns at once.
     progress: False for none, or a function (epoch, step, {part: value}); by default a bar or lines on stderr.
@@ -91,7 +93,8 @@ class Loop:
         self.seeds = seeds or [settings.seed]
         self.problems = [Problem(model.to(self.device), self.objective) for model in models]
         self.dtype = next(self.problems[0].parameters()).dtype
-        self.train, self.valid = self._data(train), None if valid is None else self._data(valid)
+        self.train = self._data(train, "train")
+        self.valid = None if valid is None else self._data(valid, "valid")
         self.generator = torch.Generator()  # of the CPU whatever the device: one stream of noise everywhere
         self.steps_per_epoch = self.train.steps(settings.batch_size)
         self.total = self.steps_per_epoch * settings.epochs
@@ -119,9 +122,12 @@ class Loop:
             self._finish(state)
         return state.histories
 
-    def _data(self, data: Any) -> Batches:
-        """Batches in the precision of the model."""
-        found = as_batches(data, dtype=self.dtype)
+    def _data(self, data: Any, split: str) -> Batches:
+        """Batches in the precision of the model; of prepared data those of one split."""
+        if isinstance(data, str | Path):
+            data = open_store(data)
+        is_split = "split" in getattr(data, "coords", ())
+        found = as_batches(data, split if is_split else None, dtype=self.dtype)
         floating = [t.dtype for t in found.example.tensors().values() if t.is_floating_point()]
         return found.to(self.dtype) if isinstance(found, InMemory) and {*floating} - {self.dtype} else found
 

@@ -31,7 +31,7 @@ class TrainingSettings(BaseModel):
         None, ge=1, description="validations without improvement before stopping; needs validation data"
     )
     valid_every: int = Field(1, ge=1, description="epochs between validations")
-    seed: int = Field(0, ge=0, description="of the data's order and of the posterior's noise")
+    seed: int = Field(0, ge=0, lt=2**30, description="of the data's order and of the posterior's noise")
     compile: bool | Literal["auto"] = Field(
         "auto",
         description="compile the step; auto: from 5,000 steps on, where it can be compiled",

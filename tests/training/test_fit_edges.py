@@ -5,10 +5,12 @@ import math
 import pytest
 import torch
 import torch.distributions as td
+import xarray as xr
 from torch import nn
 from torch.nn.utils import parametrizations
 
 from sciencevae.batch import Batch
+from sciencevae.data.store import write
 from sciencevae.errors import InputError, RunError
 from sciencevae.networks import Perceptron
 from sciencevae.training.ensemble import fit_ensemble
@@ -189,6 +191,22 @@ def test_data_come_in_the_precision_of_the_model(model_dtype, kind):
     model = build().to(model_dtype)
     fit(model, x.numpy() if kind == "array" else x, settings=settings(epochs=1), progress=False)
     assert next(model.parameters()).dtype == model_dtype
+
+
+def test_of_prepared_data_only_the_split_is_trained_on(tmp_path):
+    """A test row never reaches a training that is given the whole store."""
+    x = data(100)
+    split = torch.tensor([0] * 80 + [1] * 10 + [2] * 10)
+    stored = write(
+        xr.Dataset(
+            {"x": (("sample", "feature"), x.numpy())},
+            coords={"split": ("sample", split.numpy()), "group": ("sample", range(100))},
+        ),
+        tmp_path / "a.zarr",
+    )
+    for given in (stored, tmp_path / "a.zarr"):
+        history = fit(build(), given, valid=given, settings=settings(epochs=1), progress=False)
+        assert history.steps == 10
 
 
 class Plain(nn.Module):
