@@ -94,7 +94,7 @@ def steps(names: dict[str, str], compiled: bool, seeds: tuple[int, ...]) -> Call
     state = loop._new_state()
     run = loop._first_step(state)
     batches = list(loop._epoch(0, 0))
-    noise, values = loop._noise(0, B), loop._values(0, {name: s(0) for name, s in loop.schedules.items()})
+    noise, values = loop._noise(0, B), loop._values(0)
 
     def several(count: int = STEPS) -> None:
         for number in range(count):

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from sciencevae.builtin.stars.kinematics import KAPPA, common_velocity, tangent_basis
 
+from sciencevae.latents.cluster import fit_gaussians, gaussian_mixture
+
 __all__ = ["Background", "Cluster", "Field", "Mixture", "choose_background", "fit_mixture", "start_cluster"]
 
 WING = 3.0
@@ -152,8 +154,6 @@ class Background:
         Note 2: of the observed y, errors included, which for a field far wider than its errors is the density
         that a star is compared with.
         """
-        from sciencevae.latents.cluster import fit_gaussians
-
         scale = _scale(y)
         em = fit_gaussians(y / scale, components, floor=_RIDGE, seed=seed)
         return cls(em.weights_, em.means_ * scale, em.covariances_ * scale[:, None] * scale)
@@ -295,8 +295,6 @@ def _middle(values: np.ndarray) -> tuple[float, float]:
 
 def choose_background(y: np.ndarray, most: int, seed: int = 0) -> int:
     """The number of background components with the lowest BIC."""
-    from sciencevae.latents.cluster import gaussian_mixture
-
     counts = range(1, most + 1)
     return gaussian_mixture(y / _scale(y), counts, seed=seed, restarts=1, floor=_RIDGE).components
 

@@ -66,6 +66,7 @@ class Streaming(Batches):
         self._scaling = Scaling.of(ds) if scaling is None else scaling
         self._dtype = dtype
         self._names = flat_names(list(ds.data_vars), ds.attrs)
+        self._noisy = noisy_field(self._names)
         self._columns = {name: Column(group[name], folder / name) for name in self._names.values()}
         self.block = min(self._n, max(column.chunk_rows for column in self._columns.values()))
         blocks = -(-self._n // self.block)
@@ -163,9 +164,9 @@ class Streaming(Batches):
             self._spare = [buffers]
 
     def _batch(self, variables: dict[str, Tensor], weight: Tensor | None = None) -> Batch:
-        noisy = noisy_field(self._names)
         tensors = {
-            f: to_tensor(n, variables[n], self._scaling, self._dtype, noisy) for f, n in self._names.items()
+            f: to_tensor(n, variables[n], self._scaling, self._dtype, self._noisy)
+            for f, n in self._names.items()
         }
         if weight is None:
             weight = torch.ones(len(next(iter(tensors.values()))), dtype=self._dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,9 +17,7 @@ LOG_2PI = math.log(2 * math.pi)
 
 def bessel_ratio(concentration: Tensor) -> Tensor:
     """A(κ) = I₁(κ) / I₀(κ), the mean resultant length: ⟨cos(x − μ)⟩ of a von Mises variable."""
-    small, large = _halves(concentration)
-    ratio = torch.special.i1e(small) / torch.special.i0e(small)
-    return torch.where(concentration < _far(concentration), ratio, 1 - _one_minus_ratio(large))
+    return _by_size(concentration, _ratio, lambda kappa: 1 - _one_minus_ratio(kappa))
 
 
 def log_i0e(concentration: Tensor) -> Tensor:
@@ -27,28 +26,32 @@ def log_i0e(concentration: Tensor) -> Tensor:
     For large κ by its expansion: the derivative of i0e is i1e − i0e, of which single precision has no digit left
     at κ = 10⁷, and a fit of κ would stop there. Abramowitz & Stegun 9.7.1.
     """
-    small, large = _halves(concentration)
-    u = 1 / (8 * large)
-    series = u * (1 + u * (4.5 + u * (37.5 + u * 459.375)))
-    expanded = torch.log1p(series) - 0.5 * (LOG_2PI + large.log())
-    return torch.where(concentration < _far(concentration), torch.special.i0e(small).log(), expanded)
+
+    def expanded(kappa: Tensor) -> Tensor:
+        u = 1 / (8 * kappa)
+        series = u * (1 + u * (4.5 + u * (37.5 + u * 459.375)))
+        return torch.log1p(series) - 0.5 * (LOG_2PI + kappa.log())
+
+    return _by_size(concentration, lambda kappa: torch.special.i0e(kappa).log(), expanded)
 
 
-def _one_minus_ratio(large: Tensor) -> Tensor:
+def _by_size(kappa: Tensor, near: Callable[[Tensor], Tensor], far: Callable[[Tensor], Tensor]) -> Tensor:
+    """near(κ), and far(κ), an expansion, from where on it is exact to rounding.
+
+    Each sees κ kept to its own side, so that the branch not taken has a finite gradient.
+    """
+    border = 1e3 if kappa.dtype == torch.float64 else 50.0
+    return torch.where(kappa < border, near(kappa.clamp(max=border)), far(kappa.clamp(min=border)))
+
+
+def _ratio(kappa: Tensor) -> Tensor:
+    return torch.special.i1e(kappa) / torch.special.i0e(kappa)
+
+
+def _one_minus_ratio(kappa: Tensor) -> Tensor:
     """1 − A(κ) for large κ."""
-    v = 1 / large
+    v = 1 / kappa
     return v * (0.5 + v * (0.125 + v * (0.125 + v * (25 / 128 + v * (13 / 32)))))
-
-
-def _far(concentration: Tensor) -> float:
-    """The κ from which on the expansions are exact to rounding."""
-    return 1e3 if concentration.dtype == torch.float64 else 50.0
-
-
-def _halves(concentration: Tensor) -> tuple[Tensor, Tensor]:
-    """κ kept to either side of where the expansions begin, so that the branch not taken has a finite gradient."""
-    far = _far(concentration)
-    return concentration.clamp(max=far), concentration.clamp(min=far)
 
 
 class VonMises(td.Distribution):
@@ -85,9 +88,7 @@ class VonMises(td.Distribution):
     @property
     def variance(self) -> Tensor:
         """The circular variance 1 − A(κ)."""
-        small, large = _halves(self.concentration)
-        near = 1 - torch.special.i1e(small) / torch.special.i0e(small)
-        return torch.where(self.concentration < _far(self.concentration), near, _one_minus_ratio(large))
+        return _by_size(self.concentration, lambda kappa: 1 - _ratio(kappa), _one_minus_ratio)
 
     def log_prob(self, value: Tensor) -> Tensor:
         half = torch.sin((value - self.loc) / 2)

@@ -228,24 +228,30 @@ def _given(trained: Trained, condition: Sequence[float] | None) -> dict[str, tor
     return {"condition": trained.scaling.apply("condition", given)}
 
 
-def _target(out: str | Path, endings: Sequence[str], source: str | Path | None = None) -> Path:
-    """Where to write; InputError, before anything is computed, where that would destroy something."""
+def _target(out: str | Path, endings: Sequence[str] | None, source: str | Path | None = None) -> Path:
+    """Where to write; InputError, before anything is computed, where that would destroy something.
+
+    endings: those that can be written; None where the domain says so itself.
+    """
     path = Path(out)
-    if not path.name or (endings and path.suffix not in endings):
+    if not path.name:
+        raise InputError(f"cannot write {str(out)!r}: it names no file")
+    if endings is not None and path.suffix not in endings:
         raise InputError(
             f"cannot write {str(out)!r}: give a file's name that ends with {' or '.join(endings)}"
         )
-    store = path.suffix == ".zarr" and path.is_dir()
-    if path.is_dir() and not (store and ((path / "zarr.json").is_file() or not any(path.iterdir()))):
-        raise InputError(f"{path} is a folder that would be lost: choose another name")
+    if path.is_dir():
+        store = path.suffix == ".zarr" and ((path / "zarr.json").is_file() or not any(path.iterdir()))
+        if not store:
+            raise InputError(f"{path} is a folder that would be lost: choose another name")
     if source is not None and path.resolve() == Path(source).resolve():
         raise InputError(f"{path} is the input itself: choose another name to write to")
     return path
 
 
 def _data_target(out: str | Path, trained: Trained, source: str | Path | None = None) -> Path:
-    own = trained.domain.write is not None  # formats of the domain's, which it checks itself
-    return _target(out, [] if own and Path(out).suffix not in _WRITERS else list(_WRITERS), source)
+    """The same for data, which a domain may write in formats of its own."""
+    return _target(out, None if trained.domain.write else list(_WRITERS), source)
 
 
 def _identity(block: xr.Dataset) -> pd.DataFrame:

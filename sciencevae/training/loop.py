@@ -40,6 +40,8 @@ STEPS_WORTH_COMPILING = 5000
 STEPS_BETWEEN_READINGS = 50
 #: rows evaluated at once in checks and validation
 EVALUATION_ROWS = 2048
+#: rows of the forward pass that shows what a step gives and changes
+PROBED_ROWS = 8
 #: blocks of training data whose support, shape and missing values are checked before the first step
 BLOCKS_CHECKED = 100
 
@@ -133,7 +135,7 @@ class Loop:
 
     # ---- what a step needs ---------------------------------------------------------------------------
 
-    def _noise(self, step: int, rows: int, tag: int = 0) -> Tensor | None:
+    def _noise(self, step: int, rows: int, tag: int = 0) -> Tensor:
         """ε (S, rows, D), a pure function of (seed, step, tag)."""
         shape = (self.objective.samples, rows, self.problems[0].model.dim)
         drawn = []
@@ -162,12 +164,12 @@ class Loop:
     def _scheduled(self, step: int) -> dict[str, float]:
         return {name: schedule(step) for name, schedule in self.schedules.items()}
 
-    def _values(self, step: int, scheduled: Mapping[str, float]) -> Tensor:
+    def _values(self, step: int) -> Tensor:
         """The scalars of a step in the order in which the step names them."""
         beta1, beta2 = self.settings.betas
         # the average has a short memory at first: the random start is no part of it
         average = min(self.settings.ema or 0.0, (1 + step) / (10 + step))
-        values = (1 - beta1 ** (step + 1), 1 - beta2 ** (step + 1), average, *scheduled.values())
+        values = (1 - beta1 ** (step + 1), 1 - beta2 ** (step + 1), average, *self._scheduled(step).values())
         return torch.tensor(values, dtype=self.dtype, device=self.device)
 
     def _final(self) -> dict[str, Tensor]:
@@ -180,7 +182,7 @@ class Loop:
     # ---- the loop ------------------------------------------------------------------------------------
 
     def _new_state(self) -> State:
-        buffers = self._changing_buffers()
+        self.parts, buffers = self._probe()
         if self.ensemble:
             members = [trainable(problem) for problem in self.problems]
             parameters = {name: torch.stack([member[name] for member in members]) for name in members[0]}
@@ -191,14 +193,14 @@ class Loop:
             buffers = {name: buffer.clone() for name, buffer in buffers.items()}
         return State.new(parameters, buffers, self.settings.ema is not None, len(self.seeds))
 
-    def _changing_buffers(self) -> dict[str, Tensor]:
-        """The buffers that steps change. InputError where members of an ensemble differ in what stays as it is."""
-        block = next(self.train.blocks(8)).to(self.device)
+    def _probe(self) -> tuple[list[str], dict[str, Tensor]]:
+        """The names of the parts of the loss, and the buffers that steps change.
+
+        InputError where members of an ensemble differ in what stays as it is.
+        """
+        block = next(self.train.blocks(PROBED_ROWS)).to(self.device)
         noise = self._noise(0, len(block), tag=2)
-        self.problems[0].train()
-        names = self.step.changing_buffers(
-            block.tensors(), noise[0] if self.ensemble and noise is not None else noise, self._final()
-        )
+        parts, names = self.step.probe(block.tensors(), noise[0] if self.ensemble else noise, self._final())
         first, *others = [self._untrained(problem, names) for problem in self.problems]
         for other, seed in zip(others, self.seeds[1:], strict=True):
             for name, tensor in first.items():
@@ -207,7 +209,7 @@ class Loop:
                         f"the members of an ensemble share what is not trained, and {name} of seed {seed} differs "
                         f"from that of seed {self.seeds[0]}: draw it from a generator of its own, or fit singly"
                     )
-        return {name: buffer for name, buffer in self.problems[0].named_buffers() if name in names}
+        return parts, {name: buffer for name, buffer in self.problems[0].named_buffers() if name in names}
 
     @staticmethod
     def _untrained(problem: Problem, changing: list[str]) -> dict[str, Tensor]:
@@ -216,7 +218,6 @@ class Loop:
 
     def _train(self, state: State, interrupts: Interrupts, path: Path | None, report: Report) -> None:
         settings = self.settings
-        parts = self._part_names(state)
         self.problems[0].train()
         run_step = self._first_step(state)
         begun = saved = time.monotonic()
@@ -229,20 +230,17 @@ class Loop:
 
         while not state.finished:
             start = state.step - state.epoch * self.steps_per_epoch
-            # a checkpoint of an epoch's last step leaves nothing to do but to end it
-            scheduled = self._scheduled(max(state.step - 1, 0))
             for tensors in self._epoch(state.epoch, start):
-                scheduled = self._scheduled(state.step)
                 noise = self._noise(state.step, settings.batch_size)
-                losses = run_step(state, tensors, noise, self._values(state.step, scheduled))
+                losses = run_step(state, tensors, noise, self._values(state.step))
                 state.sums = losses if state.sums is None else state.sums + losses
                 state.step += 1
                 if state.step % STEPS_BETWEEN_READINGS == 0:
-                    report(state.epoch + 1, state.step, self._means(state, parts, path)[0])
+                    report(state.epoch + 1, state.step, self._means(state, path)[0])
                     interrupts.save |= time.monotonic() - saved > settings.checkpoint_seconds
                 if interrupts.save or interrupts.stop:
                     keep_time()
-                    self._means(state, parts, path)  # a state that is not finite is not saved over a good one
+                    self._means(state, path)  # a state that is not finite is not saved over a good one
                     if path is not None:
                         state.save(path, self._identity())
                     if interrupts.stop:
@@ -252,7 +250,7 @@ class Loop:
             state.epoch += 1
             keep_time()
             if state.epoch % settings.valid_every == 0 or state.epoch == settings.epochs:
-                self._end_round(state, self._means(state, parts, path), scheduled)
+                self._end_round(state, self._means(state, path))
                 report(state.epoch, state.step, _shown(state.histories[0].rows[-1]))
         if path is not None:
             state.save(path, self._identity())
@@ -260,9 +258,7 @@ class Loop:
     def _first_step(self, state: State) -> Any:
         """The function that runs a step; compiled, where that is wanted and possible."""
 
-        def run_step(
-            state: State, tensors: dict[str, Tensor], noise: Tensor | None, values: Tensor
-        ) -> Tensor:
+        def run_step(state: State, tensors: dict[str, Tensor], noise: Tensor, values: Tensor) -> Tensor:
             own = (state.parameters, state.first, state.second, state.average, state.buffers)
             return self.step.run(*own, tensors, noise, values)
 
@@ -273,9 +269,7 @@ class Loop:
         for history in state.histories:
             history.compiled = True
 
-        def compiled(
-            state: State, tensors: dict[str, Tensor], noise: Tensor | None, values: Tensor
-        ) -> Tensor:
+        def compiled(state: State, tensors: dict[str, Tensor], noise: Tensor, values: Tensor) -> Tensor:
             try:
                 return run_step(state, tensors, noise, values)
             except Exception as error:
@@ -291,20 +285,12 @@ class Loop:
 
         return compiled
 
-    def _part_names(self, state: State) -> list[str]:
-        """The names of the parts of the loss, in the order in which a step gives them."""
-        block = next(self.train.blocks(2)).to(self.device)
-        self.problems[0].eval()  # looking changes nothing
-        with torch.no_grad(), torch.random.fork_rng():
-            noise = self._noise(0, len(block), tag=2)
-            return list(self._losses(state.parameters, state, block, noise))
-
-    def _means(self, state: State, parts: list[str], path: Path | None) -> list[dict[str, float]]:
+    def _means(self, state: State, path: Path | None) -> list[dict[str, float]]:
         """The means of the parts since the last row, by member; RunError for a loss that is not finite."""
         assert state.sums is not None
         sums = torch.atleast_2d(state.sums)
         rows = (sums[:, :-1] / sums[:, -1:]).tolist()
-        means = [dict(zip(parts, row, strict=True)) for row in rows]
+        means = [dict(zip(self.parts, row, strict=True)) for row in rows]
         for mean, seed in zip(means, self.seeds, strict=True):
             if not math.isfinite(mean["loss"]):
                 kept = f"; the last good state is in {path}" if path is not None and path.exists() else ""
@@ -338,18 +324,19 @@ class Loop:
         return [{name: column[i] for name, column in columns.items()} for i in range(len(self.seeds))]
 
     def _losses(
-        self, parameters: dict[str, Tensor], state: State, block: Batch, noise: Tensor | None
+        self, parameters: dict[str, Tensor], state: State, block: Batch, noise: Tensor
     ) -> dict[str, Tensor]:
         return self.step.losses(parameters, state.buffers, block.tensors(), noise, self._final())
 
-    def _end_round(self, state: State, train: list[dict[str, float]], scheduled: Mapping[str, float]) -> None:
+    def _end_round(self, state: State, train: list[dict[str, float]]) -> None:
         """A row of the history; with validation data the best weights are kept and patience is counted."""
         state.sums = None
         valid = None if self.valid is None else self._validate(state)
         for i, history in enumerate(state.histories):
             if history.stopped:
                 continue
-            row = {"epoch": state.epoch, "step": state.step, "seconds": history.seconds, **scheduled}
+            row = {"epoch": state.epoch, "step": state.step, "seconds": history.seconds}
+            row |= self._scheduled(state.step - 1)  # of the last step done
             row |= {f"train_{name}": value for name, value in train[i].items()}
             if valid is not None:
                 if not math.isfinite(valid[i]["loss"]):

@@ -39,7 +39,7 @@ class Problem(nn.Module):
         super().__init__()
         self.model, self.objective = model, objective
 
-    def forward(self, tensors: Tensors, noise: Tensor | None, scalars: Mapping[str, Tensor]) -> Tensors:
+    def forward(self, tensors: Tensors, noise: Tensor, scalars: Mapping[str, Tensor]) -> Tensors:
         """Each part of the loss, Σ w·part / Σ w over the batch; ``loss`` is what is minimised."""
         batch = Batch.from_tensors(tensors)
         loss = self.objective(self.model, batch, noise, scalars)
@@ -149,33 +149,34 @@ class Step:
         parameters: Tensors,
         buffers: Tensors,
         tensors: Tensors,
-        noise: Tensor | None,
+        noise: Tensor,
         scalars: Mapping[str, Tensor],
     ) -> Tensors:
         """The parts of the loss, without a gradient; one batch for all members of an ensemble."""
 
-        def one(parameters: Tensors, buffers: Tensors, noise: Tensor | None) -> Tensors:
+        def one(parameters: Tensors, buffers: Tensors, noise: Tensor) -> Tensors:
             return functional_call(self.problem, {**parameters, **buffers}, (tensors, noise, scalars))
 
         if not self.ensemble:
             return one(parameters, buffers, noise)
-        over = (0, 0, None if noise is None else 0)
-        return vmap(one, in_dims=over, randomness="different")(parameters, buffers, noise)
+        return vmap(one, randomness="different")(parameters, buffers, noise)
 
     @torch.no_grad()
-    def changing_buffers(self, tensors: Tensors, noise: Tensor | None, scalars: Tensors) -> list[str]:
-        """The names of the buffers that a forward pass in training changes, found by trying one on copies."""
+    def probe(self, tensors: Tensors, noise: Tensor, scalars: Tensors) -> tuple[list[str], list[str]]:
+        """The names of the parts of the loss, in the order in which a step gives them, and of the buffers that it
+        changes: found by trying one forward pass of one member, on copies."""
         copies = {name: buffer.clone() for name, buffer in self.problem.named_buffers()}
+        self.problem.train()
         with torch.random.fork_rng():
-            functional_call(self.problem, copies, (tensors, noise, scalars))
-        return [name for name, copy in copies.items() if copy._version]
+            losses = functional_call(self.problem, copies, (tensors, noise, scalars))
+        return list(losses), [name for name, copy in copies.items() if copy._version]
 
     def _loss(
         self,
         parameters: Tensors,
         buffers: Tensors,
         tensors: Tensors,
-        noise: Tensor | None,
+        noise: Tensor,
         scalars: Mapping[str, Tensor],
     ) -> tuple[Tensor, tuple[Tensor, Tensors]]:
         # a captured tensor can't be changed in place under grad: normalisations change copies, handed on
@@ -195,7 +196,7 @@ class Step:
         average: Tensors | None,
         buffers: Tensors,
         tensors: Tensors,
-        noise: Tensor | None,
+        noise: Tensor,
         values: Tensor,
     ) -> Tensor:
         scalars = dict(zip(self.scalar_names, values.unbind(), strict=True))
@@ -216,15 +217,14 @@ class Step:
         parameters: Tensors,
         buffers: Tensors,
         tensors: Tensors,
-        noise: Tensor | None,
+        noise: Tensor,
         scalars: Mapping[str, Tensor],
     ) -> tuple[Tensors, tuple[Tensor, Tensors]]:
         """dL/dθ by name; the sums of the parts of the loss and the buffers as the forward pass leaves them."""
         if self.ensemble or torch.compiler.is_compiling():
             differentiate = grad_and_value(self._loss, has_aux=True)
             if self.ensemble:
-                over = (0, 0, 0, None if noise is None else 0, None)
-                differentiate = vmap(differentiate, in_dims=over, randomness="different")
+                differentiate = vmap(differentiate, in_dims=(0, 0, 0, 0, None), randomness="different")
             gradients, (_, rest) = differentiate(parameters, buffers, tensors, noise, scalars)
             return gradients, rest
         # uncompiled, plain autograd does the same in less time

@@ -100,7 +100,7 @@ class Gaussian(Decoder):
         if self.scale == "predicted":
             scale = (0.5 * blocks[1].clamp(-30.0, 20.0)).exp()
         elif self.scale == "learned":
-            scale = self.log_scale.exp().reshape(-1, *[1] * (loc.dim() - 3))
+            scale = _along_variables(self.log_scale.exp(), loc)
         else:
             scale = torch.full((), self.scale, dtype=loc.dtype, device=loc.device)
         return Masked(Normal(loc, scale), loc.dim() - 2)
@@ -118,7 +118,7 @@ class Gaussian(Decoder):
             known = ~noise.isnan()
             squared = torch.where(known, noise, 1.0).square()
             if self.intrinsic:
-                variance = variance.reshape(-1, *[1] * (loc.dim() - 3))
+                variance = _along_variables(variance, loc)
             return Masked(Normal(loc, (squared + variance).sqrt()), loc.dim() - 2, known)
         if noise.dim() == loc.dim() and noise.shape[-1] == noise.shape[-2] == loc.shape[-1]:
             return CovarianceNormal(loc, noise + torch.diag_embed(variance.expand(loc.shape[-1])))
@@ -169,6 +169,11 @@ class Gaussian(Decoder):
                 f"{lowest[row].item():.3g}, has to be {'≥' if self.intrinsic else 'above'} 0; check the errors "
                 "and correlations, or drop the row"
             )
+
+
+def _along_variables(values: Tensor, loc: Tensor) -> Tensor:
+    """One value a variable, (n,), in the shape that multiplies loc (S, B, n, …)."""
+    return values.reshape(-1, *[1] * (loc.dim() - 3))
 
 
 class _Bits(td.Bernoulli):
