@@ -47,9 +47,18 @@ def _name(cls: type) -> str:
 def describe(value: Any) -> Any:
     """The JSON description of a module tree, ``{"class": name, "arguments": {…}}``.
 
+    A module that stands in several places is described at the first, and named by its number, in the order in
+    which they are built, at the others: ``{"same as": number}``.
+
     Raises InputError for a module whose class is not ``@recorded``, naming it.
     """
+    return _describe(value, [])
+
+
+def _describe(value: Any, done: list[nn.Module]) -> Any:
     if isinstance(value, nn.Module):
+        if (number := next((i for i, module in enumerate(done) if module is value), None)) is not None:
+            return {"same as": number}
         recorded_arguments: dict[str, Any] | None = getattr(value, "_arguments", None)
         if recorded_arguments is None:
             raise InputError(
@@ -60,12 +69,13 @@ def describe(value: Any) -> Any:
         current = {
             k: getattr(value, k, v) if isinstance(v, nn.Module) else v for k, v in recorded_arguments.items()
         }
-        arguments = {k: describe(v) for k, v in current.items()}
+        arguments = {k: _describe(v, done) for k, v in current.items()}
+        done.append(value)
         return {"class": _name(type(value)), "arguments": arguments}
     if isinstance(value, dict):
-        return {str(k): describe(v) for k, v in value.items()}
+        return {str(k): _describe(v, done) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [describe(v) for v in value]
+        return [_describe(v, done) for v in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise InputError(f"{value!r} of type {type(value).__name__} can't be saved as a constructor's argument")
@@ -73,6 +83,12 @@ def describe(value: Any) -> Any:
 
 def rebuild(description: Any) -> Any:
     """The inverse of ``describe``, with fresh weights."""
+    return _rebuild(description, [])
+
+
+def _rebuild(description: Any, done: list[nn.Module]) -> Any:
+    if isinstance(description, dict) and set(description) == {"same as"}:
+        return done[description["same as"]]
     if isinstance(description, dict) and set(description) == {"class", "arguments"}:
         cls = _CLASSES.get(description["class"])
         if cls is None:
@@ -80,9 +96,11 @@ def rebuild(description: Any) -> Any:
                 f"the file names {description['class']}, which no installed part or domain provides: "
                 "install the package of its domain, or a version of sciencevae that has it"
             )
-        return cls(**{k: rebuild(v) for k, v in description["arguments"].items()})
+        module = cls(**{k: _rebuild(v, done) for k, v in description["arguments"].items()})
+        done.append(module)
+        return module
     if isinstance(description, dict):
-        return {k: rebuild(v) for k, v in description.items()}
+        return {k: _rebuild(v, done) for k, v in description.items()}
     if isinstance(description, list):
-        return [rebuild(v) for v in description]
+        return [_rebuild(v, done) for v in description]
     return description

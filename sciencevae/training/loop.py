@@ -136,8 +136,8 @@ class Loop:
     # ---- what a step needs ---------------------------------------------------------------------------
 
     def _noise(self, step: int, rows: int, tag: int = 0) -> Tensor:
-        """ε (S, rows, D), a pure function of (seed, step, tag)."""
-        shape = (self.objective.samples, rows, self.problems[0].model.dim)
+        """The noise of a step, ε (S, rows, D) as a rule: a pure function of (seed, step, tag)."""
+        shape = self.objective.noise_shape(self.problems[0].model, rows)
         drawn = []
         for seed in self.seeds:
             self.generator.manual_seed((seed * 1_000_003 + step) * 4 + tag)

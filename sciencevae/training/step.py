@@ -40,11 +40,14 @@ class Problem(nn.Module):
         self.model, self.objective = model, objective
 
     def forward(self, tensors: Tensors, noise: Tensor, scalars: Mapping[str, Tensor]) -> Tensors:
-        """Each part of the loss, Σ w·part / Σ w over the batch; ``loss`` is what is minimised."""
+        """Each part of the loss, Σ w·part / Σ w over the batch; minimised is ``loss``, and ``auxiliary`` along with
+        it where there is one."""
         batch = Batch.from_tensors(tensors)
         loss = self.objective(self.model, batch, noise, scalars)
         weight = torch.ones_like(loss.per_datum) if batch.weight is None else batch.weight
         parts = {**loss.parts, "loss": loss.per_datum}
+        if loss.auxiliary is not None:
+            parts["auxiliary"] = loss.auxiliary
         # a batch of which no row counts has loss and gradient 0
         whole = weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
         return {name: (weight * part).sum() / whole for name, part in parts.items()}
@@ -186,7 +189,8 @@ class Step:
         with torch.autocast(device, torch.bfloat16, enabled=low):
             losses = functional_call(self.problem, {**parameters, **buffers}, (tensors, noise, scalars))
         parts, weight = torch.stack([part.detach() for part in losses.values()]), tensors["weight"].sum()
-        return losses["loss"], (torch.cat([parts * weight, weight[None]]), buffers)
+        minimised = losses["loss"] + losses["auxiliary"] if "auxiliary" in losses else losses["loss"]
+        return minimised, (torch.cat([parts * weight, weight[None]]), buffers)
 
     def _step(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.distributions as td
@@ -49,8 +49,8 @@ class Decoder(nn.Module):
         """p(x | z, c) from the network's output, one tensor (S, B, n, …) a parameter."""
         raise NotImplementedError
 
-    def check(self, x: Tensor, context: Context) -> None:
-        """Raise InputError where data x (B, n, …) lies outside the support, naming what was found."""
+    def check(self, x: Any, context: Context) -> None:
+        """Raise InputError where data x (B, n, …) lie outside the support, naming what was found."""
 
 
 @recorded

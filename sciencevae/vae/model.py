@@ -11,7 +11,7 @@ import torch.distributions as td
 from torch import Tensor, nn
 
 from sciencevae.batch import Batch, Fields
-from sciencevae.distributions import kl_normal
+from sciencevae.distributions import Joint, kl_normal
 from sciencevae.distributions.masked import observed_entries
 from sciencevae.errors import InputError
 from sciencevae.spec import recorded
@@ -28,6 +28,7 @@ class Terms:
     """What every objective is made of, for S draws z ~ q(z | x, c) of each of B data.
 
     z (S, B, D) · log_px = log p(x | z, c), log_pz = log p(z | c), log_qz = log q(z | x, c), each (S, B)
+    log_px_by_field: of data of several named fields, the share of each in log_px, (S, B)
     kl (B,) = KL(q ‖ p) and kl_by_dim (B, D), where they are known in closed form, else None
     posterior, likelihood: the distributions themselves · extra: further terms by name, (B,) each
     """
@@ -40,6 +41,7 @@ class Terms:
     kl_by_dim: Tensor | None
     posterior: td.Distribution
     likelihood: td.Distribution
+    log_px_by_field: Mapping[str, Tensor] = field(default_factory=dict)
     extra: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -86,17 +88,23 @@ class VAE(nn.Module):
         """The number of latent dimensions D."""
         return self.encoder.dim
 
+    def noise_shape(self, samples: int, rows: int) -> tuple[int, ...]:
+        """The shape of the noise ε that ``samples`` draws of the posteriors of ``rows`` data are made from."""
+        return (samples, rows, self.dim)
+
     def terms(
         self,
         batch: Batch,
         samples: int = 1,
         noise: Tensor | None = None,
         detach_posterior: bool = False,
+        gradient_scale: Tensor | None = None,
     ) -> Terms:
         """The terms of every objective and estimate, from ``samples`` draws of the posterior.
 
         noise: ε (S, B, D) ~ N(0, 1) instead of drawing it, for posteriors with ``from_noise``.
         detach_posterior: log_qz is that of the posterior with its parameters held fixed (Roeder et al. 2017).
+        gradient_scale: (S, B), by which what flows back through each draw z is multiplied (Tucker et al. 2019).
         """
         x, context = batch.x, batch.context
         posterior = self.encoder(x, context)
@@ -104,19 +112,24 @@ class VAE(nn.Module):
             z = posterior.rsample((samples,))  # (S, B, D)
         else:
             z = posterior.from_noise(noise)
+        if gradient_scale is not None:
+            scale = gradient_scale.unsqueeze(-1)
+            z = scale * z + (1 - scale) * z.detach()
         prior = self.prior(context)
         likelihood = self.decoder(z, context)
+        by_field = likelihood.log_prob_by_field(x) if isinstance(likelihood, Joint) else {}
         density = posterior.detach() if detach_posterior else posterior
         kl, kl_by_dim = kl_normal(posterior, prior)
         return Terms(
             z=z,
-            log_px=likelihood.log_prob(x),
+            log_px=torch.stack(list(by_field.values())).sum(0) if by_field else likelihood.log_prob(x),
             log_pz=prior.log_prob(z),
             log_qz=density.log_prob(z),
             kl=kl,
             kl_by_dim=kl_by_dim,
             posterior=posterior,
             likelihood=likelihood,
+            log_px_by_field=by_field,
         )
 
     forward = terms
@@ -130,7 +143,7 @@ class VAE(nn.Module):
         if z.shape[-1] != self.dim:
             raise InputError(f"the latents have {z.shape[-1]} dimensions; this model has {self.dim}")
         if z.dim() == 2:
-            return _Squeezed(self.decoder(z.unsqueeze(0), context))
+            return _squeezed(self.decoder(z.unsqueeze(0), context))
         return self.decoder(z, context)
 
     @torch.no_grad()
@@ -172,14 +185,23 @@ class VAE(nn.Module):
             few = batch[:2]
             likelihood = self.decoder(self.encoder(few.x, few.context).mean.unsqueeze(0), few.context)
         self.train(training)
-        if isinstance(x, Tensor):
-            if likelihood.event_shape != x.shape[1:]:
+        described = likelihood.fields if isinstance(likelihood, Joint) else {"x": likelihood}
+        for name, values in fields.items():
+            if name not in described:
+                continue
+            if (found := described[name].event_shape) != values.shape[1:]:
                 raise InputError(
-                    f"the decoder describes data of shape {tuple(likelihood.event_shape)}, and x has "
-                    f"{tuple(x.shape[1:])} a row: change the decoder's network, or the data"
+                    f"the decoder describes {name} of shape {tuple(found)}, and the data have "
+                    f"{tuple(values.shape[1:])} a row: change the decoder's network, or the data"
                 )
-            if isinstance(self.decoder, Decoder):
-                self.decoder.check(x, batch.context)
+        if isinstance(self.decoder, Decoder):
+            self.decoder.check(x, batch.context)
+
+
+def _squeezed(likelihood: td.Distribution) -> td.Distribution:
+    if isinstance(likelihood, Joint):
+        return Joint({name: _Squeezed(field) for name, field in likelihood.fields.items()})
+    return _Squeezed(likelihood)
 
 
 class _Squeezed(td.Distribution):

@@ -19,10 +19,14 @@ __all__ = ["ELBO", "IWAE", "Loss", "Objective", "Term"]
 
 @dataclass(frozen=True)
 class Loss:
-    """per_datum (B,): what is minimised, Σ w·l / Σ w over the batch; parts: what it is made of, (B,) each."""
+    """per_datum (B,): what is minimised, Σ w·l / Σ w over the batch; parts: what it is made of, (B,) each.
+
+    auxiliary (B,): minimised along with it, but no measure of the model, which is judged by per_datum alone.
+    """
 
     per_datum: Tensor
     parts: Mapping[str, Tensor]
+    auxiliary: Tensor | None = None
 
 
 class Term(nn.Module):
@@ -52,6 +56,10 @@ class Objective(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.schedules: dict[str, Schedule] = {}
+
+    def noise_shape(self, model: VAE, rows: int) -> tuple[int, ...]:
+        """The shape of the noise that a step of ``rows`` data takes."""
+        return model.noise_shape(self.samples, rows)
 
     def final_scalars(self) -> dict[str, float]:
         return {name: schedule.final for name, schedule in self.schedules.items()}

@@ -236,7 +236,7 @@ def test_missing_noise_and_a_wrong_shape_are_refused():
         model.terms(Batch(torch.zeros(2, N)))
     with pytest.raises(InputError, match="has shape"):
         model.terms(Batch(torch.zeros(2, N), context={"noise": torch.ones(2)}))
-    with pytest.raises(InputError, match="describes data of shape"):
+    with pytest.raises(InputError, match="describes x of shape"):
         VAE(PRIORS["standard"](), encoders.Gaussian(Perceptron(5, [], 4), 2), DECODERS["gaussian"]()).check(
             Batch(torch.zeros(2, 5))
         )

@@ -1,0 +1,60 @@
+"""Data seen anew at every pass: a random function of each batch, as the binarisation of grey images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+
+from sciencevae.batch import Batch
+from sciencevae.data.batches import Batches
+
+__all__ = ["Augmentation", "Augmented"]
+
+Augmentation = Callable[[Batch, torch.Generator], Batch]
+
+
+class Augmented(Batches):
+    """The batches of ``data``, each through ``augment(batch, generator)``.
+
+    What a batch becomes is a pure function of (seed, epoch, its number, its rank); the rows that ``blocks`` hands
+    out, to evaluate, become the same every time.
+
+    >>> from sciencevae.data.batches import InMemory
+    >>> grey = InMemory(torch.full((4, 3), 0.5))
+    >>> bits = Augmented(grey, lambda b, g: Batch((torch.rand(b.x.shape, generator=g) < b.x).float()))
+    >>> sorted(set(next(bits.blocks(4)).x.flatten().tolist()))
+    [0.0, 1.0]
+    """
+
+    def __init__(self, data: Batches, augment: Augmentation) -> None:
+        self._data, self._augment = data, augment
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    @property
+    def nbytes(self) -> int:
+        return self._data.nbytes
+
+    @property
+    def example(self) -> Batch:
+        return self._seen(self._data.example, 0, 0, 0)
+
+    def epoch(
+        self, seed: int, epoch: int, batch_size: int, start: int = 0, rank: int = 0, ranks: int = 1
+    ) -> Iterator[Batch]:
+        batches = self._data.epoch(seed, epoch, batch_size, start, rank, ranks)
+        steps = self.steps(batch_size)
+        return (
+            self._seen(batch, seed + 1, epoch * steps + number, rank)
+            for number, batch in enumerate(batches, start)
+        )
+
+    def blocks(self, rows: int) -> Iterator[Batch]:
+        return (self._seen(block, 0, number, 0) for number, block in enumerate(self._data.blocks(rows)))
+
+    def _seen(self, batch: Batch, seed: int, number: int, rank: int) -> Batch:
+        device = next(iter(batch.tensors().values())).device
+        generator = torch.Generator(device).manual_seed((seed * 1_000_003 + number) * 4099 + rank)
+        return self._augment(batch, generator)
