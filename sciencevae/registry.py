@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
     from matplotlib.figure import Figure
+    from torch import nn
 
     from sciencevae.config import RunSettings
+    from sciencevae.data.augment import Augmentation
     from sciencevae.runs import Run
     from sciencevae.vae.model import VAE
     from sciencevae.vae.objectives import Objective
 
-__all__ = ["Domain", "Findings", "dataset", "domain", "domains"]
+__all__ = ["Domain", "Findings", "dataset", "domain", "domains", "lazy"]
 
 GROUP = "sciencevae.domains"
 
@@ -50,6 +52,9 @@ class Domain:
                ``split`` and scaling are added by the stage unless the domain sets them.
     build:     (settings, data) -> VAE
     objective: (settings, data) -> Objective; default: the ELBO
+    augment:   (settings) -> how a batch is seen anew at each pass, (batch, generator) -> batch, or None
+    refit:     (settings, data, model) -> the prior that replaces the model's after training, fitted alone to its
+               latents, or None
     read:      (path, settings) -> iterator of Datasets of bounded size from a user's own file, in its order,
                with coordinates ``row``, ``id``, ``status``; bad rows stay, as NaN with a reason
     analyses:  name -> (run) -> Findings
@@ -65,6 +70,8 @@ class Domain:
     prepare: Callable[[Any, Mapping[str, Path], Path | None], xr.Dataset]
     build: Callable[[Any, xr.Dataset], VAE]
     objective: Callable[[Any, xr.Dataset], Objective] | None = None
+    augment: Callable[[Any], Augmentation | None] | None = None
+    refit: Callable[[Any, xr.Dataset, VAE], nn.Module | None] | None = None
     read: Callable[[Path, Any], Iterator[xr.Dataset]] | None = None
     analyses: Mapping[str, Callable[[Run], Findings]] = field(default_factory=dict)
     figures: Mapping[str, Callable[[Run], tuple[Figure, str]]] = field(default_factory=dict)
@@ -82,6 +89,24 @@ class Domain:
     def __post_init__(self) -> None:
         if self.folder == Path():
             object.__setattr__(self, "folder", Path(inspect.getfile(self.settings)).resolve().parent)
+
+
+def lazy(package: str) -> Callable[[str], Callable[..., Any]]:
+    """Functions of a domain's modules, imported when they are called: to name a domain costs nothing.
+
+    >>> own = lazy("sciencevae.builtin.xy")
+    >>> prepare = own("dataset.prepare")
+    """
+
+    def named(name: str) -> Callable[..., Any]:
+        module, function = name.rsplit(".", 1)
+
+        def call(*arguments: Any) -> Any:
+            return getattr(importlib.import_module(f"{package}.{module}"), function)(*arguments)
+
+        return call
+
+    return named
 
 
 def domains() -> list[str]:

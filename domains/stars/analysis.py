@@ -8,18 +8,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sciencevae.builtin.stars import kinematics
-from sciencevae.builtin.stars.clusters import (
+
+from sciencevae.registry import Findings
+
+from . import kinematics
+from .clusters import (
     Candidates,
     Found,
     candidate_rows,
     find_clusters,
     gaussian_mixture,
 )
-from sciencevae.builtin.stars.mixture import Cluster, Field
-from sciencevae.builtin.stars.settings import POSITIONS
-
-from sciencevae.registry import Findings
+from .mixture import Cluster, Field
+from .settings import POSITIONS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,8 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from sciencevae.builtin.stars.kinematics import separation
-from sciencevae.builtin.stars.mixture import (
+
+from sciencevae.latents.cluster import gaussian_mixture as mixture_by_bic
+
+from .kinematics import separation
+from .mixture import (
     Background,
     Cluster,
     Field,
@@ -25,9 +28,7 @@ from sciencevae.builtin.stars.mixture import (
     fit_mixture,
     start_cluster,
 )
-from sciencevae.builtin.stars.settings import Analyse
-
-from sciencevae.latents.cluster import gaussian_mixture as mixture_by_bic
+from .settings import Analyse
 
 __all__ = ["Candidates", "Found", "candidate_rows", "find_clusters", "gaussian_mixture"]
 

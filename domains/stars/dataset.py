@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
-from sciencevae.builtin.stars import kinematics
-from sciencevae.builtin.stars.columns import read_catalogue, status_of
-from sciencevae.builtin.stars.hipparcos import read_hip2
-from sciencevae.builtin.stars.settings import POSITIONS, Prepare, Stars
 
 from sciencevae.errors import InputError, did_you_mean
+
+from . import kinematics
+from .columns import read_catalogue, status_of
+from .hipparcos import read_hip2
+from .settings import POSITIONS, Prepare, Stars
 
 if TYPE_CHECKING:
     import pandas as pd

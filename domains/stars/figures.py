@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sciencevae.builtin.stars import kinematics
-from sciencevae.builtin.stars.analysis import LITERATURE, PLEIADES_NOTE, active_latents, star_field
 
 from sciencevae.report.figures import COLOURS, DOUBLE_COLUMN
+
+from . import kinematics
+from .analysis import LITERATURE, PLEIADES_NOTE, active_latents, star_field
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,9 +15,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from sciencevae.builtin.stars.kinematics import KAPPA, common_velocity, tangent_basis
 
 from sciencevae.latents.cluster import fit_gaussians, gaussian_mixture
+
+from .kinematics import KAPPA, common_velocity, tangent_basis
 
 __all__ = ["Background", "Cluster", "Field", "Mixture", "choose_background", "fit_mixture", "start_cluster"]
 

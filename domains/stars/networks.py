@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from sciencevae.builtin.stars.kinematics import KAPPA
 from torch import Tensor, nn
 
 from sciencevae.networks import Perceptron
 from sciencevae.spec import recorded
+
+from .kinematics import KAPPA
 
 __all__ = ["VELOCITY_KMS", "StarDecoder", "StarEncoder"]
 

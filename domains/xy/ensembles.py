@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from . import observables as xy
-from .objective import energy, expected_energy
+from .energy import energy, expected_energy
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -12,8 +12,8 @@ import pytest
 import torch
 from sciencevae.builtin.xy import DOMAIN, ensembles
 from sciencevae.builtin.xy import observables as xy
+from sciencevae.builtin.xy.energy import energy, energy_term, expected_energy
 from sciencevae.builtin.xy.networks import SpinDecoder, SpinEncoder
-from sciencevae.builtin.xy.objective import energy, energy_term, expected_energy
 from sciencevae.builtin.xy.settings import XY
 
 import sciencevae as sv
