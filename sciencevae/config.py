@@ -58,6 +58,7 @@ class RunSettings(Section):
     model: Section = Field(default_factory=Section, description="networks and distributions")
     objective: Section = Field(default_factory=Section, description="the loss and its terms")
     training: TrainingSettings = Field(default_factory=TrainingSettings, description="the optimisation")
+    refit: Section = Field(default_factory=Section, description="what is done to a trained model")
     encode: Section = Field(default_factory=Section, description="prepared data to latents")
     analyse: Section = Field(default_factory=Section, description="latents to tables and numbers")
     report: Section = Field(default_factory=Section, description="figures and the page")
@@ -68,7 +69,7 @@ class RunSettings(Section):
     stages: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "fetch": ("dataset", "source"),
         "prepare": ("dataset", "source", "prepare"),
-        "train": ("model", "objective", "training", "seed"),
+        "train": ("model", "objective", "training", "refit", "seed"),
         "encode": ("encode",),
         "analyse": ("analyse",),
         "report": ("report",),

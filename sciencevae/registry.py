@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
     from matplotlib.figure import Figure
-    from torch import nn
 
     from sciencevae.config import RunSettings
     from sciencevae.data.augment import Augmentation
+    from sciencevae.data.batches import Batches
     from sciencevae.runs import Run
+    from sciencevae.training.history import History
     from sciencevae.vae.model import VAE
     from sciencevae.vae.objectives import Objective
 
@@ -53,12 +54,13 @@ class Domain:
     build:     (settings, data) -> VAE
     objective: (settings, data) -> Objective; default: the ELBO
     augment:   (settings) -> how a batch is seen anew at each pass, (batch, generator) -> batch, or None
-    refit:     (settings, data, model) -> the prior that replaces the model's after training, fitted alone to its
-               latents, or None
+    refit:     (settings, model, train, valid) -> what is done to a trained model in place, as the fit of another
+               prior to its latents: its History, or None where nothing is done
     read:      (path, settings) -> iterator of Datasets of bounded size from a user's own file, in its order,
                with coordinates ``row``, ``id``, ``status``; bad rows stay, as NaN with a reason
-    analyses:  name -> (run) -> Findings
-    figures:   name -> (run) -> (figure, caption), drawn from tables and latents on disk
+    analyses:  name -> (run) -> Findings, empty ones where there is nothing of the kind
+    figures:   name -> (run) -> (figure, caption), drawn from tables and latents on disk; None where a run has
+               nothing of the kind
     write:     (data, path) decoded samples in the field's own formats
     citations: BibTeX entries of the methods
     """
@@ -71,10 +73,10 @@ class Domain:
     build: Callable[[Any, xr.Dataset], VAE]
     objective: Callable[[Any, xr.Dataset], Objective] | None = None
     augment: Callable[[Any], Augmentation | None] | None = None
-    refit: Callable[[Any, xr.Dataset, VAE], nn.Module | None] | None = None
+    refit: Callable[[Any, VAE, Batches, Batches], History | None] | None = None
     read: Callable[[Path, Any], Iterator[xr.Dataset]] | None = None
     analyses: Mapping[str, Callable[[Run], Findings]] = field(default_factory=dict)
-    figures: Mapping[str, Callable[[Run], tuple[Figure, str]]] = field(default_factory=dict)
+    figures: Mapping[str, Callable[[Run], tuple[Figure, str] | None]] = field(default_factory=dict)
     write: Callable[[xr.Dataset, Path], None] | None = None
     citations: tuple[str, ...] = ()
     #: the folder with config.yaml, README.md and rules.smk; found from the code when not given

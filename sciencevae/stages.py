@@ -66,7 +66,7 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
         from sciencevae.data.augment import Augmented
         from sciencevae.data.batches import as_batches
         from sciencevae.latents.collapse import latent_use
-        from sciencevae.training.loop import fit
+        from sciencevae.training.loop import fit, limited_threads
         from sciencevae.vae.files import save
         from sciencevae.vae.objectives import ELBO
 
@@ -95,9 +95,15 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
             run=variant.folder,
             progress=lambda epoch, step, parts: progress(step, steps, f"epoch {epoch} · {_terms(parts)}"),
         )
+        refitted = None
+        if run.domain.refit:
+            with limited_threads(threads):
+                refitted = run.domain.refit(settings, model, batches, valid)
         use = latent_use(model, valid)
         progress.say(use.describe())
         details["metrics"] = {**_training_metrics(history), "latents": use.to_json()}
+        if refitted is not None:
+            details["metrics"]["refit"] = _training_metrics(refitted)
         history.table().to_csv(variant.folder / "history.csv", index=False)
         save(
             model,
@@ -283,7 +289,9 @@ def _files(settings: Any) -> dict[str, Path]:
         return {}
     from sciencevae.data.fetch import fetch as fetch_files
 
-    return fetch_files(settings.dataset, parameters=settings.source.model_dump(mode="json") or None)
+    return fetch_files(
+        settings.dataset, parameters=settings.source.model_dump(mode="json", exclude_none=True) or None
+    )
 
 
 def _prepared(domain: Domain, settings: Any, files: Mapping[str, Path], input: Path | None) -> xr.Dataset:

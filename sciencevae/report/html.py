@@ -38,7 +38,7 @@ def draw_figures(run: Run, progress: Progress) -> list[dict[str, Any]]:
     """Every figure of the domain, and the training's: name, caption and picture of each."""
     folder = run.folder / "figures"
     folder.mkdir(exist_ok=True)
-    wanted: dict[str, Callable[[Run], tuple[Figure, str]]] = {
+    wanted: dict[str, Callable[[Run], tuple[Figure, str] | None]] = {
         **run.domain.figures,
         "training": training_figure,
     }
@@ -46,13 +46,16 @@ def draw_figures(run: Run, progress: Progress) -> list[dict[str, Any]]:
     for done, (name, draw) in enumerate(wanted.items()):
         progress(done, len(wanted), name)
         with style():
-            figure, caption = draw(run)
+            found = draw(run)
+            if found is None:
+                continue
+            figure, caption = found
             width = round(figure.get_size_inches()[0] * PIXELS_PER_INCH)
             png, _ = save_figure(figure, folder, name)
         picture = base64.b64encode(png.read_bytes()).decode()
         drawn.append({"name": name, "caption": caption, "picture": picture, "width": width})
     for stale in folder.iterdir():
-        if stale.stem not in wanted:
+        if stale.stem not in {figure["name"] for figure in drawn}:
             stale.unlink()
     progress.say(f"{len(drawn)} figures in {folder.name}/")
     return drawn

@@ -29,7 +29,7 @@ from sciencevae.training.step import Problem, Step, trainable
 from sciencevae.vae.model import VAE
 from sciencevae.vae.objectives import ELBO, Objective
 
-__all__ = ["Loop", "fit"]
+__all__ = ["Loop", "fit", "limited_threads"]
 
 log = logging.getLogger("sciencevae")
 
@@ -107,7 +107,7 @@ class Loop:
     def run(self, folder: str | Path | None, resume: bool, progress: bool | Report | None) -> list[History]:
         """Train to the end and put the result into the models."""
         path = None if folder is None else Path(folder) / "checkpoint.safetensors"
-        with _threads(self.settings.threads), Interrupts() as interrupts:
+        with limited_threads(self.settings.threads), Interrupts() as interrupts:
             next(
                 self.train.epoch(0, 0, self.settings.batch_size)
             )  # a batch larger than the data is refused here
@@ -434,7 +434,8 @@ def _device(name: str) -> torch.device:
 
 
 @contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def limited_threads(count: int | None) -> Iterator[None]:
+    """Inside, torch computes with so many threads; None: as many as it does."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:

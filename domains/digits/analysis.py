@@ -1,0 +1,326 @@
+"""What is looked at: how probable test images are, clusters, factors, anomalies, completed quadrants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from sciencevae.batch import Batch
+from sciencevae.data.batches import as_batches
+from sciencevae.errors import InputError
+from sciencevae.registry import Findings
+
+from .dataset import CLASSES, SPLITS
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from sciencevae.runs import Run, Variant
+    from sciencevae.vae.model import VAE
+
+__all__ = ["anomalies", "clusters", "completion", "disentanglement", "likelihood", "matched_accuracy"]
+
+_ROWS = 500
+
+
+def likelihood(run: Run) -> Findings:
+    """−log p(x) of test images by importance sampling, beside −ELBO, for every model: nats an image.
+
+    Of a conditional model it is −log p(x | c); of codes the bound −log p(x | z) − log p(z).
+    """
+    from sciencevae.vae.vq import VQVAE
+
+    chosen, rows = run.settings.analyse, []
+    for name, variant in run.variants.items():
+        if variant.settings.prepare.anomaly is not None:
+            continue  # its test images are of two kinds
+        model = variant.model()
+        test = _batch(variant, "test", chosen.evidence_rows)
+        row: dict[str, Any] = {"model": name, "images": len(test)}
+        bound = _bound(model, test, chosen.seed)
+        row |= {"minus_elbo": bound.mean(), "minus_elbo_error": _error(bound)}
+        if not isinstance(model, VQVAE):
+            nll, ess = _evidence(model, test, chosen.evidence_samples, chosen.seed)
+            row |= {"minus_log_p": nll.mean(), "minus_log_p_error": _error(nll), "median_ess": np.median(ess)}
+        row |= {"parameters": sum(p.numel() for p in model.parameters()), "seconds": variant.metrics["seconds"]}
+        row["active_units"] = variant.metrics["latents"].get("active_units")
+        rows.append(row)
+    if not rows:
+        return Findings()
+    table = pd.DataFrame(rows)
+    metrics = {r["model"]: {k: v for k, v in r.items() if k != "model"} for r in table.to_dict("records")}
+    best = table.sort_values("minus_log_p" if "minus_log_p" in table else "minus_elbo").iloc[0]
+    samples = chosen.evidence_samples
+    note = (
+        f"The most probable test images are those of {best.model}. −log p(x) is an importance estimate with "
+        f"{samples} draws of {best.images} test images; the error is that of the mean over images."
+    )
+    return Findings(metrics, {"likelihood": table}, (note,))
+
+
+def _bound(model: VAE, batch: Batch, seed: int, draws: int = 16) -> np.ndarray:
+    """−ELBO of each image, nats."""
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        terms = [model.terms(part, draws) for part in _parts(batch)]
+        return torch.cat([t.divergence - t.log_px.mean(0) for t in terms]).double().numpy()
+
+
+def _evidence(model: VAE, batch: Batch, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """−log p(x) and the effective number of draws of each image."""
+    from sciencevae.vae.evidence import log_evidence
+
+    found = [log_evidence(model, p, samples, chunk=50, seed=seed + i) for i, p in enumerate(_parts(batch, 100))]
+    value = torch.cat([one.value for one in found]).double().numpy()
+    return -value, torch.cat([one.ess for one in found]).double().numpy()
+
+
+def clusters(run: Run) -> Findings:
+    """A Gaussian mixture on the training latents: how its components follow the classes, which nothing was told.
+
+    accuracy: of the test images, with components and classes matched one to one (Yang et al. 2010), for a mixture
+    of as many components as ``analyse.clusters`` says; purity and the rest for that and for the number that
+    held-out likelihood chooses.
+    """
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+    from sciencevae.latents.cluster import fit_gaussians
+
+    chosen, rows = run.settings.analyse, []
+    for name, variant in run.variants.items():
+        latents = variant.latents
+        if not {"label", "z"} <= {*latents.variables} or variant.settings.prepare.condition != "none":
+            continue
+        if variant.settings.prepare.anomaly is not None:
+            continue
+        z, split, label = (latents[k].values for k in ("z", "split", "label"))
+        train, valid, test = (split == code for code in SPLITS.values())
+        many = sorted({chosen.clusters, 5, 10, 20, 30, 40, 60})
+        fits = {k: fit_gaussians(z[train].astype(float), k, "full", chosen.seed, 1, 1e-3) for k in many}
+        held_out = {k: float(fit.score(z[valid])) for k, fit in fits.items()}
+        for components in dict.fromkeys((chosen.clusters, max(held_out, key=held_out.__getitem__))):
+            found = fits[components].predict(z[test])
+            rows.append(
+                {
+                    "model": name,
+                    "components": components,
+                    "held_out": held_out[components],
+                    "accuracy": matched_accuracy(found, label[test]),
+                    "purity": _purity(found, label[test]),
+                    "nmi": normalized_mutual_info_score(label[test], found),
+                    "ari": adjusted_rand_score(label[test], found),
+                }
+            )
+    if not rows:
+        return Findings()
+    table = pd.DataFrame(rows)
+    metrics = {f"{r['model']}, K={r['components']}": r for r in table.to_dict("records")}
+    return Findings(metrics, {"clusters": table})
+
+
+def matched_accuracy(found: np.ndarray, label: np.ndarray) -> float:
+    """The share of data whose component is matched with their class, for the best one-to-one match."""
+    from scipy.optimize import linear_sum_assignment
+
+    counts = _counts(found, label)
+    return float(counts[linear_sum_assignment(-counts)].sum() / len(label))
+
+
+def _purity(found: np.ndarray, label: np.ndarray) -> float:
+    """The share of data that are of the most frequent class of their component."""
+    return float(_counts(found, label).max(1).sum() / len(label))
+
+
+def _counts(found: np.ndarray, label: np.ndarray) -> np.ndarray:
+    counts = np.zeros((int(found.max()) + 1, int(label.max()) + 1), int)
+    np.add.at(counts, (found, label), 1)
+    return counts
+
+
+def disentanglement(run: Run) -> Findings:
+    """MIG, FactorVAE score, DCI and SAP of models of sprites, whose factors are known exactly."""
+    from sciencevae.latents.disentangle import disentanglement as measure
+
+    tables, metrics = [], {}
+    for name, variant in run.variants.items():
+        latents = variant.latents
+        names = [str(n) for n in latents.coords if str(n).startswith("factor_")]
+        if not names or "z" not in latents:
+            continue
+        factors = np.stack([latents[n].values for n in names], 1)
+        several = [k for k in range(len(names)) if len(np.unique(factors[:, k])) > 1]
+        if not several:
+            continue
+        found = measure(
+            latents["z"].values, factors[:, several], [names[k].removeprefix("factor_") for k in several]
+        )
+        tables.append(found.assign(model=name))
+        metrics[name] = found.to_dict("records")
+    if not tables:
+        return Findings()
+    return Findings(metrics, {"disentanglement": pd.concat(tables, ignore_index=True)})
+
+
+def anomalies(run: Run) -> Findings:
+    """The class that training did not see among the test images: area under the ROC curve of several scores.
+
+    Ours: −ELBO, the reconstruction probability (An & Cho 2015), −log p(x). Beside them, fitted to the same training
+    images: PCA (what the components that hold 90 % of the variance leave over), isolation forest, and the distance
+    to the fifth neighbour.
+    """
+    from sciencevae.latents.score import anomaly_score, auc, threshold
+
+    rows, thresholds = [], []
+    for name, variant in run.variants.items():
+        digit = variant.settings.prepare.anomaly
+        if digit is None:
+            continue
+        model = variant.model()
+        test, valid = _batch(variant, "test"), _batch(variant, "valid")
+        abnormal = variant.data["anomaly"].values[variant.data["split"].values == SPLITS["test"]]
+        scores = {}
+        for kind, draws in (("elbo", 16), ("reconstruction", 16)):
+            scores[kind] = _scores(model, test, kind, draws)
+        scores |= _baselines(_batch(variant, "train"), test)
+        seen = CLASSES[variant.settings.dataset][digit]
+        for kind, score in scores.items():
+            found = auc(score[~abnormal], score[abnormal])
+            rows.append({"model": name, "class": seen, "score": kind, "auc": found.value, "error": found.stderr})
+        limit = threshold(_scores(model, valid, "elbo", 16), 0.05)
+        thresholds.append(
+            {
+                "model": name,
+                "class": seen,
+                "threshold": limit.value,
+                "false_positive_rate": limit.rate,
+                "measured_false_positives": float(limit.is_anomalous(scores["elbo"][~abnormal]).mean()),
+                "found": float(limit.is_anomalous(scores["elbo"][abnormal]).mean()),
+            }
+        )
+    if not rows:
+        return Findings()
+    table = pd.DataFrame(rows)
+    means = table.groupby("score").auc.mean().to_dict()
+    return Findings(
+        {"mean_auc": means},
+        {"anomalies": table, "thresholds": pd.DataFrame(thresholds)},
+        (
+            "Mean area under the ROC curve over the classes: "
+            + ", ".join(f"{score} {value:.3f}" for score, value in sorted(means.items(), key=lambda kv: -kv[1]))
+            + ".",
+        ),
+    )
+
+
+def _scores(model: VAE, batch: Batch, kind: str, draws: int) -> np.ndarray:
+    from sciencevae.latents.score import anomaly_score
+
+    return torch.cat([anomaly_score(model, part, kind, draws) for part in _parts(batch)]).double().numpy()
+
+
+def _baselines(train: Batch, test: Batch) -> dict[str, np.ndarray]:
+    """Scores of the usual detectors, with the settings of their authors."""
+    from sklearn.decomposition import PCA
+    from sklearn.ensemble import IsolationForest
+    from sklearn.neighbors import NearestNeighbors
+
+    a, b = (_pixels(batch) for batch in (train, test))
+    pca = PCA(0.9, svd_solver="full", random_state=0).fit(a)
+    left = b - pca.inverse_transform(pca.transform(b))
+    forest = IsolationForest(random_state=0).fit(a)
+    near = NearestNeighbors(n_neighbors=5, algorithm="brute").fit(a)
+    distance = np.concatenate([near.kneighbors(b[i : i + _ROWS])[0][:, -1] for i in range(0, len(b), _ROWS)])
+    return {"PCA": np.square(left).sum(1), "isolation forest": -forest.score_samples(b), "kNN": distance}
+
+
+def completion(run: Run) -> Findings:
+    """−log p(x | c) of the pixels that were not told, beside a deterministic network and nearest neighbours.
+
+    The experiment of Sohn, Lee & Yan 2015, §5.1. Nearest neighbours: p of each pixel is its mean over the k
+    training images with the nearest told pixels, moved towards one half by a share λ; k and λ are those of the
+    lowest cost on validation images.
+    """
+    rows = []
+    for name, variant in run.variants.items():
+        settings = variant.settings
+        if settings.prepare.condition != "quadrants":
+            continue
+        test = _batch(variant, "test", run.settings.analyse.evidence_rows)
+        cost, _ = _evidence(
+            variant.model(), test, run.settings.analyse.evidence_samples, run.settings.analyse.seed
+        )
+        method = "network" if settings.model.kind == "deterministic" else "CVAE"
+        rows.append(_completed(settings.prepare.quadrants, name, method, cost))
+    for count in sorted({row["quadrants"] for row in rows}):
+        variant = next(
+            v
+            for v in run.variants.values()
+            if v.settings.prepare.condition == "quadrants" and v.settings.prepare.quadrants == count
+        )
+        cost = _nearest_images(variant, run.settings.analyse.evidence_rows)
+        rows.append(_completed(count, "", "nearest neighbours", cost))
+    if not rows:
+        return Findings()
+    table = pd.DataFrame(rows).sort_values(["quadrants", "minus_log_p"])
+    return Findings({"rows": table.to_dict("records")}, {"completion": table})
+
+
+def _completed(quadrants: int, model: str, method: str, cost: np.ndarray) -> dict[str, Any]:
+    return {
+        "quadrants": quadrants,
+        "method": method,
+        "model": model,
+        "minus_log_p": float(cost.mean()),
+        "error": _error(cost),
+        "images": len(cost),
+    }
+
+
+def _nearest_images(variant: Variant, rows: int) -> np.ndarray:
+    from sklearn.neighbors import NearestNeighbors
+
+    train, valid, test = _batch(variant, "train"), _batch(variant, "valid", 1000), _batch(variant, "test", rows)
+    near = NearestNeighbors(n_neighbors=50, algorithm="brute").fit(train.context["condition"].numpy())
+    pixels = _pixels(train)
+
+    def costs(batch: Batch, index: np.ndarray, k: int, share: float) -> np.ndarray:
+        p = (1 - share) * pixels[index[:, :k]].mean(1) + share * 0.5
+        x = _pixels(batch)
+        return -(x * np.log(p) + (1 - x) * np.log1p(-p)).sum(1)
+
+    found = {id(b): near.kneighbors(b.context["condition"].numpy())[1] for b in (valid, test)}
+    choices = [(k, share) for k in (1, 5, 10, 20, 50) for share in (0.02, 0.05, 0.1, 0.2)]
+    best = min(choices, key=lambda choice: costs(valid, found[id(valid)], *choice).mean())
+    return costs(test, found[id(test)], *best)
+
+
+def _batch(variant: Variant, split: str, rows: int | None = None) -> Batch:
+    """Images of one split as one batch; the first rows, of a store that is shuffled."""
+    data: xr.Dataset = variant.data
+    index = np.flatnonzero(data["split"].values == SPLITS[split])[:rows]
+    if not len(index):
+        raise InputError(f"no image is in {split}: raise its fraction")
+    part = as_batches(data.isel(sample=index))
+    if (augment := variant.run.domain.augment) and (seen := augment(variant.settings)):
+        from sciencevae.data.augment import Augmented
+
+        part = Augmented(part, seen)
+    return next(part.blocks(len(index)))
+
+
+def _parts(batch: Batch, rows: int = _ROWS) -> Iterator[Batch]:
+    return (batch[start : start + rows] for start in range(0, len(batch), rows))
+
+
+def _pixels(batch: Batch) -> np.ndarray:
+    assert isinstance(batch.x, torch.Tensor)
+    return batch.x.flatten(1).numpy()
+
+
+def _error(values: np.ndarray) -> float:
+    """Standard error of the mean."""
+    return float(values.std(ddof=1) / np.sqrt(len(values)))
