@@ -112,7 +112,7 @@ def _fetched(manifest: Manifest, entry: FileEntry, packages: TemporaryPackages, 
         )
         if packed is not None:
             with _checked(entry, path, _REPLACE) as temporary:
-                _expand(packed, packing(packed.name, entry.name), temporary, entry, str(packed), progress)
+                _expand(packed, packed.suffix, temporary, entry, str(packed), progress)
             return path
         try:
             if os.environ.get("SCIENCEVAE_OFFLINE", "0") not in {"", "0"}:
