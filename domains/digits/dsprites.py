@@ -57,7 +57,7 @@ def render(
     """
     if shape not in SHAPES:
         raise InputError(f"unknown shape {shape!r}{did_you_mean(shape, SHAPES)}")
-    x, y = (np.asarray(each, dtype=np.float64) for each in (x, y))
+    x, y = (np.atleast_1d(np.asarray(each, dtype=np.float64)) for each in (x, y))
     count = min(size, int(2 * _REACH * scale * size) + 2)  # a window of this side holds the shape
     columns, across = _window(x, scale, size, count)
     rows, down = _window(y, scale, size, count)

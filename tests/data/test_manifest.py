@@ -105,12 +105,9 @@ def test_an_unknown_data_set_is_told_the_nearest() -> None:
 def _written(folder: Path, **changes: object) -> Path:
     plain = yaml.safe_load((manifests_folder() / "hipparcos.yaml").read_text())
     path = folder / "hipparcos.yaml"
+    of_file = {"sha256", "urls", "source", "bytes", "name", "package_sha256"}
     for key, value in changes.items():
-        where = (
-            plain["files"][0]
-            if key in {"sha256", "urls", "source", "bytes", "name", "package_sha256"}
-            else plain
-        )
+        where = plain["files"][0] if key in of_file else plain
         where[key] = value
         if value is None:
             del where[key]

@@ -141,7 +141,7 @@ def test_a_packed_file_of_other_content(server: Any, cache: Path, kind: str) -> 
     server.content = PACK[kind](CONTENT[:-1] + b"?")
     with pytest.raises(RunError, match=r"wrong hash: stars.dat .*has changed there"):
         fetch(_data(server, kind), progress=False)
-    server.content = PACK[kind](bytes(10**8))  # a bomb: a tenth of a megabyte that unpacks to a hundred
+    server.content = PACK[kind](bytes(10**7))  # a bomb: some kB that unpack to 10 MB
     with pytest.raises(RunError, match=r"the content of .* is larger than the 160,000 bytes stated"):
         fetch(_data(server, kind), progress=False)
     server.content = os.urandom(170_000)  # more than CONTENT can take, however badly it packs
