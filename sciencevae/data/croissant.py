@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import mimetypes
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from sciencevae.data.archive import packing
 
 if TYPE_CHECKING:
     from sciencevae.data.manifest import FileEntry, Manifest, Variable
@@ -12,6 +15,7 @@ __all__ = ["croissant"]
 
 _TYPES = {
     "bool": "sc:Boolean",
+    "uint8": "sc:Integer",
     "int32": "sc:Integer",
     "int64": "sc:Integer",
     "float32": "sc:Float",
@@ -62,8 +66,9 @@ _CONTEXT = {
 def croissant(manifest: Manifest) -> dict[str, Any]:
     """The manifest as a Croissant 1.0 record.
 
-    A file inside a package is ``containedIn`` the package, named by its package URL (``pkg:pypi/…``). A
-    generated file without a hash cannot be a file object there: the description says how it is made.
+    A file inside a package is ``containedIn`` the package, named by its package URL (``pkg:pypi/…``,
+    ``pkg:npm/…``). The hash of a file is that of its content, also where its url gives it packed. A generated
+    file without a hash cannot be a file object there: the description says how it is made.
 
     Reference: the Croissant format specification 1.0, MLCommons.
     """
@@ -99,7 +104,9 @@ def croissant(manifest: Manifest) -> dict[str, Any]:
                 "@type": "cr:RecordSet",
                 "@id": "samples",
                 "name": "samples",
-                "field": [_field(variable, listed[0].name) for variable in manifest.variables],
+                "field": [
+                    _field(variable, variable.file or listed[0].name) for variable in manifest.variables
+                ],
             }
         ]
     return record
@@ -124,20 +131,24 @@ def _file_objects(entry: FileEntry) -> list[dict[str, Any]]:
     if entry.sha256:
         found["sha256"] = entry.sha256
     if entry.urls:
-        return [found | {"contentUrl": entry.urls[0]}]
+        packed = packing(urlsplit(entry.urls[0]).path, entry.name)
+        note = f"Packed at its address ({packed}); size and hash are those of the content."
+        return [found | {"contentUrl": entry.urls[0]} | ({"description": note} if packed else {})]
     if entry.generate:
         return [found | {"contentUrl": f"python:{entry.generate.command}", "description": _recipe(entry)}]
     package = entry.package
-    wheel = f"{package.name}-{package.version}.whl"
+    npm = package.registry == "npm"
+    archive = f"{package.name}-{package.version}{'.tgz' if npm else '.whl'}"
     outer = {
         "@type": "cr:FileObject",
-        "@id": wheel,
-        "name": wheel,
-        "contentUrl": f"pkg:pypi/{package.name}@{package.version}",
-        "encodingFormat": "application/zip",
-        "sha256": entry.wheel_sha256,
+        "@id": archive,
+        "name": archive,
+        "contentUrl": f"pkg:{package.registry}/{package.name.replace('@', '%40')}@{package.version}",
+        "encodingFormat": "application/gzip" if npm else "application/zip",
+        "sha256": entry.package_sha256,
     }
-    return [outer, found | {"contentUrl": package.inside, "containedIn": {"@id": wheel}}]
+    inside = f"package/{package.inside}" if npm else package.inside
+    return [outer, found | {"contentUrl": inside, "containedIn": {"@id": archive}}]
 
 
 def _recipe(entry: FileEntry) -> str:
@@ -149,7 +160,8 @@ def _recipe(entry: FileEntry) -> str:
 def _field(variable: Variable, file: str) -> dict[str, Any]:
     unit = "" if variable.unit == "1" else f" Unit: {variable.unit}."
     dims = "" if len(variable.dims) <= 1 else f" Dimensions: {', '.join(variable.dims)}."
-    extract = {"column": variable.name if variable.column is None else str(variable.column)}
+    column = variable.name if variable.column is None else str(variable.column)
+    extract = {"fileProperty": "content"} if variable.file else {"column": column}
     return {
         "@type": "cr:Field",
         "@id": f"samples/{variable.name}",

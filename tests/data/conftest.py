@@ -34,11 +34,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @dataclass
 class Server:
-    """Serves ``content``; ``behaviour`` is called with the handler and returns True when it has answered."""
+    """Serves ``content`` at every path; ``behaviour`` gets the handler and returns True when it has answered."""
 
     url: str
     content: bytes
-    requests: list[str | None] = field(default_factory=list)
+    requests: list[str | None] = field(default_factory=list)  # the range each asked for
+    paths: list[str] = field(default_factory=list)
     behaviour: Callable[[BaseHTTPRequestHandler], bool] | None = None
 
     def manifest(self, **changes: object) -> Manifest:
@@ -72,13 +73,14 @@ def _manifest(*files: FileEntry) -> Manifest:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    content = np.random.default_rng(0).bytes(300_000)
-    served = Server("", content)
+    served = Server("", np.random.default_rng(0).bytes(300_000))
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             wanted = self.headers.get("Range")
             served.requests.append(wanted)
+            served.paths.append(self.path)
+            content = served.content
             if served.behaviour and served.behaviour(self):
                 return
             start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
@@ -93,7 +95,7 @@ def server() -> Iterator[Server]:
             pass
 
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+    thread = threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     served.url = f"http://127.0.0.1:{httpd.server_address[1]}"
     yield served

