@@ -1,4 +1,4 @@
-"""Thresholds with a stated false-positive rate and areas under the curve, against simulation and other libraries."""
+"""Thresholds of a stated false-positive rate, areas under the curve: against simulation and other libraries."""
 
 import numpy as np
 import pytest
