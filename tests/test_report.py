@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sciencevae.errors import InputError
 from sciencevae.report import save_figure, style, table_html
-from sciencevae.report.figures import COLOURS
+from sciencevae.report.figures import COLOURS, DOUBLE_COLUMN, image_grid
 from sciencevae.report.tables import cell, flatten
 
 
@@ -61,6 +62,45 @@ def test_figures_are_written_twice_and_the_same_each_time(tmp_path: Path) -> Non
     svg = written[0][1].read_text()
     assert "<image" in svg  # 5000 points as pixels
     assert ">x (m)</text>" in svg  # text stays text
+
+
+@pytest.mark.parametrize("gap", [0, 1, 3])
+def test_a_grid_of_images_shows_each_in_its_place_on_one_scale(gap: int) -> None:
+    import matplotlib.pyplot as plt
+
+    images = np.random.default_rng(0).normal(size=(3, 4, 5, 6))
+    images[1, 2, 0, 0] = np.nan
+    rows, columns = [f"z{i}" for i in range(3)], [f"{t}σ" for t in range(4)]
+    with style():
+        figure = image_grid(images, rows, columns, gap=gap, unit="counts")
+        axes, bar = figure.axes
+        (picture,) = axes.get_images()
+        shown = picture.get_array().filled(np.nan)
+        for row, top in enumerate(range(0, shown.shape[0], 5 + gap)):
+            for column, left in enumerate(range(0, shown.shape[1], 6 + gap)):
+                cell = shown[top : top + 5, left : left + 6]
+                assert np.array_equal(cell, images[row, column], equal_nan=True)
+                # the label stands at the middle of its images
+                assert axes.get_yticks()[row] == top + 2
+                assert axes.get_xticks()[column] == left + 2.5
+        assert np.isfinite(shown).sum() == 3 * 4 * 5 * 6 - 1  # nothing between them
+        assert picture.get_clim() == (np.nanmin(images), np.nanmax(images))
+        assert [t.get_text() for t in (*axes.get_yticklabels(), *axes.get_xticklabels())] == rows + columns
+        assert not any(spine.get_visible() for spine in axes.spines.values())
+        assert bar.get_ylabel() == "counts"
+        assert figure.get_size_inches()[0] <= DOUBLE_COLUMN
+        plt.close(figure)
+        figure = image_grid(images, limits=(-1, 1))
+        assert figure.axes[0].get_images()[0].get_clim() == (-1, 1)
+        assert len(figure.axes) == 1
+        plt.close(figure)
+
+
+def test_what_is_no_grid_of_images_is_refused() -> None:
+    with pytest.raises(InputError, match=r"not \(3, 4, 5\)"):
+        image_grid(np.zeros((3, 4, 5)))
+    with pytest.raises(InputError, match="2 column_labels for 4 columns"):
+        image_grid(np.zeros((3, 4, 5, 6)), column_labels=["a", "b"])
 
 
 def test_colours_differ_in_lightness_too() -> None:
