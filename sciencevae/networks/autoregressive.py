@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -169,7 +170,9 @@ class Recurrent(nn.Module):
         self.initial = nn.Linear(condition_features, layers * width) if condition_features else None
         # joined to the input: W [x, c] = W₁ x + W₂ c, the second of which is the same at each step
         self.condition = nn.Linear(condition_features, 3 * width, bias=False) if condition_features else None
-        self.cells = nn.ModuleList(_GRUCell(width if l else embedding, width) for l in range(layers))
+        self.cells: Any = nn.ModuleList(
+            _GRUCell(width if layer else embedding, width) for layer in range(layers)
+        )
         self.head = nn.Linear(width, vocabulary)
 
     def start(self, condition: Tensor | None = None, rows: int = 1) -> State:

@@ -33,12 +33,12 @@ def _sizes(shape: Sequence[int], halvings: int) -> list[tuple[int, int]]:
     return sizes
 
 
-def _down(in_channels: int, channels: Sequence[int], activation: str) -> nn.Sequential:
+def _down(in_channels: int, channels: Sequence[int], activation: str) -> list[nn.Module]:
     """A strided 3×3 convolution and an activation for each entry of channels; each halves H and W."""
     layers: list[nn.Module] = []
     for width, following in pairwise([in_channels, *channels]):
         layers += [nn.Conv2d(width, following, 3, stride=2, padding=1), activation_class(activation)()]
-    return nn.Sequential(*layers)
+    return layers
 
 
 class _Doubling(nn.Module):
@@ -63,12 +63,12 @@ class _Doubling(nn.Module):
         return F.pixel_shuffle(self.convolution(x), 2)[..., :h, :w]
 
 
-def _up(channels: Sequence[int], sizes: Sequence[tuple[int, int]], activation: str) -> nn.Sequential:
+def _up(channels: Sequence[int], sizes: Sequence[tuple[int, int]], activation: str) -> list[nn.Module]:
     """A doubling for each further entry of channels to the sizes in turn, activations before and between."""
     layers: list[nn.Module] = []
     for (width, following), size in zip(pairwise(channels), sizes, strict=True):
         layers += [activation_class(activation)(), _Doubling(width, following, size)]
-    return nn.Sequential(*layers)
+    return layers
 
 
 class _Residual(nn.Module):
@@ -106,7 +106,7 @@ class ConvolutionalEncoder(nn.Module):
         super().__init__()
         self.out_features = out_features
         h, w = _sizes(shape, len(channels))[-1]
-        self.convolutions = _down(shape[0], channels, activation)
+        self.convolutions = nn.Sequential(*_down(shape[0], channels, activation))
         self.dense = nn.Sequential(
             nn.Linear(channels[-1] * h * w + condition_features, hidden),
             activation_class(activation)(),
@@ -151,7 +151,7 @@ class ConvolutionalDecoder(nn.Module):
             activation_class(activation)(),
             nn.Linear(hidden, math.prod(self.grid)),
         )
-        self.convolutions = _up([*channels, shape[0]], larger[::-1], activation)
+        self.convolutions = nn.Sequential(*_up([*channels, shape[0]], larger[::-1], activation))
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         if condition is not None:
