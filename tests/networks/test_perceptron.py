@@ -32,7 +32,7 @@ def test_reshaped_is_the_network_on_flat_data():
     assert wrapped.out_features == 2
     with pytest.raises(InputError, match="expected"):
         wrapped(torch.zeros(3, 6, 1))
-    with pytest.raises(InputError, match="gives 4 numbers; the shape .* holds 6"):
+    with pytest.raises(InputError, match=r"gives 4 numbers; the shape .* holds 6"):
         Reshaped(network, (6,), (2, 3))
     with pytest.raises(InputError, match="did you mean 'relu'"):
         Perceptron(2, [3], 4, activation="rely")
