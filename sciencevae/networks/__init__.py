@@ -1,5 +1,24 @@
 """Plain building blocks, with shapes in their docstrings."""
 
-from sciencevae.networks.perceptron import ACTIVATIONS, Perceptron
+from sciencevae.networks.autoregressive import CausalTransformer, PixelCNN, Raster, Recurrent
+from sciencevae.networks.convolution import (
+    ConvolutionalCodes,
+    ConvolutionalDecoder,
+    ConvolutionalEncoder,
+    ConvolutionalImage,
+)
+from sciencevae.networks.perceptron import ACTIVATIONS, Perceptron, Reshaped
 
-__all__ = ["ACTIVATIONS", "Perceptron"]
+__all__ = [
+    "ACTIVATIONS",
+    "CausalTransformer",
+    "ConvolutionalCodes",
+    "ConvolutionalDecoder",
+    "ConvolutionalEncoder",
+    "ConvolutionalImage",
+    "Perceptron",
+    "PixelCNN",
+    "Raster",
+    "Recurrent",
+    "Reshaped",
+]
