@@ -27,6 +27,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 class Perceptron(nn.Module):
     """Linear layers with an activation between them: (B, in_features [+ condition]) → (B, out_features).
 
+    Integers and booleans are taken as numbers.
     hidden: widths of the hidden layers; condition_features: width of a condition joined to the input.
 
     >>> Perceptron(8, [64, 32], 4)(torch.zeros(5, 8)).shape
@@ -52,6 +53,12 @@ class Perceptron(nn.Module):
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise InputError(
+                f"a Perceptron takes one tensor, and was given the fields {', '.join(x)}: use networks.Fields"
+            )
+        if not x.is_floating_point():
+            x = x.to(next(self.parameters()).dtype)
         if condition is not None:
             x = torch.cat([x, condition], dim=1)
         return self.layers(x)
