@@ -340,6 +340,50 @@ def test_a_trunk_is_shared_and_names_of_context_reach_their_field():
     assert torch.equal(only(z, {"noise": noise}).fields["flux"].scale, noise.expand(2, B, 3))
 
 
+def test_prepared_fields_bring_their_noise_scaled_and_their_exposure_as_it_is(tmp_path):
+    import numpy as np
+    import xarray as xr
+
+    from sciencevae.data.batches import as_batches
+    from sciencevae.data.scaling import Scaling
+    from sciencevae.data.splits import with_splits
+    from sciencevae.data.store import write
+
+    rng, rows = np.random.default_rng(0), 200
+    flux = rng.normal([50, -2, 1e4], [3, 0.1, 20], (rows, 3))
+    table = xr.Dataset(
+        {
+            "flux": (("sample", "variable"), flux.astype("f4"), {"units": "Jy"}),
+            "noise.flux": (
+                ("sample", "variable"),
+                rng.uniform(0.1, 1, (rows, 3)).astype("f4"),
+                {"units": "Jy"},
+            ),
+            "counts": (("sample", "channel"), rng.poisson(4, (rows, 2)), {"units": "1"}),
+            "kind": (("sample", "label"), rng.integers(0, K, (rows, 1)), {"units": "1"}),
+            "exposure": ("sample", rng.uniform(1, 9, rows).astype("f4"), {"units": "s"}),
+        },
+        coords={"row": ("sample", np.arange(rows)), "group": ("sample", np.arange(rows))},
+        attrs={"domain": "toy", "dataset": "toy", "fields": list(FIELDS)},
+    )
+    path = write(with_splits(table, seed=0), tmp_path / "toy.zarr", shuffle=False)
+    loaded, streamed = as_batches(path, "train").example, as_batches(path, "train", memory_limit=0).example
+    for name, tensor in loaded.tensors().items():
+        assert torch.equal(streamed.tensors()[name], tensor), name
+    train = with_splits(table, seed=0)
+    train = train.isel(sample=np.flatnonzero(train["split"].values == 0)[: len(loaded)])
+    scale = Scaling.fit(with_splits(table, seed=0)).fields["flux"].scale
+    assert np.allclose(loaded.context["noise.flux"], train["noise.flux"].values / scale, rtol=1e-5)
+    assert np.allclose(loaded.context["exposure"], train["exposure"].values)
+    assert np.array_equal(loaded.x["counts"], train["counts"].values)
+    assert loaded.x["counts"].dtype == torch.long
+    model = build("joint")
+    history = sv.fit(
+        model, path, settings=TrainingSettings(epochs=2, batch_size=32, device="cpu"), progress=False
+    )
+    assert history.rows[-1]["train_loss"] < history.rows[0]["train_loss"]
+
+
 @pytest.mark.parametrize("shift", [(0, 0), (1, 0), (0, -2), (-1, 2)])
 def test_a_displacement_by_whole_pixels_is_a_shift(shift):
     source = torch.randn(B, 2, 8, 9)

@@ -52,7 +52,7 @@ class Joint(Decoder):
         for name, decoder in fields.items():
             if isinstance(decoder, Joint):
                 raise InputError(f"field {name!r} is a Joint decoder itself: name all fields in one Joint")
-        self.fields: Mapping[str, Decoder] = by_name("a Joint decoder", fields)
+        self.fields = by_name("a Joint decoder", fields)
 
     def forward(self, z: Tensor, context: Context | None = None) -> td.Distribution:
         context = context or {}
@@ -85,8 +85,9 @@ class Joint(Decoder):
                     f"{did_you_mean(name, self.fields)}; build it with a decoder for it, or put what is only "
                     "conditioned on into the context"
                 )
+            decoder: Any = self.fields[name]
             try:
-                self.fields[name].check(values, self._context_of(name, context))
+                decoder.check(values, self._context_of(name, context))
             except InputError as error:
                 raise InputError(f"field {name!r}: {error}") from None
 
