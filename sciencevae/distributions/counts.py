@@ -34,8 +34,9 @@ class Poisson(td.Distribution):
 
     log p(k) = −k (e^u − 1 − u) + log(kᵏ e⁻ᵏ / k!),  u = log λ − log k;  log p(0) = −λ
 
-    That is Loader's form (2000, Fast and accurate computation of binomial probabilities, eq. 6). Of the textbook
-    form k log λ − λ − log k! single precision leaves no digit at 10⁶ counts.
+    That is Loader's form (2000, Fast and accurate computation of binomial probabilities). The textbook form
+    k log λ − λ − log k! subtracts numbers of size k log k: in single precision it is off by more than 0.1 at 10⁷
+    counts.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own interface)

@@ -37,6 +37,13 @@ def test_the_gradient_by_df_is_the_difference_quotient(df):
     assert gradient.item() == pytest.approx(quotient, rel=1e-5, abs=1e-13 / step + 1e-15)
 
 
+def test_torchs_own_has_lost_its_digits_there():
+    nu, x = torch.tensor(1e6), torch.tensor(1.0)
+    wanted = stats.t.logpdf(1.0, 1e6)
+    assert abs(torch.distributions.StudentT(nu, validate_args=False).log_prob(x).item() - wanted) > 0.05
+    assert StudentT(nu, 0 * x, x).log_prob(x).item() == pytest.approx(wanted, abs=1e-6)
+
+
 def test_a_normal_is_its_limit():
     x, one = torch.randn(50, dtype=torch.float64), torch.ones((), dtype=torch.float64)
     assert torch.allclose(

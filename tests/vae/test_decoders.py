@@ -384,6 +384,15 @@ def test_prepared_fields_bring_their_noise_scaled_and_their_exposure_as_it_is(tm
     assert history.rows[-1]["train_loss"] < history.rows[0]["train_loss"]
 
 
+def test_an_exchanged_field_is_saved(tmp_path):
+    model, batch, noise = build("joint"), batch_for("joint").to(torch.float32), noise_for().float()
+    model.decoder.fields["counts"] = decoders.Poisson(Perceptron(D, [7, 7], 2))
+    model.encoder.network.networks["kind"] = Perceptron(2, [4], 3)
+    sv.save(model, tmp_path / "model.safetensors")
+    again = sv.load(tmp_path / "model.safetensors")
+    assert torch.equal(again.terms(batch, noise=noise).log_px, model.terms(batch, noise=noise).log_px)
+
+
 @pytest.mark.parametrize("shift", [(0, 0), (1, 0), (0, -2), (-1, 2)])
 def test_a_displacement_by_whole_pixels_is_a_shift(shift):
     source = torch.randn(B, 2, 8, 9)

@@ -23,8 +23,7 @@ class Warp(Gaussian):
     The network gives the displacement u, (S·B, 2, H, W), in pixels: u[:, 0] along H (rows) and u[:, 1] along W
     (columns). ``context["source"]`` is the image (B, C, H, W) that is deformed, in the units of the (scaled) x:
     the expected x at pixel r is the source at r + u(r), interpolated between four pixels, and beyond the border
-    that of the border. u = 0 is the identity, exactly. After VoxelMorph (Dalca et al. 2018, arXiv 1805.04605,
-    eq. 3).
+    that of the border. u = 0 is the identity, exactly. After VoxelMorph (Dalca et al. 2018, arXiv 1805.04605).
 
     scale, intrinsic, initial: as of ``Gaussian``, except "predicted". channels: C, for what is learned.
     """
