@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from torch import nn
@@ -65,11 +65,7 @@ def _describe(value: Any, done: list[nn.Module]) -> Any:
                 f"a model is saved by what its parts were built from, and {_name(type(value))} does not say: "
                 "decorate the class with @sciencevae.spec.recorded (its arguments must be plain values)"
             )
-        # a module given as an argument may have been exchanged since (a prior refitted on a trained model)
-        current = {
-            k: getattr(value, k, v) if isinstance(v, nn.Module) else v for k, v in recorded_arguments.items()
-        }
-        arguments = {k: _describe(v, done) for k, v in current.items()}
+        arguments = {k: _describe(_current(value, k, v), done) for k, v in recorded_arguments.items()}
         done.append(value)
         return {"class": _name(type(value)), "arguments": arguments}
     if isinstance(value, dict):
@@ -79,6 +75,16 @@ def _describe(value: Any, done: list[nn.Module]) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise InputError(f"{value!r} of type {type(value).__name__} can't be saved as a constructor's argument")
+
+
+def _current(module: nn.Module, name: str, argument: Any) -> Any:
+    """An argument as it is now: modules may have been exchanged since (a prior refitted on a trained model)."""
+    now = getattr(module, name, argument)
+    if isinstance(argument, nn.Module):
+        return now
+    if isinstance(argument, Mapping) and isinstance(now, nn.ModuleDict):
+        return dict(now.items())
+    return argument
 
 
 def rebuild(description: Any) -> Any:

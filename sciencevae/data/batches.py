@@ -187,13 +187,21 @@ def flat_names(available: Any, attrs: Mapping[str, Any]) -> dict[str, str]:
 
     >>> flat_names(["x", "condition", "target"], {})
     {'x': 'x', 'context.condition': 'condition', 'target': 'target'}
+
+    The known error of one of several fields is the variable ``noise.NAME``, and reaches its decoder alone.
     """
     fields = list(attrs.get("fields", ["x"]))
     for name in fields:
         if name not in available:
             raise InputError(f"the data has no variable {name!r}; it has {', '.join(map(str, available))}")
     names = {"x": "x"} if fields == ["x"] else {f"x.{name}": name for name in fields}
-    context = ["condition", "noise", *attrs.get("context", [])]
+    context = [
+        "condition",
+        "noise",
+        *(f"noise.{name}" for name in fields),
+        "exposure",
+        *attrs.get("context", []),
+    ]
     names |= {f"context.{name}": name for name in context if name in available}
     return names | {name: name for name in ("target", "weight") if name in available}
 
@@ -201,7 +209,7 @@ def flat_names(available: Any, attrs: Mapping[str, Any]) -> dict[str, str]:
 def noisy_field(names: Mapping[str, str]) -> str:
     """The variable whose error ``noise`` is, from the result of ``flat_names``: the only field.
 
-    Of several it is no one's, and stays in the unit it is in.
+    Of several it is no one's, and stays in the unit it is in; each can have a ``noise.NAME``.
     """
     fields = [name for flat, name in names.items() if flat.partition(".")[0] == "x"]
     return fields[0] if len(fields) == 1 else ""
@@ -210,10 +218,10 @@ def noisy_field(names: Mapping[str, str]) -> str:
 def to_tensor(name: str, tensor: Tensor, scaling: Scaling, dtype: torch.dtype, noisy: str = "x") -> Tensor:
     """A variable in physical units as the model gets it: scaled in its own precision, then converted.
 
-    noisy: the field whose error ``noise`` is. A floating ``tensor`` is overwritten.
+    noisy: the field whose error ``noise`` is; ``noise.NAME`` is that of NAME. A floating ``tensor`` is overwritten.
     """
-    if name == "noise":
-        tensor = scaling.noise(tensor, noisy)
+    if name.partition(".")[0] == "noise":
+        tensor = scaling.noise(tensor, name.partition(".")[2] or noisy)
     elif name != "weight":
         tensor = scaling.apply(name, tensor, reuse=tensor.is_floating_point())
     if name in {"condition", "target"} and tensor.ndim == 1:

@@ -20,7 +20,8 @@ __all__ = ["Affine", "Scaling"]
 
 KINDS = ("standard", "robust", "identity")
 _OWN_SCALE = ("channel", "variable", "feature")  # dimensions whose entries are scaled one by one
-_UNSCALED = {"noise", "weight"}  # noise follows x; weights are no measurements
+# noise (and noise.NAME) follows its field; weights are no measurements, exposures multiply a rate
+_UNSCALED = {"noise", "weight", "exposure"}
 _BLOCK_BYTES = 64 << 20
 _PIECE_BYTES = 1 << 20
 _ROBUST_ELEMENTS = 2_000_000
@@ -73,7 +74,8 @@ class Scaling:
         A constant variable gets scale 1. InputError: unknown kind or variable, a variable that is NaN in
         every training row, infinities.
         """
-        names = [n for n, v in ds.data_vars.items() if "sample" in v.dims and str(n) not in _UNSCALED]
+        own = (name for name, variable in ds.data_vars.items() if "sample" in variable.dims)
+        names = [name for name in own if str(name).partition(".")[0] not in _UNSCALED]
         for name in [*(kinds or {}), *(keep or {})]:
             if name not in names:
                 raise InputError(f"no variable {name!r} to scale{did_you_mean(name, map(str, names))}")

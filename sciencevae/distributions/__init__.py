@@ -1,18 +1,25 @@
-"""What torch.distributions lacks: missing data, noise passed in, a von Mises right at any concentration."""
+"""What torch.distributions lacks: missing data, named fields, noise passed in, densities right in the extremes."""
 
+from sciencevae.distributions.counts import Categorical, Poisson
 from sciencevae.distributions.divergence import kl_normal
 from sciencevae.distributions.joint import Joint
+from sciencevae.distributions.logistic import MixtureOfLogistics
 from sciencevae.distributions.masked import Masked
 from sciencevae.distributions.normal import CovarianceNormal, DiagonalNormal, FullNormal, Normal
+from sciencevae.distributions.student import StudentT
 from sciencevae.distributions.von_mises import VonMises
 
 __all__ = [
+    "Categorical",
     "CovarianceNormal",
     "DiagonalNormal",
     "FullNormal",
     "Joint",
     "Masked",
+    "MixtureOfLogistics",
     "Normal",
+    "Poisson",
+    "StudentT",
     "VonMises",
     "kl_normal",
 ]

@@ -7,6 +7,7 @@ from sciencevae.networks.convolution import (
     ConvolutionalEncoder,
     ConvolutionalImage,
 )
+from sciencevae.networks.fields import Fields, Identity
 from sciencevae.networks.perceptron import ACTIVATIONS, Perceptron, Reshaped
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "ConvolutionalDecoder",
     "ConvolutionalEncoder",
     "ConvolutionalImage",
+    "Fields",
+    "Identity",
     "Perceptron",
     "PixelCNN",
     "Raster",

@@ -35,6 +35,7 @@ def activation_class(name: str) -> type[nn.Module]:
 class Perceptron(nn.Module):
     """Linear layers with an activation between them: (B, in_features [+ condition]) → (B, out_features).
 
+    Integers and booleans are taken as numbers.
     hidden: widths of the hidden layers; condition_features: width of a condition joined to the input.
     activation: one of ``ACTIVATIONS``, or "gated": a hidden layer is (A x + b) ⊙ sigmoid(C x + d), with twice
     the parameters (Dauphin et al. 2017; the VAEs of Tomczak & Welling 2018, §4).
@@ -62,6 +63,12 @@ class Perceptron(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(last, out_features))
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise InputError(
+                f"a Perceptron takes one tensor, and was given the fields {', '.join(x)}: use networks.Fields"
+            )
+        if not x.is_floating_point():
+            x = x.to(next(self.parameters()).dtype)
         if condition is not None:
             x = torch.cat([x, condition], dim=1)
         return self.layers(x)

@@ -38,9 +38,10 @@ class Gaussian(Encoder):
 
     network: gives (mean, log variance), (B, 2·dim); for ``covariance="full"`` the mean and the lower triangle
     of L row by row with its diagonal as logarithms, (B, dim + dim(dim+1)/2).
-    missing: the network sees NaN filled with 0 and, behind x along axis 1, a mask that is 1 where a value is
-    there; its input is twice as wide whatever the data. For named fields the mask of NAME is the further field
-    ``NAME.observed``.
+    missing: the network sees NaN (integers: −1) filled with 0 and, behind x along axis 1, a mask that is 1 where
+    a value is there; its input is twice as wide whatever the data. For named fields the mask of NAME is the
+    further field ``NAME.observed``.
+    Integer x reaches the network as integers: a ``Perceptron`` takes them as numbers, an embedding as indices.
     conditional: the network is called ``network(x, condition)``.
     """
 
@@ -84,10 +85,15 @@ class Gaussian(Encoder):
 def _with_mask(x: Fields) -> Fields:
     if isinstance(x, Tensor):
         observed = observed_entries(x)
-        return torch.cat([torch.where(observed, x, 0.0), observed.to(x.dtype)], dim=1)
+        return torch.cat([_filled(x, observed), observed.to(x.dtype)], dim=1)
     filled: dict[str, Tensor] = {}
     for name, field in x.items():
         observed = observed_entries(field)
-        filled[name] = torch.where(observed, field, torch.zeros((), dtype=field.dtype, device=field.device))
+        filled[name] = _filled(field, observed)
         filled[f"{name}.observed"] = observed
     return filled
+
+
+def _filled(x: Tensor, observed: Tensor) -> Tensor:
+    """x with 0 where nothing was observed, of the same kind: a network of integers gets integers."""
+    return torch.where(observed, x, torch.zeros((), dtype=x.dtype, device=x.device))

@@ -20,7 +20,7 @@ from sciencevae.vae.decoders import Decoder
 from sciencevae.vae.encoders import Encoder
 from sciencevae.vae.priors import Prior
 
-__all__ = ["VAE", "Terms"]
+__all__ = ["VAE", "Terms", "centre"]
 
 
 @dataclass(frozen=True)
@@ -163,8 +163,8 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def reconstruct(self, x: Fields, context: Context | None = None) -> Fields:
-        """The mean of p(x | z, c) at the posterior mean z."""
-        return self.decode(self.encode(x, context).mean, context).mean
+        """The mean of p(x | z, c) at the posterior mean z; of what has no mean (categories), the mode."""
+        return centre(self.decode(self.encode(x, context).mean, context))
 
     def check(self, batch: Batch) -> None:
         """Raise InputError where data and parts don't fit: shapes, support, missing values, noise."""
@@ -175,9 +175,9 @@ class VAE(nn.Module):
             if missing.any() and isinstance(self.encoder, Encoder) and not self.encoder.missing:
                 rows = int(missing.flatten(1).any(1).sum())
                 raise InputError(
-                    f"{rows} of {len(batch)} rows of {name} have missing entries (NaN), and the encoder was "
-                    "built without missing=True: build it with missing=True (its network is then twice as "
-                    "wide at the input), or drop those rows"
+                    f"{rows} of {len(batch)} rows of {name} have missing entries (NaN; integers: −1), and the "
+                    "encoder was built without missing=True: build it with missing=True (its network is then "
+                    "twice as wide at the input), or drop those rows"
                 )
         training = self.training
         self.eval()  # looking at the shapes changes no running statistics
@@ -185,6 +185,13 @@ class VAE(nn.Module):
             few = batch[:2]
             likelihood = self.decoder(self.encoder(few.x, few.context).mean.unsqueeze(0), few.context)
         self.train(training)
+        if isinstance(x, Tensor) == isinstance(likelihood, Joint):
+            raise InputError(
+                "x is one tensor, and the decoder describes named fields: give a mapping of them"
+                if isinstance(x, Tensor)
+                else f"x has the named fields {', '.join(x)}, and the decoder describes one tensor: "
+                "build it as decoders.Joint({name: decoder of the field, …})"
+            )
         described = likelihood.fields if isinstance(likelihood, Joint) else {"x": likelihood}
         for name, values in fields.items():
             if name not in described:
@@ -196,6 +203,16 @@ class VAE(nn.Module):
                 )
         if isinstance(self.decoder, Decoder):
             self.decoder.check(x, batch.context)
+
+
+def centre(likelihood: td.Distribution) -> Any:
+    """The mean of a likelihood where it has one, else its mode; of named fields, of each."""
+    if isinstance(likelihood, Joint):
+        return {name: centre(field) for name, field in likelihood.fields.items()}
+    try:
+        return likelihood.mean
+    except NotImplementedError:
+        return likelihood.mode
 
 
 def _squeezed(likelihood: td.Distribution) -> td.Distribution:

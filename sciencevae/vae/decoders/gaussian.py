@@ -1,56 +1,22 @@
-"""Decoders p(x | z, c): modules whose forward takes latents and context and returns a distribution."""
+"""The decoders of real numbers with normal errors: fixed, learned, predicted or known."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.distributions as td
 from torch import Tensor, nn
 
 from sciencevae.distributions import CovarianceNormal, Masked, Normal
-from sciencevae.distributions import VonMises as VonMisesDistribution
 from sciencevae.distributions.masked import observed_entries
 from sciencevae.errors import InputError
 from sciencevae.spec import recorded
-from sciencevae.vae.context import Context, condition_of, full_precision
+from sciencevae.vae.context import Context
+from sciencevae.vae.decoders.base import Decoder, along_variables, per_variable, refuse_infinite
 
-__all__ = ["Bernoulli", "Decoder", "Gaussian", "VonMises"]
-
-
-class Decoder(nn.Module):
-    """Contract: ``forward(z, context)`` with z (S, B, D) returns p(x | z, c) with batch shape (S, B).
-
-    The network sees one batch axis of S·B rows, and the condition repeated to match. Its output's axis 1 holds
-    the ``outputs`` of the likelihood one block after another: (S·B, outputs·n, …) for x (B, n, …).
-    """
-
-    outputs = 1
-
-    def __init__(self, network: nn.Module, conditional: bool = False) -> None:
-        super().__init__()
-        self.network, self.conditional = network, conditional
-
-    def forward(self, z: Tensor, context: Context | None = None) -> td.Distribution:
-        draws, rows = z.shape[:2]
-        condition = condition_of("the decoder", context, self.conditional)
-        repeated = (c.expand(draws, *c.shape).flatten(0, 1) for c in condition)
-        out = full_precision(self.network(z.flatten(0, 1), *repeated))  # (S·B, outputs·n, …)
-        if out.dim() < 2 or out.shape[1] % self.outputs:
-            raise InputError(
-                f"the decoder's network gave {tuple(out.shape)}; a {type(self).__name__} likelihood needs "
-                f"(B, {self.outputs}·n, …)"
-            )
-        blocks = out.unflatten(0, (draws, rows)).chunk(self.outputs, dim=2)  # each (S, B, n, …)
-        return self.likelihood(blocks, context or {})
-
-    def likelihood(self, blocks: tuple[Tensor, ...], context: Context) -> td.Distribution:
-        """p(x | z, c) from the network's output, one tensor (S, B, n, …) a parameter."""
-        raise NotImplementedError
-
-    def check(self, x: Any, context: Context) -> None:
-        """Raise InputError where data x (B, n, …) lie outside the support, naming what was found."""
+__all__ = ["Gaussian"]
 
 
 @recorded
@@ -89,18 +55,16 @@ class Gaussian(Decoder):
         self.outputs = 2 if scale == "predicted" else 1
         if scale == "learned" or intrinsic:
             count = features or getattr(network, "out_features", None)
-            if count is None:
-                raise InputError("a learned scale needs features=, the number of variables")
-            self.log_scale = nn.Parameter(torch.full((count,), math.log(initial)))
+            self.log_scale = per_variable("scale", count, math.log(initial))
 
-    def likelihood(self, blocks: tuple[Tensor, ...], context: Context) -> td.Distribution:
+    def likelihood(self, blocks: Tensor, context: Context) -> td.Distribution:
         loc = blocks[0]
         if self.scale == "per-datum":
             return self._known_noise(loc, context)
         if self.scale == "predicted":
             scale = (0.5 * blocks[1].clamp(-30.0, 20.0)).exp()
         elif self.scale == "learned":
-            scale = _along_variables(self.log_scale.exp(), loc)
+            scale = along_variables(self.log_scale.exp(), loc)
         else:
             scale = torch.full((), self.scale, dtype=loc.dtype, device=loc.device)
         return Masked(Normal(loc, scale), loc.dim() - 2)
@@ -109,7 +73,8 @@ class Gaussian(Decoder):
         if "noise" not in context:
             raise InputError(
                 "the decoder has scale='per-datum', but the batch brings no context['noise']: give the "
-                "standard deviations (B, n) or covariances (B, n, n) of the data"
+                "standard deviations (B, n) or covariances (B, n, n) of the data (as context['noise.NAME'] those "
+                "of field NAME of a Joint decoder)"
             )
         noise = context["noise"]
         variance = (2 * self.log_scale).exp() if self.intrinsic else loc.new_zeros(())
@@ -118,7 +83,7 @@ class Gaussian(Decoder):
             known = ~noise.isnan()
             squared = torch.where(known, noise, 1.0).square()
             if self.intrinsic:
-                variance = _along_variables(variance, loc)
+                variance = along_variables(variance, loc)
             return Masked(Normal(loc, (squared + variance).sqrt()), loc.dim() - 2, known)
         if noise.dim() == loc.dim() and noise.shape[-1] == noise.shape[-2] == loc.shape[-1]:
             return CovarianceNormal(loc, noise + torch.diag_embed(variance.expand(loc.shape[-1])))
@@ -128,8 +93,7 @@ class Gaussian(Decoder):
         )
 
     def check(self, x: Tensor, context: Context) -> None:
-        if x.isinf().any():
-            raise InputError("the data hold infinities; a Gaussian likelihood takes finite numbers, and NaN")
+        refuse_infinite(x, "Gaussian")
         if self.scale != "per-datum" or "noise" not in context:
             return
         noise = context["noise"]
@@ -168,70 +132,4 @@ class Gaussian(Decoder):
                 f"context['noise'] of row {row} is no covariance: its lowest eigenvalue, "
                 f"{lowest[row].item():.3g}, has to be {'≥' if self.intrinsic else 'above'} 0; check the errors "
                 "and correlations, or drop the row"
-            )
-
-
-def _along_variables(values: Tensor, loc: Tensor) -> Tensor:
-    """One value a variable, (n,), in the shape that multiplies loc (S, B, n, …)."""
-    return values.reshape(-1, *[1] * (loc.dim() - 3))
-
-
-class _Bits(td.Bernoulli):
-    """torch's Bernoulli, for integers and booleans too."""
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        return super().log_prob(value.to(self.logits.dtype))
-
-
-@recorded
-class Bernoulli(Decoder):
-    """p(x = 1 | z, c) = sigmoid(logit), of which NaN entries of x are marginalised.
-
-    The network gives one logit an entry. Values between 0 and 1 are refused: binarise them first (a grey
-    value is a probability, not an observation).
-    """
-
-    def __init__(self, network: nn.Module, conditional: bool = False) -> None:
-        super().__init__(network, conditional)
-
-    def likelihood(self, blocks: tuple[Tensor, ...], context: Context) -> Masked:
-        (logits,) = blocks
-        return Masked(_Bits(logits=logits, validate_args=False), logits.dim() - 2)
-
-    def check(self, x: Tensor, context: Context) -> None:
-        bad = observed_entries(x) & (x != 0) & (x != 1)
-        if bad.any():
-            raise InputError(
-                f"a Bernoulli likelihood takes 0 and 1; the data hold {x[bad][0].item():g}: binarise them, "
-                "or choose another likelihood"
-            )
-
-
-@recorded
-class VonMises(Decoder):
-    """p(x | z, c) = von Mises(x; μ, κ) for angles in radians; NaN entries of x are marginalised.
-
-    The network gives (cos, sin, log κ), 3n numbers; μ = atan2(sin, cos), so (cos, sin) need no normalising.
-    κ is kept within [10⁻⁶, 10⁸].
-    """
-
-    outputs = 3
-
-    def __init__(self, network: nn.Module, conditional: bool = False) -> None:
-        super().__init__(network, conditional)
-
-    def likelihood(self, blocks: tuple[Tensor, ...], context: Context) -> Masked:
-        cosine, sine, log_kappa = blocks
-        # atan2 has no gradient at the origin
-        at_origin = (cosine == 0) & (sine == 0)
-        loc = torch.atan2(sine, torch.where(at_origin, torch.ones_like(cosine), cosine))
-        kappa = log_kappa.clamp(math.log(1e-6), math.log(1e8)).exp()
-        return Masked(VonMisesDistribution(loc, kappa), loc.dim() - 2)
-
-    def check(self, x: Tensor, context: Context) -> None:
-        bad = observed_entries(x) & (x.abs() > math.pi + 1e-6)
-        if bad.any():
-            raise InputError(
-                f"a von Mises likelihood takes angles in radians within (−π, π]; the data hold "
-                f"{x[bad][0].item():g}: wrap them with (x + π) mod 2π − π, and check that they are not degrees"
             )
