@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -28,7 +29,7 @@ def annealed_evidence(
     model: VAE,
     batch: Batch,
     temperatures: int = 200,
-    chains: int = 64,
+    chains: int = 100,
     leapfrog: int = 5,
     start: Literal["prior", "posterior"] = "prior",
     seed: int | None = None,
@@ -69,13 +70,13 @@ def annealed_evidence(
         sizes = _step_sizes(path, betas, leapfrog)
         z = path.draw(chains)
         log_w = z.new_zeros(z.shape[:2])  # (S, B)
-        for before, beta, size in zip(betas, betas[1:], [*sizes, None], strict=True):
+        for (before, beta), size in zip(pairwise(betas), [*sizes, None], strict=True):
             log_w = log_w + (beta - before) * path.log_ratio(z)
             if size is not None:  # after the last weight nothing is left to move for
                 z, _ = _transition(path, z, beta, size, leapfrog)
     weights = Weights(chains)
     weights.add(log_w)
-    return weights.evidence()
+    return weights.evidence("take more chains (25 at least), or more temperatures")
 
 
 class _Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -65,8 +64,8 @@ class Weights:
             first, second = self.first * factor + first, self.second * factor.square() + second
         self.first, self.second = first, second
 
-    def evidence(self) -> Evidence:
-        """What the weights say, with a warning where it is not to be trusted."""
+    def evidence(self, remedy: str) -> Evidence:
+        """What the weights say, with a warning, and the remedy, where it is not to be trusted."""
         assert self.largest is not None
         assert self.first is not None
         assert self.second is not None
@@ -76,12 +75,13 @@ class Weights:
         trusted = tail_shape(self.largest) <= limit
         if bad := int((~trusted).sum()):
             log.warning(
-                "log p(x) is not to be trusted for %d of %d data: the importance weights of %d draws have too heavy "
-                "a tail (Pareto k above %.2f; see Evidence.trusted). Take more samples, or annealed_evidence",
+                "log p(x) is not to be trusted for %d of %d data: %d importance weights are too few for so heavy a "
+                "tail (Pareto k above %.2f; see Evidence.trusted); %s",
                 bad,
                 len(trusted),
                 self.samples,
                 limit,
+                remedy,
             )
         return Evidence(
             value=torch.where(top.isinf(), 0.0, top) + mean.log(),
@@ -105,7 +105,8 @@ def log_evidence(
     ess:     (Σ w)² / Σ w², between 1 and S
     trusted: whether the Pareto k̂ of the largest weights is at most min(1 − 1/log₁₀ S, 0.7), beyond which S draws
              do not settle their mean, and neither stderr nor ess shows it; a warning counts the data where it is
-             not. Fewer than 25 draws are never trusted, unless all weights are equal.
+             not. Fewer than 25 draws are never trusted, unless all weights are equal, and below 100 good weights
+             are often not recognised.
 
     seed makes it reproducible and leaves torch's own generator as it was.
     Burda et al. 2016, §2; for the standard error Owen, Monte Carlo theory, ch. 9; for k̂ Vehtari et al. 2024.
@@ -118,4 +119,4 @@ def log_evidence(
             torch.manual_seed(seed)
         for done in range(0, samples, chunk):
             weights.add(model.terms(batch, min(chunk, samples - done)).log_weight)  # (s, B)
-    return weights.evidence()
+    return weights.evidence("take more samples, or annealed_evidence")

@@ -105,7 +105,7 @@ def _parameters(q: object) -> tuple[list[Tensor], Callable[[list[Tensor]], Norma
         start = [q.loc, root.diagonal(dim1=-2, dim2=-1).log(), root.tril(-1)]
         return start, lambda p: FullNormal(p[0], torch.diag_embed(p[1].exp()) + p[2].tril(-1))
     raise InputError(
-        f"refine moves the mean and covariance of a Gaussian posterior, and the encoder gives a {type(q).__name__}: "
+        f"refine moves mean and covariance of a Gaussian posterior, and the encoder gives a {type(q).__name__}: "
         "use encoders.Gaussian"
     )
 
