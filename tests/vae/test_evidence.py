@@ -13,9 +13,10 @@ from sciencevae.batch import Batch
 from sciencevae.distributions import FullNormal
 from sciencevae.errors import InputError
 from sciencevae.vae import decoders, encoders, priors
-from sciencevae.vae.evidence import log_evidence
+from sciencevae.vae.evidence import Evidence, Weights, log_evidence
 from sciencevae.vae.model import VAE
 from sciencevae.vae.objectives import ELBO, IWAE
+from sciencevae.vae.pareto import tail_length, tail_shape
 
 N, D, B, SIGMA = 6, 3, 7, 0.4
 REPEATS = 6000
@@ -196,3 +197,81 @@ def test_seed_leaves_the_generator_alone():
 def test_too_few_samples_are_refused():
     with pytest.raises(InputError, match="samples ≥ 2"):
         log_evidence(linear(ExactPosterior()), data(), samples=1)
+
+
+# ---- where importance sampling is not to be trusted --------------------------------------------------
+
+
+def test_a_tail_has_the_shape_it_was_drawn_with():
+    """u^(−k) with u uniform on (0, 1) is a Pareto variable of shape k."""
+    draws = torch.rand(10_000, 200, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for shape in (0.2, 0.5, 0.9):
+        largest = (-shape * draws.log()).topk(tail_length(10_000) + 1, dim=0).values
+        found = tail_shape(largest)
+        assert found.mean() == pytest.approx((300 * shape + 5) / 310, abs=0.02)  # drawn a little towards ½
+        assert found.std() < 1.2 * (1 + shape) / math.sqrt(300)  # of the maximum-likelihood fit
+        assert torch.allclose(tail_shape(largest + 700.0), found), "weights have no scale"
+
+
+def test_a_tail_agrees_with_the_maximum_likelihood_fit():
+    log_w = 0.7 * torch.randn(4000, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    largest = log_w.topk(tail_length(4000) + 1, dim=0).values
+    excess = (largest.exp() - largest[-1].exp())[:-1]
+    fits = [stats.genpareto.fit(column.numpy(), floc=0)[0] for column in excess.T]
+    count = len(excess)
+    wanted = (count * torch.tensor(fits) + 5) / (count + 10)
+    assert (tail_shape(largest) - wanted).abs().max() < 0.03
+
+
+def test_a_proposal_that_is_much_too_narrow_is_not_trusted(caplog):
+    """q of a fifth of the posterior's width: w has no second moment, and stderr says nothing of the error."""
+    batch = data()
+    narrow = log_evidence(linear(ExactPosterior(stretch=0.2)), batch, samples=1000, seed=0)
+    wanted = exact(batch.x)
+    assert ((narrow.value - wanted).abs() > 4 * narrow.stderr).any(), "the error is not the stated one"
+    assert not narrow.trusted.any()
+    assert "not to be trusted for 7 of 7 data" in caplog.text
+    assert caplog.text.count("not to be trusted") == 1
+    caplog.clear()
+    for posterior in (ExactPosterior(), ExactPosterior(stretch=1.2, shift=0.02)):
+        assert log_evidence(linear(posterior), batch, samples=1000, seed=0).trusted.all()
+    assert not caplog.text
+
+
+def test_the_tail_is_the_same_whatever_the_chunk():
+    """The largest weights are kept while the rest streams by."""
+    batch, model = data(), linear(ExactPosterior(stretch=0.6))
+    torch.manual_seed(3)
+    log_w = torch.cat([model.terms(batch, 30).log_weight for _ in range(10)])
+    whole, parts = Weights(300), Weights(300)
+    whole.add(log_w)
+    for chunk in log_w.split(17):
+        parts.add(chunk)
+    assert torch.equal(whole.largest, parts.largest)
+    assert torch.equal(whole.largest, log_w.sort(0, descending=True).values[: tail_length(300) + 1])
+    assert torch.equal(whole.evidence("").trusted, parts.evidence("").trusted)
+
+
+def test_too_few_draws_are_not_trusted_unless_all_weights_are_equal():
+    batch = data()
+    assert not log_evidence(linear(ExactPosterior(stretch=1.2)), batch, samples=20).trusted.any()
+    assert log_evidence(linear(ExactPosterior()), batch, samples=20).trusted.all()
+
+
+def test_evidence_unpacks_into_three_and_what_is_exact_is_trusted():
+    value, stderr, ess = log_evidence(linear(ExactPosterior()), data(), samples=30)
+    assert value.shape == stderr.shape == ess.shape == (B,)
+    assert Evidence(value, stderr, ess).trusted.all()
+
+
+def test_harmless_weights_are_seldom_suspected_and_hopeless_ones_mostly():
+    generator = torch.Generator().manual_seed(2)
+    for samples in (100, 1000):
+        log_w = torch.randn(samples, 400, dtype=torch.float64, generator=generator)
+        share = {}
+        for sigma in (0.5, 3.0):  # ess / S is exp(−σ²)
+            weights = Weights(samples)
+            weights.add(sigma * log_w)
+            share[sigma] = weights.evidence("").trusted.double().mean().item()
+        assert share[0.5] > 0.9
+        assert share[3.0] < 0.1
