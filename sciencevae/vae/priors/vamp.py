@@ -28,7 +28,7 @@ class VampPrior(Prior):
     """p(z) = Σ_k w_k q(z | u_k): posteriors of K learned pseudo-inputs u, (K, *shape). Tomczak & Welling 2018.
 
     encoder: the model's own, the same object: ``VAE(VampPrior(encoder, …), encoder, decoder)``. It is trained by
-    both its uses and stored once.
+    both its uses; its parameters are the model's, not the prior's, and stored once.
     low, high: the range of the data, where they have one (grey values: 0 and 1): u = low + (high − low) sigmoid(v)
     with v learned, so that each u_k stays an image. (1)
     weights: "learned", or "uniform" as in the paper.
@@ -45,6 +45,7 @@ class VampPrior(Prior):
     torch.Size([3, 2])
     """
 
+    encoder: Encoder
     logits: Tensor
 
     def __init__(
@@ -69,10 +70,13 @@ class VampPrior(Prior):
             )
         if getattr(encoder, "conditional", False) != bool(condition_features):
             raise InputError(
-                "a VampPrior of a conditional encoder needs condition_features, the width of its pseudo-conditions; "
+                "a VampPrior of a conditional encoder needs condition_features, the width of pseudo-conditions; "
                 f"one of any other encoder has none; found condition_features={condition_features}"
             )
-        self.encoder, self.dim, self.components, self.shape = encoder, encoder.dim, components, tuple(shape)
+        # Not registered: it is a part of the model already. torch's functional_call puts back a module that stands
+        # twice with the tensors it was called with.
+        object.__setattr__(self, "encoder", encoder)
+        self.dim, self.components, self.shape = encoder.dim, components, tuple(shape)
         self.low, self.high, self.condition_features = low, high, condition_features
         self.pseudo = nn.Parameter(torch.randn(components, *shape))
         self.conditions = (
