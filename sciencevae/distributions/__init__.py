@@ -2,6 +2,7 @@
 
 from sciencevae.distributions.counts import Categorical, Poisson
 from sciencevae.distributions.divergence import kl_normal
+from sciencevae.distributions.flow import FlowNormal
 from sciencevae.distributions.joint import Joint
 from sciencevae.distributions.logistic import MixtureOfLogistics
 from sciencevae.distributions.masked import Masked
@@ -13,6 +14,7 @@ __all__ = [
     "Categorical",
     "CovarianceNormal",
     "DiagonalNormal",
+    "FlowNormal",
     "FullNormal",
     "Joint",
     "Masked",

@@ -18,7 +18,7 @@ from sciencevae.spec import recorded
 from sciencevae.vae.context import Context
 from sciencevae.vae.decoders import Decoder
 from sciencevae.vae.encoders import Encoder
-from sciencevae.vae.priors import Prior
+from sciencevae.vae.priors import Prior, VampPrior
 
 __all__ = ["VAE", "Terms", "centre"]
 
@@ -82,6 +82,14 @@ class VAE(nn.Module):
                 "build both with one dim"
             )
         self.prior, self.encoder, self.decoder = prior, encoder, decoder
+        self._check_shared()
+
+    def _check_shared(self) -> None:
+        if isinstance(self.prior, VampPrior) and self.prior.encoder is not self.encoder:
+            raise InputError(
+                "the VampPrior was built with another encoder than the model's: it is a mixture of the model's own "
+                "posteriors, VAE(VampPrior(encoder, …), encoder, decoder)"
+            )
 
     @property
     def dim(self) -> int:
@@ -168,6 +176,7 @@ class VAE(nn.Module):
 
     def check(self, batch: Batch) -> None:
         """Raise InputError where data and parts don't fit: shapes, support, missing values, noise."""
+        self._check_shared()  # a part may have been exchanged
         x = batch.x
         fields = {"x": x} if isinstance(x, Tensor) else dict(x)
         for name, values in fields.items():

@@ -1,8 +1,7 @@
-"""Priors p(z | c): modules whose forward takes the context and returns a distribution."""
+"""A mixture of normal distributions as prior."""
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -13,36 +12,11 @@ from sciencevae.distributions import DiagonalNormal, FullNormal
 from sciencevae.errors import InputError
 from sciencevae.spec import recorded
 from sciencevae.vae.context import Context
+from sciencevae.vae.priors.normal import Prior, tril_from_flat
 
-__all__ = ["GaussianMixture", "Prior", "StandardNormal", "tril_from_flat"]
+__all__ = ["GaussianMixture"]
 
 Covariance = Literal["diagonal", "full"]
-
-
-class Prior(nn.Module):
-    """Contract: ``forward(context)`` returns p(z | c) with batch shape () or (B,) and event shape (dim,)."""
-
-    dim: int
-
-    def forward(self, context: Context | None = None) -> td.Distribution:
-        raise NotImplementedError
-
-
-@recorded
-class StandardNormal(Prior):
-    """p(z) = N(z; 0, 1) in ``dim`` dimensions."""
-
-    loc: Tensor
-    scale: Tensor
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.dim = dim
-        self.register_buffer("loc", torch.zeros(dim), persistent=False)
-        self.register_buffer("scale", torch.ones(dim), persistent=False)
-
-    def forward(self, context: Context | None = None) -> DiagonalNormal:
-        return DiagonalNormal(self.loc, self.scale)
 
 
 @recorded
@@ -50,8 +24,14 @@ class GaussianMixture(Prior):
     """p(z) = Σ_k π_k N(z; μ_k, Σ_k), learned with the model or fitted to its latents afterwards (``fit``).
 
     Shapes: logits (K,), loc (K, D); covariance "diagonal": log scale (K, D); "full": the lower triangle of the
-    Cholesky factor, its diagonal as logarithms, (K, D(D+1)/2). Joint training: Jiang et al. 2017 (VaDE);
-    fitting afterwards replaces N(0, 1) by the aggregate posterior.
+    Cholesky factor, its diagonal as logarithms, (K, D(D+1)/2). Fitting afterwards replaces N(0, 1) by the
+    aggregate posterior. Joint training: Jiang et al. 2017 (VaDE), whose bound holds p(k | z) fixed at its value
+    for a draw; here log p(z) itself is averaged over the draws, which is no looser. From scratch the components
+    tend to fall together; VaDE's way is to train a plain VAE, fit the mixture, and go on jointly:
+
+        fit(model, x)                                                             # with StandardNormal
+        fit_prior(model, x, GaussianMixture(model.dim, components=5, covariance="full"))
+        fit(model, x)                                                             # mixture and networks together
     """
 
     def __init__(self, dim: int, components: int, covariance: Covariance = "diagonal") -> None:
@@ -107,16 +87,3 @@ class GaussianMixture(Prior):
             rows, columns = torch.tril_indices(self.dim, self.dim)
             put(self.root, factor[:, rows, columns])
         return self
-
-
-def tril_from_flat(flat: Tensor, dim: int) -> Tensor:
-    """A Cholesky factor (..., D, D) from its D(D+1)/2 entries row by row, the diagonal given as logarithms."""
-    rows, columns = torch.tril_indices(dim, dim, device=flat.device)
-    position = torch.zeros(dim, dim, dtype=torch.long, device=flat.device)
-    position[rows, columns] = torch.arange(len(rows), device=flat.device)
-    lower = flat[..., position].tril()
-    diagonal = lower.diagonal(dim1=-2, dim2=-1).clamp(-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT)
-    return lower.tril(-1) + torch.diag_embed(diagonal.exp())
-
-
-LOG_SCALE_LIMIT = math.log(1e8)
