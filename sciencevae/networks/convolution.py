@@ -46,8 +46,8 @@ class _Doubling(nn.Module):
 
     A 3×3 convolution to four times the channels, one for each pixel of a 2×2 block (Shi et al. 2016), cut to
     (H, W). Its four kernels start equal, so it starts as a convolution followed by nearest-neighbour resizing,
-    without a checkerboard (Aitken et al. 2017). Beside resizing first it takes 0.3–0.4 times as long: 64 images,
-    7×7 with 64 channels → 14×14 with 32 → 28×28, forward and backward on one thread, 20 against 50–73 ms.
+    without a checkerboard (Aitken et al. 2017). Resizing first takes as many multiplications, over four times
+    the positions; it was more than twice as slow on one thread at 28×28.
     """
 
     def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int]) -> None:
