@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_evidence import ExactPosterior, as_mixture, linear
 from torch import nn
 from torch.func import functional_call
 
@@ -128,11 +127,13 @@ def test_contract(name):
     assert all((g == 0).all() for g in gradients.values())
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", [name for name in OBJECTIVES if name != "capacity"])
 def test_compiled_equals_eager(name):
     found = []
     for compiled in (False, True):
         model, objective = fresh(), made(name)
+        if name == "property":  # the one graph of both: compiling takes most of the time
+            objective = ELBO(capacity=WarmUp(2.0, 10), extra=dict(objective.extra))
         history = fit(
             model, data(dtype=torch.float32), objective, settings=settings(compile=compiled), progress=False
         )
@@ -206,12 +207,6 @@ def test_training_holds_the_divergence_at_the_capacity():
 # ---- importance-weighted bounds ----------------------------------------------------------------------
 
 
-def encoder_gradient(objective: IWAE, model: VAE, batch: Batch, noise: torch.Tensor) -> torch.Tensor:
-    """The gradient of one step, of all parameters one behind the other."""
-    loss = objective(model, batch, noise).per_datum.mean()
-    return torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, list(model.parameters()))])
-
-
 def test_doubly_reparameterised_gradient_is_unbiased_and_less_noisy_for_the_encoder():
     """Over many draws: the same mean for every parameter, and for the encoder a smaller variance."""
     torch.manual_seed(0)
@@ -282,26 +277,22 @@ def test_doubly_reparameterised_gradient_by_hand():
     assert decoder.weight.grad.item() == pytest.approx(wanted["decoder"], rel=1e-12)
 
 
-def test_with_the_exact_posterior_the_encoder_gets_no_gradient_at_all():
-    """log w is then log p(x) at every z."""
-
-    class Scaled(ExactPosterior):
-        def __init__(self):
-            super().__init__()
-            self.factor = nn.Parameter(torch.ones(3, dtype=torch.float64))
-
-        def forward(self, x, context=None):
-            exact = super().forward(x, context)
-            return DiagonalNormal(exact.loc * self.factor, exact.scale_tril.diagonal(dim1=-2, dim2=-1))
-
-    model = linear(ExactPosterior(), as_mixture())
-    x = torch.randn(5, 6, dtype=torch.float64)
-    z = model.encode(x).rsample((4,)).requires_grad_()
-    log_w = model.decoder(z).log_prob(x) + model.prior().log_prob(z) - model.encode(x).log_prob(z)
-    assert torch.autograd.grad(log_w.sum(), z)[0].abs().max() < 1e-9
-    wrong = linear(Scaled(), as_mixture())
-    IWAE(4, doubly_reparameterised=True)(wrong, Batch(x)).per_datum.sum().backward()
-    assert wrong.encoder.factor.grad.abs().min() > 1e-3, "where it is not exact, it does"
+def test_with_the_exact_posterior_the_encoder_gets_no_noise():
+    """p(z | x) = N(w x / (w² + σ²), σ² / (w² + σ²)): log w is log p(x) at every z, and so are its slopes 0."""
+    w, sigma = 1.4, 0.7
+    encoder, decoder = nn.Linear(1, 2).double(), nn.Linear(1, 1, bias=False).double()
+    with torch.no_grad():
+        encoder.weight.copy_(torch.tensor([[w / (w**2 + sigma**2)], [0.0]], dtype=torch.float64))
+        encoder.bias.copy_(torch.tensor([0.0, math.log(sigma**2 / (w**2 + sigma**2))], dtype=torch.float64))
+        decoder.weight.fill_(w)
+    model = VAE(
+        priors.StandardNormal(1), encoders.Gaussian(encoder, 1), decoders.Gaussian(decoder, scale=sigma)
+    ).double()
+    size = {}
+    for doubly in (False, True):
+        loss = IWAE(4, doubly_reparameterised=doubly)(model, Batch(data().x[:, :1])).per_datum.mean()
+        size[doubly] = torch.autograd.grad(loss, encoder.weight)[0].abs().max().item()
+    assert size[True] < 1e-7 < 1e-3 < size[False]
 
 
 def test_a_posterior_that_can_not_be_held_fixed_is_refused():
