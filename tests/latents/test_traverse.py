@@ -141,11 +141,11 @@ def test_geodesics_on_the_sphere_are_great_circles(dtype):
     model = decoding(sphere)
     path = interpolate(a, b, 41, "geodesic", model)
     angle = torch.acos((sphere(a) * sphere(b)).sum(1))
-    assert torch.allclose(path_length(path, model), angle, rtol=0.01)
+    assert torch.allclose(path_length(path, model), angle, rtol=1e-3)
     assert path_length(interpolate(a, b, 41), model).max() > 1.1 * angle.max()  # the straight path is longer
     points = model.decode(path).mean  # (41, B, 3)
     normal = torch.linalg.cross(points[0], points[-1])
-    assert ((points * normal).sum(-1) / torch.linalg.vector_norm(normal, dim=-1)).abs().max() < 0.02
+    assert ((points * normal).sum(-1) / torch.linalg.vector_norm(normal, dim=-1)).abs().max() < 0.05
     along = torch.linalg.vector_norm(points.diff(dim=0), dim=-1)
     assert torch.allclose(along, angle.expand(40, -1) / 40, rtol=0.05)  # and steps are equally long
 
@@ -203,8 +203,8 @@ class Named(td.Distribution):
         return self.fields
 
 
-class Colours(td.Distribution):
-    """A likelihood with no mean."""
+class Meanless(td.Distribution):
+    """A likelihood whose mean is not defined."""
 
     mean = torch.full((33, 3, 1), math.nan)
 
@@ -240,7 +240,7 @@ def test_geodesics_of_other_likelihoods():
     bits = decoding(lambda z: z, decoder=decoders.Bernoulli)
     assert torch.allclose(interpolate(a, b, 41, "geodesic", bits).sigmoid(), wanted, atol=5e-3)
     with pytest.raises(InputError, match="not finite along the straight path"):
-        interpolate(a, b, 5, "geodesic", with_likelihood(lambda z: Colours(validate_args=False)))
+        interpolate(a, b, 5, "geodesic", with_likelihood(lambda z: Meanless(validate_args=False)))
 
 
 @settings(max_examples=15, deadline=None)
@@ -365,8 +365,8 @@ def test_analogies_and_directions(trained):
 # ---- other priors
 
 
-class Correlated(priors.Prior):
-    """A normal whose mean is its condition, with a full covariance or none that is known in closed form."""
+class Shifted(priors.Prior):
+    """N(c, 2²) for a condition c, as a normal or as a flow, whose moments are not known in closed form."""
 
     dim = 2
 
@@ -388,9 +388,9 @@ def test_the_range_is_that_of_the_prior_of_each_condition(span):
     context = {"condition": torch.tensor([[0.0], [10.0], [-5.0]])}
     t = torch.linspace(-1.5, 1.5, 4) if span else torch.special.ndtri(torch.tensor([1, 3, 5, 7]) / 8)
     wanted = context["condition"][:, 0] + 2 * t[:, None]  # (steps, B)
-    exact = traverse(decoding(lambda z: z, prior=Correlated()), z, None, span, 4, context)
+    exact = traverse(decoding(lambda z: z, prior=Shifted()), z, None, span, 4, context)
+    model = decoding(lambda z: z, prior=Shifted(flow=True))
     state = torch.get_rng_state()
-    model = decoding(lambda z: z, prior=Correlated(flow=True))
     drawn = traverse(model, z, None, span, 4, context)
     assert torch.equal(torch.get_rng_state(), state)
     for d in range(2):
