@@ -10,7 +10,9 @@ from torch import Tensor
 
 from sciencevae.batch import Batch
 from sciencevae.errors import InputError
+from sciencevae.vae.enumeration import enumerated_log_evidence
 from sciencevae.vae.model import VAE
+from sciencevae.vae.vq import VQVAE
 
 __all__ = ["Evidence", "log_evidence"]
 
@@ -37,10 +39,14 @@ def log_evidence(
     ess:    (Σ w)² / Σ w², between 1 and S
 
     seed makes it reproducible and leaves torch's own generator as it was.
+    Of a VQVAE it is the exact sum over all grids of codes (ess: their number), InputError where they are many.
     Burda et al. 2016, §2; for the standard error Owen, Monte Carlo theory, ch. 9.
     """
     if samples < 2 or chunk < 1:
         raise InputError(f"log_evidence needs samples ≥ 2 and chunk ≥ 1, not {samples} and {chunk}")
+    if isinstance(model, VQVAE):
+        value, number = enumerated_log_evidence(model, batch, chunk)
+        return Evidence(value, torch.zeros_like(value), torch.full_like(value, number))
     with torch.random.fork_rng(enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
