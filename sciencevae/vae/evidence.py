@@ -11,8 +11,10 @@ from torch import Tensor
 
 from sciencevae.batch import Batch
 from sciencevae.errors import InputError
+from sciencevae.vae.enumeration import enumerated_log_evidence
 from sciencevae.vae.model import VAE
 from sciencevae.vae.pareto import largest_shape, tail_length, tail_shape
+from sciencevae.vae.vq import VQVAE
 
 __all__ = ["Evidence", "Weights", "log_evidence"]
 
@@ -109,10 +111,14 @@ def log_evidence(
              are often not recognised.
 
     seed makes it reproducible and leaves torch's own generator as it was.
+    Of a VQVAE it is the exact sum over all grids of codes (ess: their number), InputError where they are many.
     Burda et al. 2016, §2; for the standard error Owen, Monte Carlo theory, ch. 9; for k̂ Vehtari et al. 2024.
     """
     if samples < 2 or chunk < 1:
         raise InputError(f"log_evidence needs samples ≥ 2 and chunk ≥ 1, not {samples} and {chunk}")
+    if isinstance(model, VQVAE):
+        value, number = enumerated_log_evidence(model, batch, chunk)
+        return Evidence(value, torch.zeros_like(value), torch.full_like(value, number))
     weights = Weights(samples)
     with torch.random.fork_rng(enabled=seed is not None):
         if seed is not None:

@@ -36,7 +36,8 @@ def load(path: str | Path) -> VAE:
     Nothing is unpickled and no code is taken from the file. Raises InputError for any other kind of file and
     RunError for a truncated one.
     """
-    import sciencevae.networks  # noqa: F401  (the classes a file may name)
+    import sciencevae.networks
+    import sciencevae.vae.vq  # noqa: F401  (the classes a file may name)
 
     tensors, metadata = read_tensors(Path(path), REMEDY)
     if metadata.get("kind") != "model":

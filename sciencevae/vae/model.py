@@ -31,6 +31,7 @@ class Terms:
     log_px_by_field: of data of several named fields, the share of each in log_px, (S, B)
     kl (B,) = KL(q ‖ p) and kl_by_dim (B, D), where they are known in closed form, else None
     posterior, likelihood: the distributions themselves · extra: further terms by name, (B,) each
+    Of a VQVAE z (S, B, *grid) holds integer codes, log_qz = 0 and kl = −log_pz.
     """
 
     z: Tensor
@@ -73,8 +74,19 @@ class VAE(nn.Module):
     torch.Size([3, 5])
     """
 
+    #: whether the latents are codes (VQVAE) or continuous
+    coded = False
+
     def __init__(self, prior: Prior, encoder: Encoder, decoder: Decoder) -> None:
         super().__init__()
+        families = ("continuous latents", "codes")
+        for name, part in (("prior", prior), ("encoder", encoder)):
+            if hasattr(part, "codes") != self.coded:
+                raise InputError(
+                    f"the {name} {type(part).__name__} is of {families[not self.coded]}, and a "
+                    f"{type(self).__name__} has {families[self.coded]}: VQVAE takes a CodeEncoder and UniformCodes "
+                    "or Autoregressive, VAE the other parts"
+                )
         dims = {"prior": getattr(prior, "dim", None), "encoder": getattr(encoder, "dim", None)}
         if None not in dims.values() and dims["prior"] != dims["encoder"]:
             raise InputError(
