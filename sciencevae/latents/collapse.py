@@ -1,4 +1,5 @@
-"""Whether the latent space is used: KL and active units by dimension, own latents against shuffled ones."""
+"""Whether the latent space is used: KL and active units by dimension, or the codes that occur; own latents against
+shuffled ones."""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ import torch
 from sciencevae.batch import Batch
 from sciencevae.data.batches import Batches
 from sciencevae.vae.model import VAE
+from sciencevae.vae.vq import VQVAE
 
-__all__ = ["LatentUse", "latent_use"]
+__all__ = ["CodeUse", "LatentUse", "latent_use"]
 
 #: variance over the data of a posterior mean above which its dimension counts as active (Burda et al. 2016)
 ACTIVE = 0.01
@@ -55,8 +57,39 @@ class LatentUse:
         return {**vars(self), "collapsed": self.collapsed}
 
 
+@dataclass(frozen=True)
+class CodeUse:
+    """kl: mean of −log p(z), nats · perplexity: exp(entropy) of the use of the codes over all data and places, the
+    number of codes in even use · used_codes: how many of all ``codes`` occur ·
+    own_over_shuffled: as of ``LatentUse`` · collapsed: whether the decoder does not use the codes
+    """
+
+    kl: float
+    perplexity: float
+    used_codes: int
+    codes: int
+    own_over_shuffled: float
+
+    @property
+    def collapsed(self) -> bool:
+        return self.used_codes < 2 or self.own_over_shuffled < SHUFFLED
+
+    def describe(self) -> str:
+        """One sentence for people."""
+        use = f"{self.used_codes} of {self.codes} codes occur, perplexity {self.perplexity:.1f}"
+        if self.collapsed:
+            return (
+                f"COLLAPSED: the decoder does not use the codes ({use}; own codes explain the data better than "
+                f"shuffled ones by {self.own_over_shuffled:.2f} nats): revive dead codes, or weaken the decoder"
+            )
+        return f"{use}; own codes explain the data better than shuffled ones by {self.own_over_shuffled:.1f} nats"
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "collapsed": self.collapsed}
+
+
 @torch.no_grad()
-def latent_use(model: VAE, data: Batches, rows: int = 2048, seed: int = 0) -> LatentUse:
+def latent_use(model: VAE, data: Batches, rows: int = 2048, seed: int = 0) -> LatentUse | CodeUse:
     """What a trained model's latents carry, from at most ``rows`` data (its first ones in stored order)."""
     here = next((p.device for p in model.parameters()), torch.device("cpu"))
     batch: Batch = next(data.blocks(rows)).to(here)
@@ -64,15 +97,20 @@ def latent_use(model: VAE, data: Batches, rows: int = 2048, seed: int = 0) -> La
         torch.manual_seed(seed)
         terms = model.terms(batch)
         # a cyclic shift leaves no datum its own latent
-        shuffled = model.decoder(terms.z.roll(1, dims=1), batch.context).log_prob(batch.x)
+        other: Any = model.decode(terms.z.roll(1, dims=1), batch.context)
     kl = terms.divergence
+    own_over_shuffled = (terms.log_px - other.log_prob(batch.x)).mean().item()
+    if isinstance(model, VQVAE):
+        share = model.encoder.quantiser.use(terms.z[0], torch.ones_like(kl))
+        perplexity = torch.special.entr(share).sum().exp().item()
+        return CodeUse(kl.mean().item(), perplexity, int((share > 0).sum()), model.codes, own_over_shuffled)
     means, draws = terms.posterior.mean, terms.z[0]
     return LatentUse(
         kl=kl.mean().item(),
         kl_by_dim=None if terms.kl_by_dim is None else terms.kl_by_dim.mean(0).tolist(),
         active_units=int((means.var(0) > ACTIVE).sum()) if len(batch) > 1 else 0,
         dimensions=model.dim,
-        own_over_shuffled=(terms.log_px - shuffled).mean().item(),
+        own_over_shuffled=own_over_shuffled,
         aggregate_mean=draws.mean(0).tolist(),
         aggregate_std=draws.std(0).tolist(),
     )

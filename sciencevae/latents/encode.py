@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from sciencevae.vae.model import VAE
+from sciencevae.vae.vq import VQVAE, Codes
 
 __all__ = ["encode_store"]
 
@@ -25,7 +26,8 @@ def encode_store(model: VAE, store: str | Path, out: str | Path, *, threads: int
     """Write the latents of every row of a prepared store to ``out``, in the store's order.
 
     out: a store with ``z`` (sample, latent), the posterior mean, ``z_std`` (sample, latent), its standard
-    deviation, every coordinate of the samples, and ``condition`` where there is one. Whole or not at all.
+    deviation, every coordinate of the samples, and ``condition`` where there is one; of a VQVAE ``code``
+    (sample, *grid), integers, in place of ``z`` and ``z_std``. Whole or not at all.
     """
     import dask
     import dask.array as da
@@ -36,7 +38,8 @@ def encode_store(model: VAE, store: str | Path, out: str | Path, *, threads: int
 
     model.eval()
     data = open_store(store)
-    rows, dim = data.sizes["sample"], model.dim
+    rows = data.sizes["sample"]
+    shape, dtype = (model.grid, np.int32) if isinstance(model, VQVAE) else ((2, model.dim), np.float32)
     row_bytes = max(1, sum(v.nbytes for v in data.data_vars.values()) // rows)
     block = max(1, min(BLOCK_ROWS, BLOCK_BYTES // row_bytes, rows))
     # Not the Dask arrays of ``data``: a delayed call that is handed a Dask collection waits for all of it.
@@ -44,23 +47,24 @@ def encode_store(model: VAE, store: str | Path, out: str | Path, *, threads: int
     source = source.drop_vars([name for name in source.coords if source[name].dims == ("sample",)])
     encode = dask.delayed(partial(_encode, model, source, Scaling.of(data)), pure=False, traverse=False)
     blocks = [
-        da.from_delayed(encode(start, stop), shape=(stop - start, 2, dim), dtype=np.float32)
+        da.from_delayed(encode(start, stop), shape=(stop - start, *shape), dtype=dtype)
         for start in range(0, rows, block)
         for stop in [min(start + block, rows)]
     ]
-    posterior = da.concatenate(blocks)  # (N, 2, D)
-    unit = {"units": "1"}
-    variables: dict[str, Any] = {
-        "z": (("sample", "latent"), posterior[:, 0], unit | {"long_name": "posterior mean"}),
-        "z_std": (
-            ("sample", "latent"),
-            posterior[:, 1],
-            unit | {"long_name": "posterior standard deviation"},
-        ),
-    }
+    encoded = da.concatenate(blocks)  # (N, 2, D), or (N, *grid)
+    variables: dict[str, Any]
+    if isinstance(model, VQVAE):
+        dims = ("sample", *(f"grid_{axis}" for axis in range(len(shape))))
+        variables = {"code": (dims, encoded, {"units": "1", "long_name": f"code, 0 to {model.codes - 1}"})}
+    else:
+        dims, unit = ("sample", "latent"), {"units": "1"}
+        variables = {
+            "z": (dims, encoded[:, 0], unit | {"long_name": "posterior mean"}),
+            "z_std": (dims, encoded[:, 1], unit | {"long_name": "posterior standard deviation"}),
+        }
+    attributes = {"fields": list(variables)[:1], "scaling": "{}", "data": data.attrs.get("fingerprint", "")}
     if "condition" in data:
         variables["condition"] = data["condition"].variable
-    attributes = {"fields": ["z"], "scaling": "{}", "data": data.attrs.get("fingerprint", "")}
     coordinates = {name: coord for name, coord in data.coords.items() if coord.dims == ("sample",)}
     latents = xr.Dataset(variables, coords=coordinates, attrs=attributes)
     before = torch.get_num_threads()
@@ -73,7 +77,7 @@ def encode_store(model: VAE, store: str | Path, out: str | Path, *, threads: int
 
 
 def _encode(model: VAE, fields: Any, scaling: Any, start: int, stop: int) -> np.ndarray:
-    """Mean and standard deviation of q(z | x, c) of some rows, (B, 2, D)."""
+    """Mean and standard deviation of q(z | x, c) of some rows, (B, 2, D); of codes the codes, (B, *grid)."""
     from sciencevae.data.batches import as_batches
 
     rows = fields.isel(sample=slice(start, stop)).load()
@@ -81,4 +85,6 @@ def _encode(model: VAE, fields: Any, scaling: Any, start: int, stop: int) -> np.
     (batch,) = as_batches(rows, scaling=scaling, dtype=dtype).blocks(stop - start)
     with torch.no_grad():
         posterior = model.encode(batch.x, batch.context)
+        if isinstance(posterior, Codes):
+            return posterior.codes.int().numpy()
         return torch.stack([posterior.mean, posterior.stddev], dim=1).float().numpy()

@@ -1,12 +1,14 @@
 """A trained model on a user's own file: encode, decode, sample and score, block by block.
 
 Latents of a file are a Parquet table: ``row``, ``id``, ``status``, then ``z_0 …`` (posterior means), ``z_std_0 …``,
-and the condition and noise that decoding needs; the model's fingerprint is in the file's metadata.
+and the condition and noise that decoding needs; the model's fingerprint is in the file's metadata. Those of a VQVAE
+are its codes ``code_0 …``, the places of a grid row by row.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from sciencevae.errors import InputError
 from sciencevae.provenance import file_hash
 from sciencevae.vae.files import load, load_metadata
 from sciencevae.vae.model import VAE
+from sciencevae.vae.vq import VQVAE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,10 +91,16 @@ class Trained:
 
 
 def encode_file(model: str | Path, source: str | Path, out: str | Path) -> int:
-    """Latents of every row of a file, in its order; bad rows are there with NaN. Gives the number encoded."""
+    """Latents of every row of a file, in its order; bad rows are there with NaN, codes with −1. Gives the
+    number encoded."""
     trained = Trained.open(model)
 
     def latents(batch: Batch | None) -> dict[str, np.ndarray]:
+        if isinstance(trained.model, VQVAE):
+            codes = np.zeros((0, *trained.model.grid), np.int32)
+            if batch is not None:
+                codes = trained.model.encode(batch.x, batch.context).codes.int().numpy()
+            return _columns("code", codes.reshape(len(codes), math.prod(trained.model.grid)))
         mean = std = np.zeros((0, trained.model.dim), np.float32)
         if batch is not None:
             posterior = trained.model.encode(batch.x, batch.context)
@@ -170,19 +179,33 @@ def decode_file(model: str | Path, source: str | Path, out: str | Path) -> int:
     blocks = []
     for record in latents.iter_batches(BLOCK_ROWS):
         table: pd.DataFrame = record.to_pandas()
-        z = _matrix(table, "z")
-        if z is None or z.ndim != 2 or z.shape[1] != trained.model.dim:
-            found = 0 if z is None else np.prod(z.shape[1:])
-            raise InputError(f"{source} has {found} latent columns z_0 …; the model has {trained.model.dim}")
-        good = np.isfinite(z).all(1)
+        z, good = _latents(table, trained.model, source)
         context = _context(table, trained, good)
         with torch.no_grad():
-            x = trained.model.decode(torch.as_tensor(z[good], dtype=torch.float32), context).mean
+            x = trained.model.decode(z, context).mean
         blocks.append(_physical(trained, x, good, table))
     if not blocks:
         raise InputError(f"{source} has no rows: nothing to decode")
     _write_data(_concatenated(blocks), path, trained)
     return sum(block.sizes["sample"] for block in blocks)
+
+
+def _latents(table: pd.DataFrame, model: VAE, source: Path) -> tuple[torch.Tensor, Any]:
+    """The latents of the rows that have them, as ``decode`` takes them, and which rows these are, (N,)."""
+    name, columns = ("code", math.prod(model.grid)) if isinstance(model, VQVAE) else ("z", model.dim)
+    z = _matrix(table, name)
+    if z is None or z.ndim != 2 or z.shape[1] != columns:
+        found = 0 if z is None else np.prod(z.shape[1:])
+        raise InputError(f"{source} has {found} latent columns {name}_0 …; the model has {columns}")
+    if isinstance(model, VQVAE):
+        good = (z >= 0).all(1)
+        if (wrong := z[good][z[good] % 1 != 0]).size:
+            raise InputError(
+                f"{source}: {wrong[0]:g} is no code; codes are whole numbers, 0 to {model.codes - 1}"
+            )
+        return torch.as_tensor(z[good], dtype=torch.long).reshape(-1, *model.grid), good
+    good = np.isfinite(z).all(axis=1)
+    return torch.as_tensor(z[good], dtype=torch.float32), good
 
 
 def sample_file(
@@ -291,8 +314,9 @@ def _matrix(table: pd.DataFrame, name: str) -> np.ndarray | None:
 
 
 def _spread(values: np.ndarray, good: np.ndarray) -> np.ndarray:
-    """The values of the usable rows among all rows, NaN elsewhere."""
-    everywhere = np.full(len(good), np.nan, np.float32)
+    """The values of the usable rows among all rows; elsewhere NaN, −1 among integers."""
+    missing = np.int32(-1) if values.dtype.kind == "i" else np.float32(np.nan)
+    everywhere = np.full(len(good), missing)
     everywhere[good] = values
     return everywhere
 

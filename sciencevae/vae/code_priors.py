@@ -86,7 +86,7 @@ class Autoregressive(CodePrior):
 
     network: codes (B, *shape) [, condition] → logits (B, *shape, codes), those of place i from the places before
     it alone (``check`` tries it). Sampling takes one call of the network for each place.
-    van den Oord, Kalchbrenner & Kavukcuoglu 2016 (PixelCNN), as the prior of codes in van den Oord et al. 2017, §3.3.
+    van den Oord, Kalchbrenner & Kavukcuoglu 2016 (PixelCNN); as a prior of codes: van den Oord et al. 2017, §3.3.
     """
 
     def __init__(

@@ -169,6 +169,12 @@ def test_contract(name, tmp_path):
     alone = model.terms(batch[:1], noise=noise[:, :1])
     assert torch.allclose(alone.log_weight, terms.log_weight[:, :1], atol=1e-10)
 
+    # the bound lies below the evidence: paired, within four standard errors
+    evidence = sv.log_evidence(model, batch, samples=1000, chunk=500, seed=1)
+    elbo = model.terms(batch, 1000).log_weight
+    error = (elbo.std(0).square() / 1000 + evidence.stderr**2).sqrt()
+    assert (elbo.mean(0) <= evidence.value + 4 * error).all()
+
     # samples of the declared shape and support; reconstructions of the shape of x
     def shapes(values):
         return values.shape if isinstance(values, torch.Tensor) else {k: v.shape for k, v in values.items()}
