@@ -1,1 +1,57 @@
-"""Pictures of digits, clothes and simple shapes: the usual small image data sets."""
+"""Digits, garments and sprites: small images that everyone knows, for every model of the core."""
+
+from sciencevae.registry import Domain, lazy
+
+from .settings import Digits
+
+__all__ = ["DOMAIN"]
+
+own = lazy(__name__)
+
+DOMAIN = Domain(
+    name="digits",
+    title="Images of digits, garments and sprites",
+    summary="MNIST, Fashion-MNIST and dSprites: likelihoods, clusters, factors, anomalies, completed images",
+    settings=Digits,
+    prepare=own("dataset.prepare"),
+    read=own("dataset.read"),
+    write=own("dataset.write"),
+    build=own("model.build"),
+    objective=own("model.objective"),
+    augment=own("model.augment"),
+    refit=own("model.refit"),
+    analyses={
+        name: own(f"analysis.{name}")
+        for name in ("likelihood", "clusters", "disentanglement", "anomalies", "completion")
+    },
+    figures={
+        name: own(f"figures.{name}")
+        for name in (
+            "reconstructions",
+            "samples",
+            "manifold",
+            "traversal",
+            "latent_map",
+            "factors",
+            "completed",
+            "curves",
+        )
+    },
+    citations=(
+        """@inproceedings{KingmaWelling2014,
+  author = {Kingma, D. P. and Welling, M.}, title = {Auto-encoding variational {Bayes}},
+  booktitle = {International Conference on Learning Representations}, year = {2014},
+  eprint = {1312.6114}, archivePrefix = {arXiv}
+}""",
+        """@inproceedings{Sohn2015,
+  author = {Sohn, K. and Lee, H. and Yan, X.},
+  title = {Learning structured output representation using deep conditional generative models},
+  booktitle = {Advances in Neural Information Processing Systems}, volume = {28}, year = {2015}
+}""",
+        """@techreport{AnCho2015,
+  author = {An, J. and Cho, S.},
+  title = {Variational autoencoder based anomaly detection using reconstruction probability},
+  institution = {SNU Data Mining Center}, year = {2015}
+}""",
+    ),
+)

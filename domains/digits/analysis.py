@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from sciencevae.runs import Run, Variant
     from sciencevae.vae.model import VAE
 
-__all__ = ["anomalies", "clusters", "completion", "disentanglement", "likelihood", "matched_accuracy"]
+__all__ = [
+    "anomalies",
+    "clusters",
+    "completion",
+    "disentanglement",
+    "first_images",
+    "likelihood",
+    "matched_accuracy",
+]
 
 _ROWS = 500
 
@@ -39,14 +47,17 @@ def likelihood(run: Run) -> Findings:
         if variant.settings.prepare.anomaly is not None:
             continue  # its test images are of two kinds
         model = variant.model()
-        test = _batch(variant, "test", chosen.evidence_rows)
+        test = first_images(variant, "test", chosen.evidence_rows)
         row: dict[str, Any] = {"model": name, "images": len(test)}
         bound = _bound(model, test, chosen.seed)
         row |= {"minus_elbo": bound.mean(), "minus_elbo_error": _error(bound)}
         if not isinstance(model, VQVAE):
             nll, ess = _evidence(model, test, chosen.evidence_samples, chosen.seed)
             row |= {"minus_log_p": nll.mean(), "minus_log_p_error": _error(nll), "median_ess": np.median(ess)}
-        row |= {"parameters": sum(p.numel() for p in model.parameters()), "seconds": variant.metrics["seconds"]}
+        row |= {
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "seconds": variant.metrics["seconds"],
+        }
         row["active_units"] = variant.metrics["latents"].get("active_units")
         rows.append(row)
     if not rows:
@@ -74,7 +85,9 @@ def _evidence(model: VAE, batch: Batch, samples: int, seed: int) -> tuple[np.nda
     """−log p(x) and the effective number of draws of each image."""
     from sciencevae.vae.evidence import log_evidence
 
-    found = [log_evidence(model, p, samples, chunk=50, seed=seed + i) for i, p in enumerate(_parts(batch, 100))]
+    found = [
+        log_evidence(model, p, samples, chunk=50, seed=seed + i) for i, p in enumerate(_parts(batch, 100))
+    ]
     value = torch.cat([one.value for one in found]).double().numpy()
     return -value, torch.cat([one.ess for one in found]).double().numpy()
 
@@ -172,7 +185,7 @@ def anomalies(run: Run) -> Findings:
     images: PCA (what the components that hold 90 % of the variance leave over), isolation forest, and the distance
     to the fifth neighbour.
     """
-    from sciencevae.latents.score import anomaly_score, auc, threshold
+    from sciencevae.latents.score import auc, threshold
 
     rows, thresholds = [], []
     for name, variant in run.variants.items():
@@ -180,16 +193,18 @@ def anomalies(run: Run) -> Findings:
         if digit is None:
             continue
         model = variant.model()
-        test, valid = _batch(variant, "test"), _batch(variant, "valid")
+        test, valid = first_images(variant, "test"), first_images(variant, "valid")
         abnormal = variant.data["anomaly"].values[variant.data["split"].values == SPLITS["test"]]
         scores = {}
         for kind, draws in (("elbo", 16), ("reconstruction", 16)):
             scores[kind] = _scores(model, test, kind, draws)
-        scores |= _baselines(_batch(variant, "train"), test)
+        scores |= _baselines(first_images(variant, "train"), test)
         seen = CLASSES[variant.settings.dataset][digit]
         for kind, score in scores.items():
             found = auc(score[~abnormal], score[abnormal])
-            rows.append({"model": name, "class": seen, "score": kind, "auc": found.value, "error": found.stderr})
+            rows.append(
+                {"model": name, "class": seen, "score": kind, "auc": found.value, "error": found.stderr}
+            )
         limit = threshold(_scores(model, valid, "elbo", 16), 0.05)
         thresholds.append(
             {
@@ -210,7 +225,9 @@ def anomalies(run: Run) -> Findings:
         {"anomalies": table, "thresholds": pd.DataFrame(thresholds)},
         (
             "Mean area under the ROC curve over the classes: "
-            + ", ".join(f"{score} {value:.3f}" for score, value in sorted(means.items(), key=lambda kv: -kv[1]))
+            + ", ".join(
+                f"{score} {value:.3f}" for score, value in sorted(means.items(), key=lambda kv: -kv[1])
+            )
             + ".",
         ),
     )
@@ -249,7 +266,7 @@ def completion(run: Run) -> Findings:
         settings = variant.settings
         if settings.prepare.condition != "quadrants":
             continue
-        test = _batch(variant, "test", run.settings.analyse.evidence_rows)
+        test = first_images(variant, "test", run.settings.analyse.evidence_rows)
         cost, _ = _evidence(
             variant.model(), test, run.settings.analyse.evidence_samples, run.settings.analyse.seed
         )
@@ -283,7 +300,11 @@ def _completed(quadrants: int, model: str, method: str, cost: np.ndarray) -> dic
 def _nearest_images(variant: Variant, rows: int) -> np.ndarray:
     from sklearn.neighbors import NearestNeighbors
 
-    train, valid, test = _batch(variant, "train"), _batch(variant, "valid", 1000), _batch(variant, "test", rows)
+    train, valid, test = (
+        first_images(variant, "train"),
+        first_images(variant, "valid", 1000),
+        first_images(variant, "test", rows),
+    )
     near = NearestNeighbors(n_neighbors=50, algorithm="brute").fit(train.context["condition"].numpy())
     pixels = _pixels(train)
 
@@ -298,7 +319,7 @@ def _nearest_images(variant: Variant, rows: int) -> np.ndarray:
     return costs(test, found[id(test)], *best)
 
 
-def _batch(variant: Variant, split: str, rows: int | None = None) -> Batch:
+def first_images(variant: Variant, split: str, rows: int | None = None) -> Batch:
     """Images of one split as one batch; the first rows, of a store that is shuffled."""
     data: xr.Dataset = variant.data
     index = np.flatnonzero(data["split"].values == SPLITS[split])[:rows]

@@ -202,7 +202,7 @@ def _images(path: Path) -> np.ndarray:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The array of an idx file (LeCun's format: two zeros, type, number of axes, sizes, numbers), unpacked on the way.
+    """The array of an idx file (two zeros, type, number of axes, sizes, numbers: LeCun's format), unpacked.
 
     Raises InputError for another format, and for one that is truncated.
     """

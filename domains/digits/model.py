@@ -23,8 +23,8 @@ from sciencevae.training.schedules import Schedule, WarmUp
 from sciencevae.vae import decoders, encoders, priors
 from sciencevae.vae.fit_prior import fit_prior
 from sciencevae.vae.model import VAE
-from sciencevae.vae.objectives import ELBO, IWAE, VQ, BetaTCVAE, FactorVAE, Objective
-from sciencevae.vae.vq import VQVAE
+from sciencevae.vae.objectives import ELBO, IWAE, BetaTCVAE, FactorVAE, Objective
+from sciencevae.vae.vq import VQ, VQVAE
 
 from .networks import ConditionAlone
 from .settings import Digits
@@ -93,17 +93,10 @@ def _prior(settings: Digits, encoder: encoders.Encoder, data: xr.Dataset, told: 
 def _codes(settings: Digits, shape: tuple[int, ...]) -> VQVAE:
     chosen = settings.model
     network = ConvolutionalCodes(shape, chosen.latent, channels=chosen.channels)
-    encoder = encoders.Code(network, chosen.codes, chosen.latent)
+    encoder = encoders.Code(network, encoders.Quantiser(chosen.codes, chosen.latent))
     image = ConvolutionalImage(chosen.latent, shape, channels=chosen.channels[::-1])
-    return VQVAE(
-        priors.UniformCodes(chosen.codes, _grid(settings, shape)), encoder, decoders.Bernoulli(image)
-    )
-
-
-def _grid(settings: Digits, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The side of the grid of codes: each convolution halves the image's, rounding up."""
-    halvings = len(settings.model.channels)
-    return tuple(-(-side // 2**halvings) for side in shape[1:])
+    prior = priors.UniformCodes(chosen.codes, encoder.grid)
+    return VQVAE(prior, encoder, decoders.Bernoulli(image))
 
 
 def objective(settings: Digits, data: xr.Dataset) -> Objective:
@@ -145,14 +138,15 @@ def augment(settings: Digits) -> Augmentation | None:
 
 def refit(settings: Digits, model: VAE, train: Batches, valid: Batches) -> History | None:
     """Give the model another prior, fitted to its latents."""
-    chosen, prior = settings.refit, None
+    chosen = settings.refit
+    prior: priors.Prior | None = None
     if chosen.prior == "mixture":
         prior = priors.GaussianMixture(model.dim, chosen.components, covariance=chosen.covariance)
     elif chosen.prior == "flow":
         prior = priors.Flow(model.dim)
     elif chosen.prior == "pixelcnn":
-        codes, grid = model.prior.codes, model.prior.shape
-        prior = priors.Autoregressive(PixelCNN(codes, grid), codes, grid)
+        assert isinstance(model, VQVAE)
+        prior = priors.Autoregressive(PixelCNN(model.codes, model.grid), model.codes, model.grid)
     if prior is None:
         return None
     training = chosen.training.model_copy(update={"seed": settings.seed})

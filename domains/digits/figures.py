@@ -1,0 +1,214 @@
+"""The figures of a run, drawn from its tables, latents and models on disk."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from sciencevae.batch import Batch
+from sciencevae.report.figures import COLOURS, DOUBLE_COLUMN, SINGLE_COLUMN, image_grid
+
+from .analysis import first_images
+from .dataset import CLASSES, observed_quadrants
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from sciencevae.runs import Run, Variant
+
+__all__ = [
+    "completed",
+    "curves",
+    "factors",
+    "latent_map",
+    "manifold",
+    "reconstructions",
+    "samples",
+    "traversal",
+]
+
+_GREY = "gray_r"
+_SHOWN = 8
+Drawn = tuple["Figure", str]
+
+
+def reconstructions(run: Run) -> Drawn | None:
+    """Test images above what each model makes of them."""
+    found = [v for v in run.variants.values() if v.settings.prepare.condition != "quadrants"][:_SHOWN]
+    if not found:
+        return None
+    rows, labels = [_pictures(first_images(found[0], "test", 10).x)], ["test image"]
+    for variant in found:
+        test = first_images(variant, "test", 10)
+        rows.append(_pictures(variant.model().reconstruct(test.x, test.context)))
+        labels.append(variant.name)
+    return image_grid(np.stack(rows), row_labels=labels, cmap=_GREY, limits=(0, 1)), (
+        "Test images, and the mean of p(x | z) at the posterior mean of z."
+    )
+
+
+def samples(run: Run) -> Drawn | None:
+    """New images of every model: the means of p(x | z), z drawn from the prior."""
+    rows, labels = [], []
+    for variant in list(run.variants.values())[:_SHOWN]:
+        if variant.settings.prepare.condition == "quadrants":
+            continue
+        model = variant.model()
+        told = "condition" in variant.data
+        context = {"condition": torch.eye(10)} if told else None
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(run.settings.analyse.seed)
+            prior = model.prior(context)
+            z = prior.sample() if len(prior.batch_shape) else prior.sample((10,))
+            rows.append(_pictures(model.decode(z, context).mean))
+        labels.append(variant.name)
+    if not rows:
+        return None
+    told = ", told the classes 0 to 9 in turn" if run.settings.prepare.condition == "label" else ""
+    return image_grid(np.stack(rows), row_labels=labels, cmap=_GREY, limits=(0, 1)), (
+        f"New images: means of p(x | z) with z drawn from each model's prior{told}."
+    )
+
+
+def manifold(run: Run) -> Drawn | None:
+    """The plane of a model of two latent dimensions."""
+    from sciencevae.latents.traverse import manifold as plane
+
+    for variant in run.variants.values():
+        if variant.settings.model.latent == 2 and _plain(variant):
+            found = plane(variant.model(), steps=20)
+            images = found.mean.detach().numpy()[:, :, 0]
+            return image_grid(images, cmap=_GREY, limits=(0, 1), gap=0), (
+                f"What the latent plane of {variant.name} decodes to, at equal shares of the prior "
+                "(Kingma & Welling 2014, figure 4)."
+            )
+    return None
+
+
+def traversal(run: Run) -> Drawn | None:
+    """One latent dimension at a time, those that tell most, from the first test image."""
+    from sciencevae.latents.traverse import traverse
+
+    for variant in reversed(run.variants.values()):
+        if not _plain(variant):
+            continue
+        model, test = variant.model(), first_images(variant, "test", 1)
+        kl = np.array(variant.metrics["latents"]["kl_by_dim"] or np.zeros(model.dim))
+        dims = np.argsort(-kl)[:10].tolist()
+        with torch.no_grad():
+            z = model.encode(test.x).mean[0]
+        images = traverse(model, z, dims, span=2.5, steps=9).mean.detach().numpy()[:, :, 0]
+        labels = [f"$z_{{{d}}}$, {kl[d]:.1f}" for d in dims]
+        return image_grid(images, row_labels=labels, cmap=_GREY, limits=(0, 1)), (
+            f"{variant.name}: a test image decoded with one latent at a time moved from −2.5 to 2.5 standard "
+            "deviations of the prior. Beside each, its KL in nats."
+        )
+    return None
+
+
+def latent_map(run: Run) -> Drawn | None:
+    """The latents of test images by class, in their two widest directions."""
+    import matplotlib.pyplot as plt
+
+    main = run.variants["main"]
+    latents = main.latents
+    if not {"label", "z"} <= {*latents.variables}:
+        return None
+    rows = np.flatnonzero(latents["split"].values == 2)[:4000]
+    z, label = latents["z"].values[rows].astype(float), latents["label"].values[rows]
+    if z.shape[1] > 2:
+        centred = z - z.mean(0)
+        z = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
+    figure, axes = plt.subplots(figsize=(SINGLE_COLUMN, 3.0))
+    names = CLASSES[main.settings.dataset]
+    for k in np.unique(label):
+        own = label == k
+        colour = plt.get_cmap("tab10")(int(k))
+        axes.scatter(*z[own].T, s=2, color=colour, linewidths=0, label=names[k])
+    axes.set(xlabel="first direction of the latents", ylabel="second direction")
+    axes.legend(markerscale=4, fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure, "Posterior means of test images, by class (which the model was not told)."
+
+
+def factors(run: Run) -> Drawn | None:
+    """Disentanglement of each model, by factor."""
+    import matplotlib.pyplot as plt
+
+    if not (run.tables / "disentanglement.csv").exists():
+        return None
+    table = run.table("disentanglement")
+    figure, axes = plt.subplots(figsize=(DOUBLE_COLUMN, 2.4))
+    numeric = [c for c in table.columns if c not in ("model", "score")]
+    wide = table.melt(id_vars=["model", "score"], value_vars=numeric) if "score" in table else None
+    assert wide is not None
+    models = list(dict.fromkeys(wide.model))
+    scores = list(dict.fromkeys(wide.score))
+    for i, model in enumerate(models):
+        overall = [float(wide[(wide.model == model) & (wide.score == s)].value.iloc[0]) for s in scores]
+        axes.bar(np.arange(len(scores)) + 0.8 * i / len(models), overall, 0.8 / len(models), label=model)
+    axes.set_xticks(np.arange(len(scores)) + 0.4 - 0.4 / len(models), scores)
+    axes.set(ylabel="score", ylim=(0, 1))
+    axes.legend()
+    return figure, "How far single latents follow single factors; 1 is perfect."
+
+
+def completed(run: Run) -> Drawn | None:
+    """Images of which some quadrants were told, and draws of the others."""
+    for variant in run.variants.values():
+        if variant.settings.prepare.condition != "quadrants" or variant.settings.model.kind != "vae":
+            continue
+        test = first_images(variant, "test", 8)
+        told = observed_quadrants(variant.settings.prepare.quadrants, 28, 28).ravel()
+
+        def whole(rest: torch.Tensor | None, test: Batch = test, told: np.ndarray = told) -> np.ndarray:
+            images = np.full((len(test), told.size), np.nan)
+            images[:, told] = test.context["condition"]
+            if rest is not None:
+                images[:, ~told] = rest
+            return images.reshape(-1, 28, 28)
+
+        model = variant.model()
+        assert isinstance(test.x, torch.Tensor)
+        rows, labels = [whole(None), whole(test.x)], ["told", "test image"]
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(run.settings.analyse.seed)
+            for number in range(4):
+                z = model.prior(test.context).sample()
+                z = z if z.dim() == 2 else z.expand(len(test), -1)
+                rows.append(whole(model.decode(z, test.context).mean))
+                labels.append(f"draw {number + 1}")
+        return image_grid(np.stack(rows), row_labels=labels, cmap=_GREY, limits=(0, 1)), (
+            f"{variant.name}: what was told of test images, the images, and what four draws from p(z | c) say of "
+            "the rest."
+        )
+    return None
+
+
+def curves(run: Run) -> Drawn | None:
+    """Area under the ROC curve of each class left out of training, for every score."""
+    import matplotlib.pyplot as plt
+
+    if not (run.tables / "anomalies.csv").exists():
+        return None
+    table = run.table("anomalies")
+    figure, axes = plt.subplots(figsize=(DOUBLE_COLUMN, 2.4))
+    for (score, rows), colour in zip(table.groupby("score", sort=False), COLOURS, strict=False):
+        axes.errorbar(
+            rows["class"].astype(str), rows.auc, rows.error, fmt="o", ms=3, color=colour, label=score
+        )
+    axes.axhline(0.5, color="black", lw=0.5)
+    axes.set(xlabel="class that training did not see", ylabel="area under the ROC curve", ylim=(0, 1))
+    axes.legend(ncols=2)
+    return figure, "How well each score tells the unseen class from the others; one half is chance."
+
+
+def _plain(variant: Variant) -> bool:
+    """Whether a model has continuous latents and is told nothing."""
+    return variant.settings.model.kind == "vae" and variant.settings.prepare.condition == "none"
+
+
+def _pictures(x: object) -> np.ndarray:
+    assert isinstance(x, torch.Tensor)
+    return x.detach().numpy()[:, 0]
