@@ -1,1 +1,0 @@
-"""Pictures of digits, clothes and simple shapes: the usual small image data sets."""
