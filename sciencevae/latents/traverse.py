@@ -56,8 +56,8 @@ def interpolate(
                likelihoods it exists for all of them, and it does not see their scale.
 
     A geodesic starts from the straight path and is found with L-BFGS over at least 32 pieces, of which every
-    n-th point is returned, so that steps are equally long in f. It is a local minimum; where it does not lower
-    the energy of the straight path, that one is returned. ``model.decode(path, context)`` decodes any path.
+    n-th point is returned; at the minimum steps are equally long in f. It is a local minimum; where it does not
+    lower the energy of the straight path, that one is returned. ``model.decode(path, context)`` decodes any path.
 
     Raises InputError for shapes that differ, for latents that are not finite, and for opposite directions on a
     sphere of one dimension, where no path leads from one to the other.
@@ -247,8 +247,8 @@ def _geodesic(model: VAE, a: Tensor, b: Tensor, steps: int, context: Context) ->
         coefficients = straight.new_zeros(pieces - 1, *a.shape).requires_grad_()
         optimiser = torch.optim.LBFGS(
             [coefficients],
-            max_iter=300,
-            history_size=20,
+            max_iter=1000,
+            history_size=50,
             tolerance_change=1e-10,
             line_search_fn="strong_wolfe",
         )

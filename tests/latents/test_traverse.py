@@ -243,7 +243,7 @@ def test_geodesics_of_other_likelihoods():
         interpolate(a, b, 5, "geodesic", with_likelihood(lambda z: Meanless(validate_args=False)))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([2, 4, 9]))
 def test_the_energy_never_ends_above_the_straight_path(seed, steps):
     """Also for decoders of no smoothness at all, and pair by pair; where nothing is decoded nothing moves."""
