@@ -91,7 +91,7 @@ def traversal(run: Run) -> Drawn | None:
     """One latent dimension at a time, those that tell most, from the first test image."""
     from sciencevae.latents.traverse import traverse
 
-    for variant in reversed(run.variants.values()):
+    for variant in run.variants.values():
         if not _plain(variant):
             continue
         model, test = variant.model(), first_images(variant, "test", 1)
