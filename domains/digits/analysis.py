@@ -168,11 +168,11 @@ def disentanglement(run: Run) -> Findings:
         several = [k for k in range(len(names)) if len(np.unique(factors[:, k])) > 1]
         if not several:
             continue
-        found = measure(
-            latents["z"].values, factors[:, several], [names[k].removeprefix("factor_") for k in several]
-        )
+        chosen = [names[k].removeprefix("factor_") for k in several]
+        shape = [i for i, factor in enumerate(chosen) if factor == "shape"]
+        found = measure(latents["z"].values, factors[:, several], chosen, categorical=shape)
         tables.append(found.assign(model=name))
-        metrics[name] = found.to_dict("records")
+        metrics[name] = found[found.factor == "all"].drop(columns=["factor", "dimension"]).iloc[0].to_dict()
     if not tables:
         return Findings()
     return Findings(metrics, {"disentanglement": pd.concat(tables, ignore_index=True)})

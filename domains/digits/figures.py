@@ -139,16 +139,14 @@ def factors(run: Run) -> Drawn | None:
     if not (run.tables / "disentanglement.csv").exists():
         return None
     table = run.table("disentanglement")
+    overall = table[table.factor == "all"].set_index("model")
+    scores = ["mig", "factor_vae", "disentanglement", "completeness", "informativeness", "sap"]
     figure, axes = plt.subplots(figsize=(DOUBLE_COLUMN, 2.4))
-    numeric = [c for c in table.columns if c not in ("model", "score")]
-    wide = table.melt(id_vars=["model", "score"], value_vars=numeric) if "score" in table else None
-    assert wide is not None
-    models = list(dict.fromkeys(wide.model))
-    scores = list(dict.fromkeys(wide.score))
-    for i, model in enumerate(models):
-        overall = [float(wide[(wide.model == model) & (wide.score == s)].value.iloc[0]) for s in scores]
-        axes.bar(np.arange(len(scores)) + 0.8 * i / len(models), overall, 0.8 / len(models), label=model)
-    axes.set_xticks(np.arange(len(scores)) + 0.4 - 0.4 / len(models), scores)
+    width = 0.8 / len(overall)
+    for i, model in enumerate(overall.index):
+        axes.bar(np.arange(len(scores)) + i * width, overall.loc[model, scores], width, label=model)
+    names = ["MIG", "FactorVAE", "DCI disentanglement", "DCI completeness", "DCI informativeness", "SAP"]
+    axes.set_xticks(np.arange(len(scores)) + 0.4 - width / 2, [name.replace(" ", "\n") for name in names])
     axes.set(ylabel="score", ylim=(0, 1))
     axes.legend()
     return figure, "How far single latents follow single factors; 1 is perfect."

@@ -250,7 +250,9 @@ def test_pseudo_inputs_begin_at_data_and_stay_in_their_range():
     x = torch.rand(50, N, generator=torch.Generator().manual_seed(0)).round(decimals=1)
     prior = priors.VampPrior(encoder, 5, [N]).initialise(x)
     assert all((x == u).all(1).any() for u in prior.pseudo_inputs)
-    assert not torch.equal(prior.pseudo_inputs, priors.VampPrior(encoder, 5, [N]).initialise(x, seed=1).pseudo_inputs)
+    assert not torch.equal(
+        prior.pseudo_inputs, priors.VampPrior(encoder, 5, [N]).initialise(x, seed=1).pseudo_inputs
+    )
     prior = priors.VampPrior(encoder, 5, [N], low=0.0, high=1.0).initialise(x)
     near = (x[None] - prior.pseudo_inputs[:, None]).abs().amax(-1).amin(1)
     assert near.max() < 0.0101, "a grey value of 0 or 1 is brought 0.01 inside"
