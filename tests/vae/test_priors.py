@@ -166,7 +166,7 @@ def test_the_conditional_normal_depends_on_the_condition_and_its_kl_is_torchs():
     with pytest.raises(InputError, match="gives 5 numbers; .*needs 4"):
         priors.ConditionalNormal(Perceptron(C, [], 5), D)
     with pytest.raises(InputError, match=r"expected \(B, 4\)"):
-        priors.ConditionalNormal(nn.Linear(C, 5), D)({"condition": torch.zeros(1, C)})
+        priors.ConditionalNormal(nn.Sequential(nn.Linear(C, 5)), D)({"condition": torch.zeros(1, C)})
 
 
 # ---- VampPrior -----------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def test_a_vamp_prior_of_another_encoder_is_refused():
         VAE(stranger, model.encoder, model.decoder)
     model.prior = stranger
     with pytest.raises(InputError, match="another encoder than the model's"):
-        fit(model, a_batch(torch.float32), progress=False)
+        fit(model, a_batch(torch.float32), settings=TrainingSettings(batch_size=3), progress=False)
 
 
 def test_a_vamp_prior_resumes_from_a_checkpoint(tmp_path):
@@ -250,7 +250,9 @@ def test_pseudo_inputs_begin_at_data_and_stay_in_their_range():
     x = torch.rand(50, N, generator=torch.Generator().manual_seed(0)).round(decimals=1)
     prior = priors.VampPrior(encoder, 5, [N]).initialise(x)
     assert all((x == u).all(1).any() for u in prior.pseudo_inputs)
-    assert not torch.equal(prior.pseudo_inputs, priors.VampPrior(encoder, 5, [N]).initialise(x, seed=1).pseudo_inputs)
+    assert not torch.equal(
+        prior.pseudo_inputs, priors.VampPrior(encoder, 5, [N]).initialise(x, seed=1).pseudo_inputs
+    )
     prior = priors.VampPrior(encoder, 5, [N], low=0.0, high=1.0).initialise(x)
     near = (x[None] - prior.pseudo_inputs[:, None]).abs().amax(-1).amin(1)
     assert near.max() < 0.0101, "a grey value of 0 or 1 is brought 0.01 inside"
