@@ -54,8 +54,8 @@ def fit_prior(
     are left out.
 
     The history has −E_q[log p(z | c)], nats a datum, as ``train_loss`` and ``valid_loss``; ``best_loss`` is the
-    held-out value of the fitted prior, by which kinds of prior can be compared: with one seed, on the same draws. If an error occurs, the model
-    keeps its prior.
+    held-out value of the fitted prior, by which kinds of prior can be compared: with one seed it is of the same
+    draws for each. If an error occurs, the model keeps its prior.
 
     Raises InputError for a prior that has another dimension, or nothing to fit.
     """

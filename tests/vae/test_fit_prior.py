@@ -151,8 +151,8 @@ def test_a_conditional_prior_gets_its_condition():
         z = model.encode(X).sample()
         p = model.prior({"condition": torch.eye(3)})
     for k in range(3):  # each condition's own mean and spread, which are the maximum-likelihood estimate
-        assert torch.allclose(p.loc[k], z[LABEL == k].mean(0), atol=0.1)
-        assert torch.allclose(p.scale[k], z[LABEL == k].std(0), rtol=0.15)
+        assert torch.allclose(p.loc[k], z[k == LABEL].mean(0), atol=0.1)
+        assert torch.allclose(p.scale[k], z[k == LABEL].std(0), rtol=0.15)
 
 
 def test_weights_count():
