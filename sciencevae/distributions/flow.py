@@ -8,7 +8,6 @@ from typing import Any
 import torch
 import torch.distributions as td
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from sciencevae.distributions.normal import LOG_2PI, DiagonalNormal
 
@@ -25,9 +24,9 @@ class FlowNormal(td.Distribution):
     log p(z) = log N(ε; 0, 1) − log |det ∂g/∂ε| − Σ log scale
 
     flow: the module whose ``forward`` and ``inverse`` are g and its inverse, or with ``backwards`` its inverse
-    and g. h (*B, features), or None. The density of the last draw is remembered, so it costs no inversion.
-    ``mean`` and ``stddev`` are those of 256 fixed quasi-random points, exact where g is
-    linear and diagonal.
+    and g; called (x, h, held), where with ``held`` the parameters pass no gradient on. h (*B, features), or None.
+    The density of the last draw is remembered, so it costs no inversion. ``mean`` and ``stddev`` are those of 256
+    fixed quasi-random points, exact where g is linear and diagonal.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own interface)
@@ -37,18 +36,13 @@ class FlowNormal(td.Distribution):
         self, base: DiagonalNormal, flow: nn.Module, h: Tensor | None = None, backwards: bool = False
     ) -> None:
         self.base, self.flow, self.h, self.backwards = base, flow, h, backwards
-        self._fixed = False
+        self._held = False
         self._last: tuple[Tensor, Tensor, bool] | None = None
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 
     def _map(self, x: Tensor, generate: bool) -> tuple[Tensor, Tensor]:
         name = "forward" if generate != self.backwards else "inverse"
-        if not self._fixed:
-            return getattr(self.flow, name)(x, self.h)
-        held = {name: p.detach() for name, p in self.flow.named_parameters()}
-        return functional_call(
-            _Named(self.flow, name), {f"flow.{n}": p for n, p in held.items()}, (x, self.h)
-        )
+        return getattr(self.flow, name)(x, self.h, self._held)
 
     def from_noise(self, noise: Tensor) -> Tensor:
         """z from ε (S, *B, D)."""
@@ -102,20 +96,9 @@ class FlowNormal(td.Distribution):
     def detach(self) -> FlowNormal:
         """The same distribution, of which no parameter passes a gradient on; z does, by the inverse map."""
         h = None if self.h is None else self.h.detach()
-        fixed = FlowNormal(self.base.detach(), self.flow, h, self.backwards)
-        fixed._fixed = True
-        return fixed
-
-
-class _Named(nn.Module):
-    """A module called by one of its methods, for ``functional_call``."""
-
-    def __init__(self, flow: nn.Module, name: str) -> None:
-        super().__init__()
-        self.flow, self.name = flow, name
-
-    def forward(self, x: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
-        return getattr(self.flow, self.name)(x, h)
+        held = FlowNormal(self.base.detach(), self.flow, h, self.backwards)
+        held._held = True
+        return held
 
 
 @functools.lru_cache(maxsize=8)

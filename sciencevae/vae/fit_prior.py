@@ -17,7 +17,7 @@ from sciencevae.data.batches import Batches, InMemory
 from sciencevae.distributions import DiagonalNormal, FullNormal
 from sciencevae.errors import InputError
 from sciencevae.training.history import History
-from sciencevae.training.loop import Loop
+from sciencevae.training.loop import EVALUATION_ROWS, Loop
 from sciencevae.training.progress import Report
 from sciencevae.training.settings import TrainingSettings
 from sciencevae.vae.model import VAE
@@ -54,8 +54,8 @@ def fit_prior(
     are left out.
 
     The history has −E_q[log p(z | c)], nats a datum, as ``train_loss`` and ``valid_loss``; ``best_loss`` is the
-    held-out value of the fitted prior, by which kinds of prior can be compared. If an error occurs, the model
-    keeps its prior.
+    held-out value of the fitted prior, by which kinds of prior can be compared: with one seed it is of the same
+    draws for each. If an error occurs, the model keeps its prior.
 
     Raises InputError for a prior that has another dimension, or nothing to fit.
     """
@@ -201,21 +201,29 @@ def _by_em(fitted: _Fitted, prior: GaussianMixture, loop: Loop, seed: int) -> Hi
             z_seen = z[torch.multinomial(weight, len(z), replacement=True)]
         else:
             z_seen = z
-        held = None if loop.valid is None else _draws(fitted.model, loop.valid, seed)
     prior.fit(z_seen, seed=seed)
     row = {"epoch": 1, "step": 0, "seconds": time.monotonic() - begun}
-    row["train_loss"] = _cross_entropy(prior, z, weight)
+    with torch.no_grad():
+        log_p = torch.cat([prior().log_prob(some) for some in z.split(BLOCK_ROWS)])
+    row["train_loss"] = float(-(weight * log_p).sum() / weight.sum())
     history = History([row], stopped="epochs", seconds=row["seconds"])
-    if held is not None:
-        row["valid_loss"] = history.best_loss = _cross_entropy(prior, *held)
+    if loop.valid is not None:
+        row["valid_loss"] = history.best_loss = _held_out(fitted, loop, loop.valid)
         history.best_epoch = 1
     return history
 
 
 @torch.no_grad()
-def _cross_entropy(prior: GaussianMixture, z: Tensor, weight: Tensor) -> float:
-    log_p = torch.cat([prior().log_prob(some) for some in z.split(BLOCK_ROWS)])
-    return float(-(weight * log_p).sum() / weight.sum())
+def _held_out(fitted: _Fitted, loop: Loop, data: Batches) -> float:
+    """−E_q[log p(z)], of the draws that validation in ``fit`` has: kinds of prior are compared on the same ones."""
+    fitted.eval()
+    total = whole = 0.0
+    for number, block in enumerate(data.blocks(EVALUATION_ROWS)):
+        block = block.to(loop.device)
+        log_p = fitted(block, 1, loop._noise(number, len(block), tag=1))[0]
+        weight = torch.ones_like(log_p) if block.weight is None else block.weight
+        total, whole = total - float((weight * log_p).sum()), whole + float(weight.sum())
+    return total / whole
 
 
 @torch.no_grad()

@@ -72,20 +72,20 @@ class Bijection(nn.Module):
         orders = _orders(dim, kind, transforms)
         self.layers = nn.ModuleList(layer(order, hidden, bins, features) for order in orders)
 
-    def forward(self, x: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """y and log |det ∂y/∂x|."""
+    def forward(self, x: Tensor, h: Tensor | None = None, held: bool = False) -> tuple[Tensor, Tensor]:
+        """y and log |det ∂y/∂x|; held: the parameters pass no gradient on."""
         total: Tensor | float = 0.0
         for layer in self.layers:
-            x, log_det = layer(x, h)
+            x, log_det = layer(x, h, held)
             total = total + log_det
         assert isinstance(total, Tensor)
         return x, total
 
-    def inverse(self, y: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def inverse(self, y: Tensor, h: Tensor | None = None, held: bool = False) -> tuple[Tensor, Tensor]:
         """x and log |det ∂x/∂y|."""
         total: Tensor | float = 0.0
         for layer in reversed(self.layers):
-            y, log_det = layer.inverse(y, h)  # type: ignore[operator]
+            y, log_det = layer.inverse(y, h, held)  # type: ignore[operator]
             total = total + log_det
         assert isinstance(total, Tensor)
         return y, total
@@ -122,8 +122,8 @@ class _Layer(nn.Module):
         self.register_buffer("order", position, persistent=False)
         self.register_buffer("back", position.argsort(), persistent=False)
 
-    def shape(self, x: Tensor, h: Tensor | None, changed: int) -> Tensor:
-        out = self.network(x, h)
+    def shape(self, x: Tensor, h: Tensor | None, held: bool, changed: int) -> Tensor:
+        out = self.network(x, h, held)
         return out.reshape(*out.shape[:-1], changed, self.size)
 
     def change(self, x: Tensor, shape: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,16 +158,16 @@ class _Autoregressive(_Layer):
         last = degrees[0].repeat_interleave(self.size).unsqueeze(1) > degrees[-1]
         self.network = _Network(self.dim, hidden, self.dim * self.size, features, [*masks, last])
 
-    def forward(self, x: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, h: Tensor | None, held: bool) -> tuple[Tensor, Tensor]:
         x = x.index_select(-1, self.order)
-        y, log_slope = self.change(x, self.shape(x, h, self.dim))
+        y, log_slope = self.change(x, self.shape(x, h, held, self.dim))
         return y.index_select(-1, self.back), log_slope.sum(-1)
 
-    def inverse(self, y: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
+    def inverse(self, y: Tensor, h: Tensor | None, held: bool) -> tuple[Tensor, Tensor]:
         y = y.index_select(-1, self.order)
         x, log_slope = torch.zeros_like(y), torch.zeros_like(y)
         for _ in range(self.dim):  # after pass i the first i coordinates are right
-            x, log_slope = self.change_back(y, self.shape(x, h, self.dim))
+            x, log_slope = self.change_back(y, self.shape(x, h, held, self.dim))
         return x.index_select(-1, self.back), log_slope.sum(-1)
 
 
@@ -178,17 +178,21 @@ class _Coupling(_Layer):
         changed = self.dim - self.kept
         self.network = _Network(self.kept, hidden, changed * self.size, features)
 
-    def forward(self, x: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
-        return self._apply_half(self.change, x, h)
+    def forward(self, x: Tensor, h: Tensor | None, held: bool) -> tuple[Tensor, Tensor]:
+        return self._apply_half(self.change, x, h, held)
 
-    def inverse(self, y: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
-        return self._apply_half(self.change_back, y, h)
+    def inverse(self, y: Tensor, h: Tensor | None, held: bool) -> tuple[Tensor, Tensor]:
+        return self._apply_half(self.change_back, y, h, held)
 
     def _apply_half(
-        self, change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], x: Tensor, h: Tensor | None
+        self,
+        change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+        x: Tensor,
+        h: Tensor | None,
+        held: bool,
     ) -> tuple[Tensor, Tensor]:
         kept, rest = x.index_select(-1, self.order).split([self.kept, self.dim - self.kept], -1)
-        rest, log_slope = change(rest, self.shape(kept, h, self.dim - self.kept))
+        rest, log_slope = change(rest, self.shape(kept, h, held, self.dim - self.kept))
         kept = kept.expand(*rest.shape[:-1], self.kept)  # h may have brought axes that x has not
         return torch.cat([kept, rest], -1).index_select(-1, self.back), log_slope.sum(-1)
 
@@ -216,17 +220,26 @@ class _Network(nn.Module):
             last.weight.mul_(0.01)  # type: ignore[operator]
             last.bias.zero_()  # type: ignore[operator]
 
-    def forward(self, x: Tensor, h: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, h: Tensor | None, held: bool) -> Tensor:
         for number, layer in enumerate(self.layers):
             if number:
                 x = functional.silu(x)
-            weight: Tensor = layer.weight  # type: ignore[assignment]
+            weight, bias = _tensors(layer, held)
             if self.masked:
                 weight = weight * getattr(self, f"mask{number}")
-            x = functional.linear(x, weight, layer.bias)  # type: ignore[arg-type]
+            x = functional.linear(x, weight, bias)
             if number == 0 and self.from_h is not None:
-                x = x + self.from_h(h)
+                assert h is not None
+                x = x + functional.linear(h, _tensors(self.from_h, held)[0])
         return x
+
+
+def _tensors(layer: nn.Module, held: bool) -> tuple[Tensor, Tensor | None]:
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    bias: Tensor | None = layer.bias  # type: ignore[assignment]
+    if held:
+        return weight.detach(), None if bias is None else bias.detach()
+    return weight, bias
 
 
 def _limited(log_scale: Tensor) -> Tensor:

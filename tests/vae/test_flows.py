@@ -220,7 +220,7 @@ def test_mean_and_stddev_are_those_of_many_draws_and_the_same_always(kind):
 
 def test_where_the_flow_is_affine_and_diagonal_the_moments_are_exact():
     class Scaled(torch.nn.Module):
-        def forward(self, x, h):
+        def forward(self, x, h, held):
             return 2 * x + 1, torch.full(x.shape[:-1], 3 * math.log(2.0))
 
     base = DiagonalNormal(torch.randn(5, 3).double(), torch.rand(5, 3).double() + 0.1)

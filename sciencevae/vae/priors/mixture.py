@@ -25,9 +25,8 @@ class GaussianMixture(Prior):
 
     Shapes: logits (K,), loc (K, D); covariance "diagonal": log scale (K, D); "full": the lower triangle of the
     Cholesky factor, its diagonal as logarithms, (K, D(D+1)/2). Fitting afterwards replaces N(0, 1) by the
-    aggregate posterior. Joint training: Jiang et al. 2017 (VaDE), whose bound holds p(k | z) fixed at its value
-    for a draw; here log p(z) itself is averaged over the draws, which is no looser. From scratch the components
-    tend to fall together; VaDE's way is to train a plain VAE, fit the mixture, and go on jointly:
+    aggregate posterior. Joint training: VaDE (Jiang et al. 2017), whose bound has responsibilities of a datum as
+    variational parameters, where here log p(z) itself is averaged over the draws. It starts from clusters:
 
         fit(model, x)                                                             # with StandardNormal
         fit_prior(model, x, GaussianMixture(model.dim, components=5, covariance="full"))
