@@ -197,7 +197,7 @@ def _stage(run: Run, stage: str, name: str, threads: int) -> Iterator[tuple[Prog
     belongs = inherited(run.folder)
     label = run.label(stage, name)
     progress = Progress()
-    started, clock = datetime.now(UTC), time.monotonic()
+    started, clock, used = datetime.now(UTC), time.monotonic(), time.process_time()
     details: Details = {"outputs": []}
     failure = run.folder / "logs" / f"{_path(stage, name)}.failure.json"
     failure.unlink(missing_ok=True)
@@ -219,6 +219,7 @@ def _stage(run: Run, stage: str, name: str, threads: int) -> Iterator[tuple[Prog
                 "name": name,
                 "started": started.isoformat(timespec="seconds"),
                 "seconds": round(seconds, 3),
+                "core_seconds": round(time.process_time() - used, 3),
                 "host": socket.gethostname(),
                 "threads": threads,
                 **details,
