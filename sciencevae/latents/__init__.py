@@ -1,1 +1,1 @@
-"""What is done in the latent space: encode, walk, cluster, score, measure disentanglement, look whether it is alive."""
+"""What is done in the latent space: encode, walk, cluster, score, disentangle, and look whether it is alive."""
