@@ -23,8 +23,8 @@ from sciencevae.training.schedules import Schedule, WarmUp
 from sciencevae.vae import decoders, encoders, priors
 from sciencevae.vae.fit_prior import fit_prior
 from sciencevae.vae.model import VAE
-from sciencevae.vae.objectives import ELBO, IWAE, BetaTCVAE, FactorVAE, Objective
-from sciencevae.vae.vq import VQ, VQVAE
+from sciencevae.vae.objectives import ELBO, IWAE, VQ, BetaTCVAE, FactorVAE, Objective
+from sciencevae.vae.vq import VQVAE
 
 from .networks import ConditionAlone
 from .settings import Digits

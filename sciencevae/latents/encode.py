@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from sciencevae.vae.encoders import Codes
 from sciencevae.vae.model import VAE
-from sciencevae.vae.vq import VQVAE, Codes
+from sciencevae.vae.vq import VQVAE
 
 __all__ = ["encode_store"]
 

@@ -132,6 +132,9 @@ class _Fitted(nn.Module):
             self.model.check(batch)
 
     def forward(self, batch: Batch, samples: int, noise: Tensor | None) -> Tensor:
+        if self.model.coded:
+            codes = self.model.encoder(batch.x, batch.context).mode  # (B, *grid), all there is to draw
+            return self.model.prior(batch.context).log_prob(codes.unsqueeze(0))
         posterior = _posterior_of(batch)
         if posterior is None:
             return self.model.terms(batch, samples, noise).log_pz

@@ -84,7 +84,7 @@ class VAE(nn.Module):
             if hasattr(part, "codes") != self.coded:
                 raise InputError(
                     f"the {name} {type(part).__name__} is of {families[not self.coded]}, and a "
-                    f"{type(self).__name__} has {families[self.coded]}: VQVAE takes a CodeEncoder and UniformCodes "
+                    f"{type(self).__name__} has {families[self.coded]}: VQVAE takes encoders.Code and UniformCodes "
                     "or Autoregressive, VAE the other parts"
                 )
         dims = {"prior": getattr(prior, "dim", None), "encoder": getattr(encoder, "dim", None)}

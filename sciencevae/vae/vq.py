@@ -3,115 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 import torch.distributions as td
-from torch import Tensor, nn
+from torch import Tensor
 
 from sciencevae.batch import Batch, Fields
 from sciencevae.distributions import Joint
 from sciencevae.errors import InputError
 from sciencevae.spec import recorded
-from sciencevae.training.schedules import Schedule, as_schedule
-from sciencevae.vae.code_priors import Autoregressive, CodePrior, UniformCodes
-from sciencevae.vae.context import Context, condition_of, full_precision
+from sciencevae.vae.context import Context
 from sciencevae.vae.decoders import Decoder
-from sciencevae.vae.encoders import Encoder, _with_mask
+from sciencevae.vae.encoders import Code, Codes
 from sciencevae.vae.model import VAE, Terms, _squeezed
-from sciencevae.vae.objectives import Loss, Objective
-from sciencevae.vae.quantiser import Quantiser
+from sciencevae.vae.priors import CodePrior
 
-__all__ = ["VQ", "VQVAE", "Autoregressive", "CodeEncoder", "Codes", "Quantiser", "UniformCodes"]
-
-
-class Codes(td.Distribution):
-    """q(z | x): all probability on one grid of codes; batch shape (B,), event shape the grid.
-
-    codes (B, *grid), integers · encoded z_e (B, D, *grid), what the network gave · embedded (B, D, *grid), the
-    vectors of the codes · mean, the same as embedded, but its gradient goes straight through to ``encoded``.
-    """
-
-    arg_constraints = {}  # noqa: RUF012  (torch's own interface)
-
-    def __init__(self, codes: Tensor, encoded: Tensor, embedded: Tensor) -> None:
-        self.codes, self.encoded, self.embedded = codes, encoded, embedded
-        super().__init__(codes.shape[:1], codes.shape[1:], validate_args=False)
-
-    @property
-    def mean(self) -> Tensor:
-        # as in the paper, written so that the value is that of the codes to the last digit
-        return self.embedded.detach() + (self.encoded - self.encoded.detach())
-
-    @property
-    def mode(self) -> Tensor:
-        return self.codes
-
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        return self.codes.expand(*sample_shape, *self.codes.shape)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """0 for the codes themselves, −∞ for others."""
-        batch = value.shape[: value.dim() - len(self.event_shape)]
-        same = (value == self.codes).reshape(*batch, -1).all(-1)
-        return torch.where(same, self.encoded.new_zeros(()), -math.inf)
-
-
-@recorded
-class CodeEncoder(Encoder):
-    """q(z | x, c): the code nearest to what the network gives, at each place of a grid.
-
-    network: x (B, …) → (B, D) for one code a datum, or (B, D, *grid), D the dim of the quantiser.
-    grid: (T,), (h, w), or () for one code; left out it is ``network.grid``, or () of a network that has none.
-    missing, conditional: as of ``encoders.Gaussian``.
-    van den Oord, Vinyals & Kavukcuoglu 2017, eq. 1.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        quantiser: Quantiser,
-        grid: Sequence[int] | None = None,
-        missing: bool = False,
-        conditional: bool = False,
-    ) -> None:
-        super().__init__()
-        own = getattr(network, "grid", None)
-        if grid is not None and own is not None and tuple(grid) != tuple(own):
-            raise InputError(f"the encoder's network gives the grid {tuple(own)}, not {tuple(grid)}")
-        self.grid: tuple[int, ...] = tuple(grid if grid is not None else own or ())
-        width = getattr(network, "out_channels", getattr(network, "out_features", quantiser.dim))
-        if width != quantiser.dim:
-            raise InputError(
-                f"the encoder's network gives vectors of {width} numbers; the codes have {quantiser.dim}"
-            )
-        self.network, self.quantiser = network, quantiser
-        self.missing, self.conditional = missing, conditional
-
-    @property
-    def dim(self) -> int:  # type: ignore[override]
-        """The number of dimensions D of a code's vector."""
-        return self.quantiser.dim
-
-    @property
-    def codes(self) -> int:
-        """The number of codes K."""
-        return self.quantiser.codes
-
-    def forward(self, x: Fields, context: Context | None = None) -> Codes:
-        if self.missing:
-            x = _with_mask(x)
-        encoded = full_precision(
-            self.network(x, *condition_of("the encoder", context, self.conditional))
-        )  # (B, D, *grid)
-        if encoded.shape[1:] != (wanted := (self.dim, *self.grid)):
-            raise InputError(
-                f"the encoder's network gave {tuple(encoded.shape)}; expected (B, {', '.join(map(str, wanted))}), "
-                "a vector for each place of the grid"
-            )
-        codes = self.quantiser.nearest(encoded)
-        return Codes(codes, encoded, self.quantiser.embed(codes))
+__all__ = ["VQVAE"]
 
 
 @recorded
@@ -132,7 +39,7 @@ class VQVAE(VAE):
 
     >>> from sciencevae.networks import Perceptron
     >>> from sciencevae.vae import decoders
-    >>> encoder = CodeEncoder(Perceptron(8, [16], 4), Quantiser(32, 4))
+    >>> encoder = Code(Perceptron(8, [16], 4), Quantiser(32, 4))
     >>> model = VQVAE(UniformCodes(32, ()), encoder, decoders.Gaussian(Perceptron(4, [16], 8)))
     >>> model.encode(torch.zeros(5, 8)).codes.shape, model.sample(3).shape
     (torch.Size([5]), torch.Size([3, 8]))
@@ -140,9 +47,9 @@ class VQVAE(VAE):
 
     coded = True
     prior: CodePrior
-    encoder: CodeEncoder
+    encoder: Code
 
-    def __init__(self, prior: CodePrior, encoder: CodeEncoder, decoder: Decoder) -> None:
+    def __init__(self, prior: CodePrior, encoder: Code, decoder: Decoder) -> None:
         super().__init__(prior, encoder, decoder)
         self._check_prior()
 
@@ -186,7 +93,7 @@ class VQVAE(VAE):
         }
         if quantiser.learned == "gradient":
             extra["codebook"] = _squared(posterior.embedded - posterior.encoded.detach())
-        if self.training:
+        if self.encoder.training:  # not where the prior alone is fitted
             chosen = (
                 torch.randn_like(weight.new_zeros(self.noise_shape(1, len(codes))))
                 if noise is None
@@ -265,42 +172,3 @@ def _squared(difference: Tensor) -> Tensor:
     return (
         difference.square().sum(1).flatten(1).mean(1) if difference.dim() > 2 else difference.square().sum(1)
     )
-
-
-class VQ(Objective):
-    """−log p(x | z) − log p(z) + β ‖sg(e) − z_e‖² (+ ‖sg(z_e) − e‖²): the objective of a VQVAE.
-
-    van den Oord, Vinyals & Kavukcuoglu 2017, eq. 3, with log p(z), a constant of the uniform prior, so that a
-    prior that learns is trained along: on the codes as they are, no gradient of it reaches the encoder. The squares
-    are summed over the dimensions of a vector and averaged over the grid, as there; log p(x | z) is in nats, summed
-    over the data's entries. The last term is there where the codebook learns by gradient.
-    commitment: β, or a schedule of it. A model is judged by the first two terms, its bound on −log p(x), alone.
-    parts: reconstruction, kl (−log p(z)), commitment (unweighted), perplexity of the codes' use in the batch.
-    """
-
-    def __init__(self, commitment: float | Schedule = 0.25) -> None:
-        super().__init__()
-        if isinstance(commitment, int | float) and commitment < 0:
-            raise InputError(f"commitment is a weight ≥ 0, not {commitment}")
-        self.schedules = {"commitment": as_schedule(commitment)}
-
-    def forward(
-        self,
-        model: VAE,
-        batch: Batch,
-        noise: Tensor | None = None,
-        scalars: Mapping[str, Tensor | float] | None = None,
-    ) -> Loss:
-        values = scalars if scalars is not None else self.final_scalars()
-        terms = model(batch, self.samples, noise)
-        if "commitment" not in terms.extra:
-            raise InputError(f"VQ trains a VQVAE, and this is a {type(model).__name__}: take ELBO")
-        reconstruction, kl = -terms.log_px.mean(0), terms.divergence
-        loss = reconstruction + kl
-        parts = {"loss": loss, "reconstruction": reconstruction, "kl": kl}
-        parts |= {name: terms.extra[name] for name in ("commitment", "perplexity")}
-        auxiliary = values["commitment"] * terms.extra["commitment"]
-        if "codebook" in terms.extra:
-            parts["codebook"] = terms.extra["codebook"]
-            auxiliary = auxiliary + parts["codebook"]
-        return Loss(loss, parts, auxiliary)

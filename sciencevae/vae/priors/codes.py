@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sciencevae.errors import InputError
 from sciencevae.spec import recorded
 from sciencevae.vae.context import Context, condition_of, full_precision
-from sciencevae.vae.priors import Prior
+from sciencevae.vae.priors.normal import Prior
 
 __all__ = ["Autoregressive", "CodePrior", "UniformCodes"]
 
