@@ -7,6 +7,7 @@ from sciencevae.distributions.joint import Joint
 from sciencevae.distributions.logistic import MixtureOfLogistics
 from sciencevae.distributions.masked import Masked
 from sciencevae.distributions.normal import CovarianceNormal, DiagonalNormal, FullNormal, Normal
+from sciencevae.distributions.sequence import Sequence
 from sciencevae.distributions.student import StudentT
 from sciencevae.distributions.von_mises import VonMises
 
@@ -21,6 +22,7 @@ __all__ = [
     "MixtureOfLogistics",
     "Normal",
     "Poisson",
+    "Sequence",
     "StudentT",
     "VonMises",
     "kl_normal",

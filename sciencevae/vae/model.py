@@ -192,6 +192,8 @@ class VAE(nn.Module):
         x = batch.x
         fields = {"x": x} if isinstance(x, Tensor) else dict(x)
         for name, values in fields.items():
+            if _padded(self.decoder, name):
+                continue
             missing = ~observed_entries(values)
             if missing.any() and isinstance(self.encoder, Encoder) and not self.encoder.missing:
                 rows = int(missing.flatten(1).any(1).sum())
@@ -224,6 +226,12 @@ class VAE(nn.Module):
                 )
         if isinstance(self.decoder, Decoder):
             self.decoder.check(x, batch.context)
+
+
+def _padded(decoder: nn.Module, field: str) -> bool:
+    """Whether −1 in a field ends a sequence, as its decoder has it."""
+    own = getattr(decoder, "fields", {})
+    return getattr(own[field] if field in own else decoder, "padded", False)
 
 
 def centre(likelihood: td.Distribution) -> Any:
@@ -273,11 +281,18 @@ class _Squeezed(td.Distribution):
         # the parameters of the likelihood (loc, concentration, logits, ...), each (1, B, *E)
         if name.startswith("_") or name == "base":
             raise AttributeError(name)
-        return _squeeze(getattr(self.base, name))
+        found = getattr(self.base, name)
+        if callable(found):  # further methods, as the beam search of sequences
+            return lambda *arguments, **named: _squeeze(found(*arguments, **named))
+        return _squeeze(found)
 
 
-def _squeeze(values: Fields, axis: int = 0) -> Fields:
-    """A tensor, or each of named fields, without an axis of length 1."""
+def _squeeze(values: Any, axis: int = 0) -> Any:
+    """A tensor, or each of several, or of named fields, without an axis of length 1."""
     if isinstance(values, Tensor):
         return values.squeeze(axis)
+    if isinstance(values, tuple):
+        return tuple(_squeeze(value, axis) for value in values)
+    if not isinstance(values, Mapping):
+        return values
     return {name: value.squeeze(axis) for name, value in values.items()}

@@ -15,9 +15,9 @@ from sciencevae.networks import CausalTransformer, PixelCNN, Raster, Recurrent
 from sciencevae.spec import describe, rebuild
 from sciencevae.training.step import Problem, trainable
 from sciencevae.vae import encoders, priors
+from sciencevae.vae.decoders import Sequence as Decoder
 from sciencevae.vae.model import VAE
 from sciencevae.vae.objectives import ELBO
-from sciencevae.vae.sequence import Sequence as Decoder
 
 V, T, C = 3, 4, 2
 STOP = 2

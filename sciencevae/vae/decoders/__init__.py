@@ -8,6 +8,7 @@ from sciencevae.vae.decoders.discrete import Bernoulli, Categorical, Poisson
 from sciencevae.vae.decoders.gaussian import Gaussian
 from sciencevae.vae.decoders.joint import Joint
 from sciencevae.vae.decoders.logistic import MixtureOfLogistics
+from sciencevae.vae.decoders.sequence import Sequence
 from sciencevae.vae.decoders.student import StudentT
 from sciencevae.vae.decoders.von_mises import VonMises
 from sciencevae.vae.decoders.warp import Warp
@@ -20,6 +21,7 @@ __all__ = [
     "Joint",
     "MixtureOfLogistics",
     "Poisson",
+    "Sequence",
     "StudentT",
     "VonMises",
     "Warp",

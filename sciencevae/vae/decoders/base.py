@@ -22,6 +22,8 @@ class Decoder(nn.Module):
     """
 
     outputs = 1
+    #: whether −1 at the end of integer data is no missing value but the end of it
+    padded = False
 
     def __init__(self, network: nn.Module, conditional: bool = False) -> None:
         super().__init__()

@@ -9,12 +9,13 @@ from sciencevae.distributions.sequence import Sequence as SequenceDistribution
 from sciencevae.errors import InputError
 from sciencevae.spec import recorded
 from sciencevae.vae.context import Context, condition_of
+from sciencevae.vae.decoders.base import Decoder
 
 __all__ = ["Sequence"]
 
 
 @recorded
-class Sequence(nn.Module):
+class Sequence(Decoder):
     """p(x | z, c) = Π_t p(x_t | x_0 … x_{t−1}, z, c) for tokens x (B, length), −1 behind the stop token.
 
     network: ``network(tokens, z) -> logits (B, T, V)`` with attributes ``vocabulary`` and ``length``, built with
@@ -31,6 +32,8 @@ class Sequence(nn.Module):
     torch.Size([3, 5, 12])
     """
 
+    padded = True
+
     def __init__(
         self,
         network: nn.Module,
@@ -38,7 +41,7 @@ class Sequence(nn.Module):
         token_dropout: float = 0.0,
         conditional: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(network, conditional)
         vocabulary, length = getattr(network, "vocabulary", None), getattr(network, "length", None)
         if not isinstance(vocabulary, int) or not isinstance(length, int):
             raise InputError(
@@ -49,8 +52,7 @@ class Sequence(nn.Module):
             raise InputError(f"stop is one of the tokens 0 … {vocabulary - 1}, not {stop}")
         if not 0 <= token_dropout <= 1:
             raise InputError(f"token_dropout is a share of the tokens between 0 and 1, not {token_dropout}")
-        self.network, self.stop = network, stop
-        self.token_dropout, self.conditional = token_dropout, conditional
+        self.stop, self.token_dropout = stop, token_dropout
         self.vocabulary, self.length = vocabulary, length
 
     def forward(self, z: Tensor, context: Context | None = None) -> SequenceDistribution:
