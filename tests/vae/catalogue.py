@@ -281,7 +281,7 @@ def build_objective(names: Names, rows: int, sizes: Sizes = TINY, seed: int = 7)
 
 
 def data(names: Names, rows: int, sizes: Sizes = TINY, seed: int = 3) -> sv.Batch:
-    """Data in the support of the parts, with all context; of an encoder of missing ones some are, and all of row 1."""
+    """Data in the support of the parts, with all context; for an encoder of missing data row 1 has nothing."""
     g = torch.Generator().manual_seed(seed)
     n, kind = sizes.variables, DECODERS[names.decoder].kind
 
