@@ -180,7 +180,7 @@ DECODERS: dict[str, Described] = {
         "grey", lambda s: sv.decoders.MixtureOfLogistics(s.head(3 * 2 * s.variables), 2, LEVELS)
     ),
     "von mises": Described("angles", lambda s: sv.decoders.VonMises(s.head(3 * s.variables))),
-    "joint": Described("fields", _joint, ["noise.flux"]),
+    "joint": Described("fields", _joint, ["noise.flux", "exposure"]),
     "warp": Described("image", _warp, ["source"]),
     "conditional": Described(
         "real",
@@ -199,8 +199,8 @@ def _with_property(s: Sizes, rows: int) -> Any:
 
 OBJECTIVES: dict[str, Callable[[Sizes, int], Any]] = {
     "ELBO": lambda s, rows: sv.objectives.ELBO(samples=2),
-    # between the divergences of the dimensions, as a rule: a floor that all pay leaves the encoder no gradient
-    "ELBO, free bits": lambda s, rows: sv.objectives.ELBO(free_bits=1e-3),
+    # a floor below the divergence, and draws enough to tell: where all of it is free, the prior has no gradient
+    "ELBO, free bits": lambda s, rows: sv.objectives.ELBO(free_bits=1e-3, samples=8),
     "ELBO, capacity": lambda s, rows: sv.objectives.ELBO(beta=50.0, capacity=2.0),
     "ELBO, property": _with_property,
     "IWAE": lambda s, rows: sv.objectives.IWAE(4),
@@ -314,5 +314,5 @@ def data(names: Names, rows: int, sizes: Sizes = TINY, seed: int = 3) -> sv.Batc
         context["noise"] = noise
     if names.encoder == "missing":
         for values in x.values() if isinstance(x, dict) else [x]:
-            values[0, 0] = values[1] = math.nan if values.is_floating_point() else -1
+            values[0, ..., 0] = values[1] = math.nan if values.is_floating_point() else -1
     return sv.Batch(x, context=context, target=normal(1))

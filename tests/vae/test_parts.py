@@ -128,7 +128,7 @@ def test_every_combination(names):
 
 
 @torch.no_grad()
-def by_quadrature(model, batch, half_width: float = 9.0, step: float = 0.2) -> torch.Tensor:
+def by_quadrature(model, batch, half_width: float = 11.0, step: float = 0.2) -> torch.Tensor:
     """log p(x | c) = log ∫ p(x | z, c) p(z | c) dz on a grid, (B,): no posterior, no draws."""
     axis = torch.arange(-half_width, half_width, step, dtype=torch.float64)
     z = torch.cartesian_prod(axis, axis).unsqueeze(1).expand(-1, len(batch), -1)
@@ -136,22 +136,34 @@ def by_quadrature(model, batch, half_width: float = 9.0, step: float = 0.2) -> t
     return log_joint.logsumexp(0) + 2 * math.log(step)
 
 
+def widen(encoder) -> None:
+    """Posteriors broader than any prior of the catalogue, so that importance weights have no heavy tail."""
+    last = [m for m in encoder.network.modules() if isinstance(m, nn.Linear)][-1]
+    full = getattr(encoder, "covariance", "diagonal") == "full"
+    with torch.no_grad():
+        if full:
+            last.bias[[2, 4]] += 0.7  # log σ; of two dimensions the triangle is 11, 21, 22
+        else:
+            last.bias[D : 2 * D] += 1.4  # log σ²
+
+
 @pytest.mark.parametrize("names", COVERING, ids="-".join)
 def test_evidence_and_the_bounds_below_it(names):
     """Paired by datum: each bound less the evidence, within four standard errors of the bound's own mean."""
     model, batch = build(names).double(), data(names, B)
+    widen(model.encoder)
     exact = by_quadrature(model, batch)
     torch.manual_seed(0)
     with torch.no_grad():
         log_w = model.terms(batch, 2000).log_weight
     for bound in (log_w, log_w.unflatten(0, (-1, 10)).logsumexp(1) - math.log(10)):
         error = bound.std(0) / math.sqrt(len(bound))
-        assert (bound.mean(0) - exact < 4 * error + 1e-6).all()
+        assert (bound.mean(0) - exact < 4 * error + 1e-4).all()
     evidence = log_evidence(model, batch, samples=2000, chunk=1000, seed=1)
     sure = evidence.trusted & (evidence.ess > 50)
     assert sure.any()
     bias = evidence.stderr.square()
-    assert ((evidence.value - exact).abs() < 4 * evidence.stderr + bias + 1e-6)[sure].all()
+    assert ((evidence.value - exact).abs() < 4 * evidence.stderr + bias + 1e-4)[sure].all()
 
 
 @pytest.mark.parametrize("names", COVERING, ids="-".join)
