@@ -230,8 +230,9 @@ class VAE(nn.Module):
 
 def _padded(decoder: nn.Module, field: str) -> bool:
     """Whether −1 in a field ends a sequence, as its decoder has it."""
-    own = getattr(decoder, "fields", {})
-    return getattr(own[field] if field in own else decoder, "padded", False)
+    if field in getattr(decoder, "fields", ()):
+        decoder = decoder.fields[field]
+    return getattr(decoder, "padded", False)
 
 
 def centre(likelihood: td.Distribution) -> Any:
