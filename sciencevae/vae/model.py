@@ -230,9 +230,8 @@ class VAE(nn.Module):
 
 def _padded(decoder: nn.Module, field: str) -> bool:
     """Whether −1 in a field ends a sequence, as its decoder has it."""
-    if field in getattr(decoder, "fields", ()):
-        decoder = decoder.fields[field]
-    return getattr(decoder, "padded", False)
+    fields: Any = getattr(decoder, "fields", {})
+    return getattr(fields[field] if field in fields else decoder, "padded", False)  # noqa: SIM401 (a ModuleDict)
 
 
 def centre(likelihood: td.Distribution) -> Any:
