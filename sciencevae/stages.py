@@ -103,6 +103,7 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
         progress.say(use.describe())
         details["metrics"] = {**_training_metrics(history), "latents": use.to_json()}
         if refitted is not None:
+            progress.say(f"refitted in {refitted.seconds:.0f} s · {_terms(refitted.rows[-1])}")
             details["metrics"]["refit"] = _training_metrics(refitted)
         history.table().to_csv(variant.folder / "history.csv", index=False)
         save(

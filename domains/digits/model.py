@@ -150,4 +150,4 @@ def refit(settings: Digits, model: VAE, train: Batches, valid: Batches) -> Histo
     if prior is None:
         return None
     training = chosen.training.model_copy(update={"seed": settings.seed})
-    return fit_prior(model, train, prior, valid, training, seed=settings.seed)
+    return fit_prior(model, train, prior, valid, training, seed=settings.seed, progress=False)
