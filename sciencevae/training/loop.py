@@ -27,7 +27,7 @@ from sciencevae.training.settings import TrainingSettings
 from sciencevae.training.state import State
 from sciencevae.training.step import Problem, Step, trainable
 from sciencevae.vae.model import VAE
-from sciencevae.vae.objectives import ELBO, Objective
+from sciencevae.vae.objectives import ELBO, VQ, Objective
 
 __all__ = ["Loop", "fit", "limited_threads"]
 
@@ -56,7 +56,7 @@ def fit(
     resume: bool = True,
     progress: bool | Report | None = None,
 ) -> History:
-    """Train ``model`` in place, by default on the ELBO, and return what happened.
+    """Train ``model`` in place, by default on the ELBO (a VQVAE on VQ), and return what happened.
 
     train, valid: a tensor (N, ...), a Batch, a prepared xarray Dataset or store, or Batches; of prepared data
     that say how they are split, the rows of the splits train and valid. With validation data the model ends
@@ -88,7 +88,7 @@ class Loop:
     ) -> None:
         self.settings = settings = settings or TrainingSettings()
         self.device = _device(settings.device)
-        self.objective = (objective or ELBO()).to(self.device)
+        self.objective = (objective or (VQ() if models[0].coded else ELBO())).to(self.device)
         if settings.patience is not None and valid is None:
             raise InputError("early stopping (patience) needs validation data: give valid=, or patience=None")
         self.ensemble = seeds is not None

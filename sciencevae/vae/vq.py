@@ -32,9 +32,9 @@ class VQVAE(VAE):
                 each summed over the D dimensions and averaged over the grid, (B,)
     perplexity: exp(entropy of the use of the codes in the batch), the same for each datum, (B,)
 
-    ``terms`` in training mode is also what moves the codebook, as a batch normalisation its statistics; the
-    noise, (B, n) for n places, chooses what dead codes become. Train with the objective ``VQ`` and a
-    ``UniformCodes`` prior, then exchange the prior for one fitted to the codes.
+    ``terms`` in training mode is also what moves the codebook, as a batch normalisation its statistics, unless the
+    encoder is frozen; the noise, (B, n) for n places, chooses what dead codes become. Train with the objective
+    ``VQ`` and a ``UniformCodes`` prior, then exchange the prior for one fitted to the codes (``fit_prior``).
     van den Oord, Vinyals & Kavukcuoglu 2017.
 
     >>> from sciencevae.networks import Perceptron
@@ -93,7 +93,7 @@ class VQVAE(VAE):
         }
         if quantiser.learned == "gradient":
             extra["codebook"] = _squared(posterior.embedded - posterior.encoded.detach())
-        if self.encoder.training:  # not where the prior alone is fitted
+        if quantiser.training:
             chosen = (
                 torch.randn_like(weight.new_zeros(self.noise_shape(1, len(codes))))
                 if noise is None

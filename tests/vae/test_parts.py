@@ -38,7 +38,7 @@ from sciencevae.training.step import Problem, trainable
 from sciencevae.vae import decoders, encoders, priors
 from sciencevae.vae.evidence import log_evidence
 from sciencevae.vae.model import VAE
-from sciencevae.vae.objectives import ELBO, IWAE, BetaTCVAE, FactorVAE, Property, Term
+from sciencevae.vae.objectives import ELBO, IWAE, Term
 
 D, N, B, C = TINY.latents, TINY.variables, 6, TINY.condition
 
@@ -214,9 +214,7 @@ def test_samples_and_files(names, tmp_path):
     assert shapes(draw) == shapes(batch.x)
     assert shapes(model.reconstruct(batch.x, batch.context)) == shapes(batch.x)
     assert model.encode(batch.x, batch.context).mean.shape == (B, D)
-    for one, other in zip(
-        Batch(draw).tensors().values(), Batch(again).tensors().values(), strict=True
-    ):
+    for one, other in zip(Batch(draw).tensors().values(), Batch(again).tensors().values(), strict=True):
         assert torch.equal(one, other)
     model.check(Batch(draw, context=batch.context))  # of the declared support
 

@@ -15,7 +15,14 @@ from sciencevae.data.batches import as_batches
 from sciencevae.errors import InputError
 from sciencevae.latents.collapse import latent_use
 from sciencevae.latents.score import anomaly_score
-from sciencevae.networks import Perceptron
+from sciencevae.networks import (
+    CausalTransformer,
+    ConvolutionalCodes,
+    ConvolutionalImage,
+    Perceptron,
+    PixelCNN,
+    Recurrent,
+)
 from sciencevae.spec import describe, rebuild, recorded
 from sciencevae.training.ensemble import fit_ensemble
 from sciencevae.training.loop import fit
@@ -451,6 +458,34 @@ def test_a_network_that_looks_ahead_is_refused():
     model.prior = prior
     with pytest.raises(InputError, match="looks ahead"):
         fit(model, data(dtype=torch.float32), VQ(), settings=settings(batch_size=4), progress=False)
+
+
+@pytest.mark.parametrize("kind", ["pixels", "transformer", "recurrent"])
+def test_the_toolkit_s_causal_networks_are_priors(kind):
+    shape = (2, 2) if kind == "pixels" else (4,)
+    networks = {
+        "pixels": lambda: PixelCNN(K, shape, channels=8, layers=2),
+        "transformer": lambda: CausalTransformer(K, 4, width=8, heads=2, layers=1),
+        "recurrent": lambda: Recurrent(K, 4, width=8),
+    }
+    prior = Autoregressive(networks[kind](), K, shape).double()
+    prior.check(torch.zeros(1, *shape, dtype=torch.long))
+    assert prior().log_prob(all_codes(shape)).exp().sum().item() == pytest.approx(1, abs=1e-9)
+    assert prior().sample((3,)).shape == (3, *shape)
+
+
+def test_a_model_of_images_from_the_toolkit_s_networks():
+    torch.manual_seed(0)
+    x = (torch.rand(20, 1, 8, 8) > 0.5).float()
+    model = VQVAE(
+        Autoregressive(PixelCNN(K, (2, 2), channels=8, layers=2), K, (2, 2)),
+        Code(ConvolutionalCodes((1, 8, 8), D, channels=[4, 4], residual=1), Quantiser(K, D)),
+        decoders.Bernoulli(ConvolutionalImage(D, (1, 8, 8), channels=[4, 4], residual=1)),
+    )
+    assert model.grid == (2, 2)
+    fit(model, x, VQ(), settings=settings(epochs=2, batch_size=10), progress=False)
+    assert model.sample(3).shape == (3, 1, 8, 8)
+    assert (log_evidence(model, Batch(x)).value > model.terms(Batch(x)).log_weight[0]).all()
 
 
 # ---- the evidence ------------------------------------------------------------------------------------

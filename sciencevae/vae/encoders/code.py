@@ -93,6 +93,13 @@ class Code(Encoder):
         """The number of codes K."""
         return self.quantiser.codes
 
+    def train(self, mode: bool = True) -> Code:
+        """Training mode; the codebook is in it only where the encoder learns: a frozen one keeps its codes."""
+        super().train(mode)
+        own = list(self.parameters())
+        self.quantiser.train(mode and (not own or any(p.requires_grad for p in own)))
+        return self
+
     def forward(self, x: Fields, context: Context | None = None) -> Codes:
         if self.missing:
             x = with_mask(x)
