@@ -168,7 +168,9 @@ def test_a_fitted_flow_reaches_the_entropy_of_a_banana(kind):
 
 def posterior(kind: str, features: int = 3, dim: int = 2, rows: int = 4) -> FlowNormal:
     torch.manual_seed(2)
-    encoder = encoders.Flow(Perceptron(3, [8], 2 * dim + features), dim, features, kind, hidden=(8, 7), bins=5)
+    encoder = encoders.Flow(
+        Perceptron(3, [8], 2 * dim + features), dim, features, kind, hidden=(8, 7), bins=5
+    )
     encoder = encoder.double()
     encoder.flow.load_state_dict(bent(dim, kind, transforms=2, features=features).state_dict())
     return encoder(torch.randn(rows, 3, dtype=torch.float64))
@@ -200,7 +202,9 @@ def test_detached_the_gradient_comes_through_the_draw_alone(kind):
     fixed = q.detach()
     assert torch.allclose(fixed.log_prob(z), q.log_prob(z), atol=1e-6)
     assert not fixed.log_prob(z.detach()).requires_grad
-    through_z, whole = (torch.autograd.grad(d.log_prob(z).sum(), noise, retain_graph=True)[0] for d in (fixed, q))
+    through_z, whole = (
+        torch.autograd.grad(d.log_prob(z).sum(), noise, retain_graph=True)[0] for d in (fixed, q)
+    )
     assert torch.allclose(through_z, whole, atol=1e-5)
 
 
@@ -232,7 +236,9 @@ def test_the_fixed_points_are_spread_as_normal_ones(dim):
     points = normal_points(dim)
     assert points.mean(0).abs().max() < 1e-12
     assert torch.allclose(points.var(0, unbiased=False), torch.ones(dim, dtype=torch.float64))
-    assert max(kstest(points[:, i].numpy(), "norm").statistic for i in range(dim)) < 0.02  # of random points 0.08
+    assert (
+        max(kstest(points[:, i].numpy(), "norm").statistic for i in range(dim)) < 0.02
+    )  # of random points 0.08
 
 
 def test_a_posterior_of_one_dimension():
