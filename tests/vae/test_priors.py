@@ -84,10 +84,10 @@ def test_the_conditional_normal_depends_on_the_condition_and_its_kl_is_torchs():
     for context in (None, {}):
         with pytest.raises(InputError, match=r"no context\['condition'\]"):
             model.prior(context)
-    with pytest.raises(InputError, match="gives 5 numbers; .*needs 4"):
+    with pytest.raises(InputError, match=r"gives 5 numbers; .*needs 4"):
         priors.ConditionalNormal(Perceptron(C, [], 5), D)
-    with pytest.raises(InputError, match=r"expected \(B, 4\)"):
-        priors.ConditionalNormal(nn.Linear(C, 5), D)({"condition": torch.zeros(1, C)})
+    with pytest.raises(InputError, match=r"expected \(B, 4\)"):  # of a network that does not tell its width
+        priors.ConditionalNormal(nn.Sequential(nn.Linear(C, 5)), D)({"condition": torch.zeros(1, C)})
 
 
 # ---- VampPrior -----------------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ def test_a_vamp_prior_of_another_encoder_is_refused():
         VAE(stranger, model.encoder, model.decoder)
     model.prior = stranger
     with pytest.raises(InputError, match="another encoder than the model's"):
-        fit(model, a_batch(torch.float32), progress=False)
+        fit(model, a_batch(torch.float32), settings=TrainingSettings(batch_size=3), progress=False)
 
 
 def test_a_vamp_prior_resumes_from_a_checkpoint(tmp_path):
