@@ -3,12 +3,12 @@
     python -m benchmarks.parts [PART:NAME …]
 
 One model (a standard normal prior, a diagonal Gaussian encoder, a Gaussian decoder with a fixed σ, on the ELBO; 8
-variables, 4 latents, layers of 64 and 32, batches of 128, one thread) in which one part is exchanged at a time. Told
-is the time of a step uncompiled, and by how much compiling makes it shorter; and for four seeds as one, compiled,
-how many times as long as one compiled step it takes. Best of several repeats, taken in turn; of a machine that
-others use too the ratios are rough. A step that can't be compiled has the compiler's reason beside it, and so has an
-ensemble that is refused. The last result is kept in benchmarks/results/parts.json; ``tests/vae/test_parts.py`` fails
-when a part that is listed there as compiled no longer compiles.
+variables, 4 latents, layers of 64 and 32, batches of 128, one thread), one part of which is exchanged at a time.
+Told is the time of a step uncompiled, and by how much compiling makes it shorter; and for four seeds as one,
+compiled, how many times as long as one compiled step it takes. Best of several repeats, taken in turn; of a machine
+that others use too the ratios are rough. A step that can't be compiled has the compiler's reason beside it, and so
+has an ensemble that is refused. The last result is kept in benchmarks/results/parts.json;
+``tests/vae/test_parts.py`` fails when a part that is listed there as compiled no longer compiles.
 
 With names (``decoder:warp``) those rows are measured, and the others stay as they were kept: a new part costs two
 compilations. Each row is kept as soon as it is measured. The parts are those of ``tests/vae/catalogue.py``, which
