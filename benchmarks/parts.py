@@ -5,7 +5,7 @@
 One model (a standard normal prior, a diagonal Gaussian encoder, a Gaussian decoder with a fixed σ, on the ELBO; 8
 variables, 4 latents, layers of 64 and 32, batches of 128, one thread), one part of which is exchanged at a time.
 Told is the time of a step uncompiled, and by how much compiling makes it shorter; and for four seeds as one,
-compiled, how many times as long as one compiled step it takes. Best of several repeats, taken in turn; of a machine
+compiled, how many times as long as one compiled step it takes. Best of many short repeats, in turn; of a machine
 that others use too the ratios are rough. A step that can't be compiled has the compiler's reason beside it, and so
 has an ensemble that is refused. The last result is kept in benchmarks/results/parts.json;
 ``tests/vae/test_parts.py`` fails when a part that is listed there as compiled no longer compiles.
@@ -36,7 +36,8 @@ SIZES = Sizes(
 )
 B, ROWS = 128, 1280
 SEEDS = (0, 1, 2, 3)
-REPEATS, STEPS = 5, 60
+# short turns: some of them fall into a moment in which nobody else runs
+REPEATS, STEPS = 40, 8
 
 
 def steps(names: Names, compiled: bool, seeds: tuple[int, ...]) -> Callable[[], None]:
