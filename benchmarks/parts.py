@@ -1,20 +1,24 @@
 """Which parts of a model compile as one graph and train as an ensemble, and what that gains.
 
-    python -m benchmarks.parts
+    python -m benchmarks.parts [PART:NAME …]
 
-One model (a standard normal prior, a diagonal Gaussian encoder, a Gaussian decoder with σ = 0.7, on the ELBO of two
-draws; 8 variables, 4 latents, layers of 64 and 32, batches of 128, one thread) in which one part is exchanged at a
-time. Told is the time of a step uncompiled, and by how much compiling makes it shorter; and for four seeds as one,
-compiled, how many times as long as one compiled step it takes. Best of several repeats, taken in turn; of a machine
+One model (a standard normal prior, a diagonal Gaussian encoder, a Gaussian decoder with a fixed σ, on the ELBO; 8
+variables, 4 latents, layers of 64 and 32, batches of 128, one thread), one part of which is exchanged at a time.
+Told is the time of a step uncompiled, and by how much compiling makes it shorter; and for four seeds as one,
+compiled, how many times as long as one compiled step it takes. Best of many short repeats, in turn; of a machine
 that others use too the ratios are rough. A step that can't be compiled has the compiler's reason beside it, and so
 has an ensemble that is refused. The last result is kept in benchmarks/results/parts.json;
 ``tests/vae/test_parts.py`` fails when a part that is listed there as compiled no longer compiles.
 
-The parts are those of ``tests/vae/catalogue.py``, which the tests of the contract run over.
+With names (``decoder:warp``) those rows are measured, and the others stay as they were kept: a new part costs two
+compilations. Each row is kept as soon as it is measured. The parts are those of ``tests/vae/catalogue.py``, which
+the tests of the contract run over.
 """
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +26,7 @@ from typing import Any
 import torch
 
 import sciencevae as sv
-from benchmarks.turns import keep
+from benchmarks.turns import HERE, keep
 from sciencevae.errors import InputError
 from sciencevae.training.loop import Loop
 from tests.vae.catalogue import PARTS, Names, Sizes, build, build_objective, data
@@ -32,7 +36,8 @@ SIZES = Sizes(
 )
 B, ROWS = 128, 1280
 SEEDS = (0, 1, 2, 3)
-REPEATS, STEPS = 5, 60
+# short turns: some of them fall into a moment in which nobody else runs
+REPEATS, STEPS = 40, 8
 
 
 def steps(names: Names, compiled: bool, seeds: tuple[int, ...]) -> Callable[[], None]:
@@ -76,27 +81,34 @@ def measure(names: Names) -> dict[str, Any]:
     return found | {kind: min(values) for kind, values in times.items()}
 
 
+def told(row: dict[str, Any]) -> None:
+    """One line of the table, and why not."""
+    eager, one, four = row["eager"], row["compiled"], row["ensemble"]
+    gain = f"{eager / one:.1f}× faster" if one else "no"
+    many = f"{four / one:.1f}" if one and four else "no"
+    print(f"{row['part'] + ': ' + row['name']:<42}{1e6 * eager:>11.0f} µs{gain:>14}{many:>10}", flush=True)
+    for kind in ("compiled", "ensemble"):
+        if (why := row.get(f"{kind} refused")) is not None:
+            print(f"    {kind}: {why}", flush=True)
+
+
 def main() -> None:
     """Measure, print, keep."""
     torch.set_num_threads(1)
-    table = []
+    every = [(part, name) for part, catalogue in PARTS.items() for name in catalogue]
+    chosen = [tuple(word.split(":", 1)) for word in sys.argv[1:] if ":" in word] or every
+    if unknown := set(chosen) - set(every):
+        raise SystemExit(f"no such part: {unknown}; there are {', '.join(':'.join(row) for row in every)}")
+    path = HERE / "results" / "parts.json"
+    before = json.loads(path.read_text())["table"] if path.exists() else []
+    rows = {(row["part"], row["name"]): row for row in before}
     print(f"{'':<42}{'uncompiled':>14}{'compiled':>14}{'4 seeds':>10}")
-    base = measure(Names())  # stands in each list
-    for part, catalogue in PARTS.items():
-        for name in catalogue:
-            names = Names()._replace(**{part: name})
-            row = {"part": part, "name": name, **(base if names == Names() else measure(names))}
-            table.append(row)
-            eager, one, four = row["eager"], row["compiled"], row["ensemble"]
-            told = f"{eager / one:.1f}× faster" if one else "no"
-            many = f"{four / one:.1f}" if one and four else "no"
-            print(f"{part + ': ' + name:<42}{1e6 * eager:>11.0f} µs{told:>14}{many:>10}", flush=True)
-            for kind in ("compiled", "ensemble"):
-                if (why := row.get(f"{kind} refused")) is not None:
-                    print(f"    {kind}: {why}", flush=True)
-            torch._dynamo.reset()
+    for part, name in chosen:
+        rows[part, name] = {"part": part, "name": name, **measure(Names()._replace(**{part: name}))}
+        told(rows[part, name])
+        keep("parts", {"table": [rows[key] for key in every if key in rows]})
+        torch._dynamo.reset()
     print("Ratios are rough on a machine that others use too.")
-    keep("parts", {"table": table})
 
 
 if __name__ == "__main__":

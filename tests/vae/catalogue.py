@@ -198,7 +198,7 @@ def _with_property(s: Sizes, rows: int) -> Any:
 
 
 OBJECTIVES: dict[str, Callable[[Sizes, int], Any]] = {
-    "ELBO": lambda s, rows: sv.objectives.ELBO(samples=2),
+    "ELBO": lambda s, rows: sv.objectives.ELBO(),
     # a floor below the divergence, and draws enough to tell: where all of it is free, the prior has no gradient
     "ELBO, free bits": lambda s, rows: sv.objectives.ELBO(free_bits=1e-3, samples=8),
     "ELBO, capacity": lambda s, rows: sv.objectives.ELBO(beta=50.0, capacity=2.0),

@@ -1,4 +1,7 @@
-"""The contract of decoders of categories, counts, outliers, grey values, named fields, images; what each does."""
+"""What decoders of categories, counts, outliers, grey values, named fields and images do, each on its own.
+
+The contract of all parts together is in ``test_parts.py``.
+"""
 
 import functools
 import math
@@ -14,11 +17,9 @@ from sciencevae.errors import InputError
 from sciencevae.networks import Fields, Identity, Perceptron
 from sciencevae.spec import describe, recorded
 from sciencevae.training.settings import TrainingSettings
-from sciencevae.training.step import Problem, trainable
 from sciencevae.vae import decoders, encoders, priors
 from sciencevae.vae.decoders.warp import warp
 from sciencevae.vae.model import VAE
-from sciencevae.vae.objectives import ELBO
 
 D, N, B, C, K = 2, 3, 6, 2, 3
 H, W = 4, 5
@@ -139,61 +140,28 @@ def noise_for(samples: int = 4) -> torch.Tensor:
     return torch.randn(samples, B, D, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
 
 
-@pytest.mark.parametrize("name", DECODERS)
-def test_contract(name, tmp_path):
+#: ways of building a decoder that the catalogue of the contract does not have
+VARIANTS = ["categorical, conditional", "joint, trunk", "joint, split", "warp"]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variant(name, tmp_path):
     model, batch, noise = build(name).double(), batch_for(name), noise_for()
     model.check(batch)
     terms = model.terms(batch, noise=noise)
-    assert terms.log_px.shape == (4, B)
     assert terms.log_weight.isfinite().all()
     assert (terms.log_px[:, 1] == 0).all(), "a row with nothing observed says nothing"
     assert set(terms.log_px_by_field) == (set(FIELDS) if name.startswith("joint") else set())
-
-    # a non-zero gradient for every parameter, equal to backward()
-    problem = Problem(model, ELBO(samples=4))
-    scalars = {name: torch.tensor(v) for name, v in problem.objective.final_scalars().items()}
-
-    def loss(parameters):
-        return torch.func.functional_call(problem, parameters, (batch.tensors(), noise, scalars))["loss"]
-
-    gradients = torch.func.grad(loss)(trainable(problem))
-    problem(batch.tensors(), noise, scalars)["loss"].backward()
-    for parameter_name, parameter in problem.named_parameters():
+    terms.log_weight.sum().backward()
+    for parameter_name, parameter in model.named_parameters():
         assert parameter.grad.abs().max() > 0, parameter_name
-        assert torch.allclose(gradients[parameter_name], parameter.grad, atol=1e-10), parameter_name
-
-    # a datum's terms depend on no other datum
-    order = torch.randperm(B, generator=torch.Generator().manual_seed(2))
-    shuffled = model.terms(batch[order], noise=noise[:, order])
-    assert torch.allclose(shuffled.log_weight, terms.log_weight[:, order], atol=1e-10)
     alone = model.terms(batch[:1], noise=noise[:, :1])
     assert torch.allclose(alone.log_weight, terms.log_weight[:, :1], atol=1e-10)
-
-    # the bound lies below the evidence: paired, within four standard errors
-    evidence = sv.log_evidence(model, batch, samples=1000, chunk=500, seed=1)
-    elbo = model.terms(batch, 1000).log_weight
-    error = (elbo.std(0).square() / 1000 + evidence.stderr**2).sqrt()
-    assert (elbo.mean(0) <= evidence.value + 4 * error).all()
-
-    # samples of the declared shape and support; reconstructions of the shape of x
-    def shapes(values):
-        return values.shape if isinstance(values, torch.Tensor) else {k: v.shape for k, v in values.items()}
-
     draw = model.sample(B, batch.context, seed=4)
-    assert shapes(draw) == shapes(batch.x)
-    model.decoder.check(draw, batch.context)
     model.check(Batch(draw, context=batch.context))
-    assert shapes(model.reconstruct(batch.x, batch.context)) == shapes(batch.x)
-
-    # single precision agrees
-    single = model.float().terms(batch.to(torch.float32), noise=noise.float())
-    assert single.log_weight.dtype == torch.float32
-    assert torch.allclose(single.log_weight.double(), terms.log_weight, rtol=1e-3, atol=1e-3)
-
-    # the file gives the same model
     sv.save(model, tmp_path / "model.safetensors")
     again = sv.load(tmp_path / "model.safetensors")
-    assert torch.equal(again.terms(batch.to(torch.float32), noise=noise.float()).log_px, single.log_px)
+    assert torch.equal(again.terms(batch, noise=noise).log_px, terms.log_px)
 
 
 def test_saved_files_name_these_classes():
@@ -217,19 +185,7 @@ def test_saved_files_name_these_classes():
     assert head == {"class": "sciencevae.networks.fields.Identity", "arguments": {}}
 
 
-#: each class, and each of its ways that the graph of a step could tell apart; compiling takes seconds a piece
-COMPILED = [
-    "categorical",
-    "poisson, exposed",
-    "student, learned",
-    "logistics",
-    "joint, trunk",
-    "joint, split",
-    "warp, learned",
-]
-
-
-@pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.parametrize("name", ["joint, trunk", "joint, split"])
 def test_compiled_equals_eager(name):
     found = []
     for compiled in (False, True):
@@ -241,7 +197,7 @@ def test_compiled_equals_eager(name):
     assert torch.allclose(*found, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_an_ensemble_equals_its_members_trained_singly(name):
     chosen = TrainingSettings(epochs=2, batch_size=3, compile=False, device="cpu")
     batch = batch_for(name).to(torch.float32)
@@ -530,11 +486,6 @@ BAD = {
 def test_data_outside_the_support_are_refused(name, x, context, message):
     with pytest.raises(InputError, match=message):
         DECODERS[name]().check(x, context)
-
-
-def test_a_count_in_a_bernoulli_names_what_takes_it():
-    with pytest.raises(InputError, match=r"hold 3: .*Poisson for counts"):
-        decoders.Bernoulli(net(N)).check(torch.tensor([[0, 1, 3]]), {})
 
 
 def test_data_and_parts_of_other_fields_are_refused():
