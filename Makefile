@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch --editable '.[$(EXTRAS)]'
 	@touch $(STAMP)
 
-demo: $(STAMP) ## both domains at demonstration size, minutes on two cores; ends with where the reports lie
+demo: $(STAMP) ## each domain at demonstration size, minutes on two cores; ends with where the reports lie
 	$(BIN)/sciencevae run --all --out runs
 
 test: $(STAMP) ## the tests
