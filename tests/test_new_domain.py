@@ -64,7 +64,7 @@ def test_a_package_brings_a_domain_by_its_entry_point(section: str, tmp_path: Pa
     (metadata / "entry_points.txt").write_text("[sciencevae.domains]\nrings = ring_package.rings:DOMAIN\n")
     env = _environment() | {"PYTHONPATH": str(tmp_path)}
     for arguments, says in (
-        (["domains"], "rings  Rings: points on rings"),
+        (["domains"], "Rings: points on rings"),
         (["config", "show", "rings"], "epochs: 30"),
         (["run", "rings", "--dry-run"], "would run train"),
     ):
