@@ -86,7 +86,7 @@ class Refit(Section):
 
     prior: Literal["none", "mixture", "flow", "pixelcnn"] = "none"
     components: int = Field(default=50, ge=1, description="of the mixture")
-    covariance: Literal["diagonal", "full"] = "full"
+    covariance: Literal["diagonal", "full"] = "diagonal"
     training: TrainingSettings = Field(
         default=TrainingSettings(epochs=20, batch_size=256, learning_rate=1e-3), description="of a flow"
     )

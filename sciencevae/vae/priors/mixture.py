@@ -61,7 +61,7 @@ class GaussianMixture(Prior):
         return log_joint.softmax(-1)
 
     @torch.no_grad()
-    def fit(self, z: Tensor, seed: int = 0, restarts: int = 4) -> GaussianMixture:
+    def fit(self, z: Tensor, seed: int = 0, restarts: int = 1) -> GaussianMixture:
         """Set the mixture to the maximum-likelihood fit to latents z (N, D) by EM (scikit-learn)."""
         from sciencevae.latents.cluster import fit_gaussians
 
