@@ -324,11 +324,11 @@ def with_prior(prior, **names: str) -> VAE:
             "a VampPrior .* of any other encoder has none",
         ),
         (
-            lambda: VAE(sv.vae.vq.UniformCodes(4, (3,)), gaussian_encoder(), decoders.Gaussian(net())),
+            lambda: VAE(sv.priors.UniformCodes(4, (3,)), gaussian_encoder(), decoders.Gaussian(net())),
             "the prior UniformCodes is of codes, and a VAE has continuous latents: VQVAE takes",
         ),
         (
-            lambda: sv.vae.vq.VQVAE(priors.StandardNormal(D), gaussian_encoder(), decoders.Gaussian(net())),
+            lambda: sv.VQVAE(priors.StandardNormal(D), gaussian_encoder(), decoders.Gaussian(net())),
             "the prior StandardNormal is of continuous latents, and a VQVAE has codes: VQVAE takes",
         ),
         # parts and their networks
