@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from benchmarks.turns import HERE
@@ -100,16 +101,35 @@ def parts(result: Result) -> str:
     return rows(header, map(line, result["table"]))
 
 
+def digits(result: Result) -> str:
+    """Quality on images, over seeds."""
+    from statistics import median
+
+    lines = [
+        f"| {task} | {name} | {median(values):.3f} | {min(values):.3f}–{max(values):.3f} ({len(values)}) "
+        f"| {max(found['core_minutes']):.1f} | {found['published']} |"
+        for task, found in result["table"].items()
+        for name, values in found["rows"].items()
+    ]
+    return rows("| configuration | | median | range (seeds) | core-minutes a training | others |", lines)
+
+
 TABLES: dict[str, Callable[[Result], str]] = {
     "training_step": training_step, "parts": parts, "loader": loader, "encode": encode, "imports": imports,
+    "digits": digits,
 }  # fmt: skip
 
 
 def main() -> None:
     """Replace what stands between the markers of each result that is kept."""
-    readme = HERE / "README.md"
+    write(HERE / "README.md", TABLES)
+    write(HERE.parent / "domains" / "digits" / "README.md", {"digits": digits})
+
+
+def write(readme: Path, tables: dict[str, Callable[[Result], str]]) -> None:
+    """The tables into one file."""
     text = readme.read_text()
-    for name, table in TABLES.items():
+    for name, table in tables.items():
         path = HERE / "results" / f"{name}.json"
         if not path.exists():
             continue

@@ -22,7 +22,7 @@ from sciencevae.data.atomic import atomic_path
 from sciencevae.errors import InputError
 from sciencevae.provenance import file_hash
 from sciencevae.vae.files import load, load_metadata
-from sciencevae.vae.model import VAE
+from sciencevae.vae.model import VAE, centre
 from sciencevae.vae.vq import VQVAE
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def decode_file(model: str | Path, source: str | Path, out: str | Path) -> int:
         z, good = _latents(table, trained.model, source)
         context = _context(table, trained, good)
         with torch.no_grad():
-            x = trained.model.decode(z, context).mean
+            x = centre(trained.model.decode(z, context))
         blocks.append(_physical(trained, x, good, table))
     if not blocks:
         raise InputError(f"{source} has no rows: nothing to decode")
