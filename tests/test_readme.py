@@ -1,9 +1,8 @@
 """The README's Python example does what its comments say."""
 
-import re
 from pathlib import Path
 
-import torch
+from pages import python_blocks, run_blocks
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -11,11 +10,9 @@ README = Path(__file__).parent.parent / "README.md"
 def test_python_example(tmp_path, monkeypatch):
     text = README.read_text(encoding="utf-8")
     section = text[text.index("## In Python") : text.index("## Your own data")]
-    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    (code,) = python_blocks(section)
     monkeypatch.chdir(tmp_path)
-    torch.manual_seed(0)
-    names: dict = {}
-    exec(code, names)
+    names = run_blocks([code])
     assert names["z"].shape == (2000, 2)
     assert names["log_p"].shape == names["error"].shape == (400,)
     rows = names["history"].rows
