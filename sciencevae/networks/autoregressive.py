@@ -3,7 +3,8 @@
 One contract: ``network(tokens, condition)`` takes integers (B, T), T ≤ length, and gives logits
 (B, T, vocabulary) of which those at t predict token t and see tokens 0 … t − 1 and the condition (B, c).
 Beside the tokens 0 … vocabulary − 1 the input may hold ``vocabulary``, which stands for "not told" (token
-dropout). ``PixelCNN`` does the same on a grid in raster order, and ``Raster`` makes a sequence of it.
+dropout), and −1, padding, which is the same to a network. ``PixelCNN`` does the same on a grid in raster order,
+and ``Raster`` makes a sequence of it.
 
 A network with a state can go token by token, which sampling then uses:
 
@@ -52,7 +53,12 @@ class _Tokens(nn.Embedding):
                 f"the sequences have {tokens.shape[1]} tokens; the network was built for {self.length}"
             )
         first = torch.full_like(tokens[:, :1], self.first)
-        return super().forward(torch.cat([first, tokens[:, :-1]], dim=1))
+        return super().forward(torch.cat([first, _told(tokens[:, :-1], self.first - 1)], dim=1))
+
+
+def _told(tokens: Tensor, unknown: int) -> Tensor:
+    """Tokens with ``unknown`` in place of padding."""
+    return torch.where(tokens < 0, unknown, tokens)
 
 
 class _Block(nn.Module):
@@ -306,7 +312,7 @@ class PixelCNN(nn.Module):
     def forward(self, codes: Tensor, condition: Tensor | None = None) -> Tensor:
         if codes.shape[1:] != self.shape:
             raise InputError(f"the codes have the grid {tuple(codes.shape[1:])}; expected {self.shape}")
-        x = self.embedding(codes).permute(0, 3, 1, 2)  # (B, C, h, w)
+        x = self.embedding(_told(codes, self.codes)).permute(0, 3, 1, 2)  # (B, C, h, w)
         vertical, horizontal = F.pad(x, (0, 0, 1, -1)), F.pad(x, (1, -1, 0, 0))
         for layer in self.layers:
             vertical, horizontal = layer(vertical, horizontal, condition)

@@ -105,6 +105,10 @@ def test_exchanging_a_token_changes_the_logits_behind_it_and_no_others(name):
     told, unknown = x.clamp(max=V - 1), torch.full_like(x, V)
     assert not torch.equal(network(told, c)[:, 1:], network(unknown, c)[:, 1:])
     assert torch.equal(network(told, c)[:, 0], network(unknown, c)[:, 0])
+    padded = torch.where(torch.arange(T) < 3, told, -1)
+    assert torch.equal(network(padded, c), network(torch.where(padded < 0, V, padded), c)), (
+        "padding is not told"
+    )
 
 
 @pytest.mark.parametrize("conditional", [True, False])
