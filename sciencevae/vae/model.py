@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +19,7 @@ from sciencevae.errors import InputError
 from sciencevae.spec import recorded
 from sciencevae.vae.context import Context
 from sciencevae.vae.decoders import Decoder
+from sciencevae.vae.decoders import Joint as JointDecoder
 from sciencevae.vae.encoders import Encoder
 from sciencevae.vae.priors import Prior, VampPrior
 
@@ -84,8 +87,8 @@ class VAE(nn.Module):
             if hasattr(part, "codes") != self.coded:
                 raise InputError(
                     f"the {name} {type(part).__name__} is of {families[not self.coded]}, and a "
-                    f"{type(self).__name__} has {families[self.coded]}: VQVAE takes encoders.Code and UniformCodes "
-                    "or Autoregressive, VAE the other parts"
+                    f"{type(self).__name__} has {families[self.coded]}: VQVAE takes encoders.Code and "
+                    "priors.UniformCodes or Autoregressive, VAE the other parts"
                 )
         dims = {"prior": getattr(prior, "dim", None), "encoder": getattr(encoder, "dim", None)}
         if None not in dims.values() and dims["prior"] != dims["encoder"]:
@@ -191,8 +194,13 @@ class VAE(nn.Module):
         self._check_shared()  # a part may have been exchanged
         x = batch.x
         fields = {"x": x} if isinstance(x, Tensor) else dict(x)
+        parts: dict[str, Any] = {"x": self.decoder}
+        if isinstance(self.decoder, JointDecoder):
+            parts = dict(self.decoder.fields.items())
         for name, values in fields.items():
-            if _padded(self.decoder, name):
+            if getattr(parts.get(name), "padded", False):
+                # its −1 are not missing; and no network may look up vectors of tokens that there are not
+                parts[name].check(values, batch.context)
                 continue
             missing = ~observed_entries(values)
             if missing.any() and isinstance(self.encoder, Encoder) and not self.encoder.missing:
@@ -226,12 +234,6 @@ class VAE(nn.Module):
                 )
         if isinstance(self.decoder, Decoder):
             self.decoder.check(x, batch.context)
-
-
-def _padded(decoder: nn.Module, field: str) -> bool:
-    """Whether −1 in a field ends a sequence, as its decoder has it."""
-    fields: Any = getattr(decoder, "fields", {})
-    return getattr(fields[field] if field in fields else decoder, "padded", False)  # noqa: SIM401 (a ModuleDict)
 
 
 def centre(likelihood: td.Distribution) -> Any:
@@ -278,21 +280,29 @@ class _Squeezed(td.Distribution):
         return _squeeze(self.base.sample(sample_shape), len(sample_shape))
 
     def __getattr__(self, name: str) -> Any:
-        # the parameters of the likelihood (loc, concentration, logits, ...), each (1, B, *E)
+        # the parameters of the likelihood (loc, concentration, logits, ...), each (1, B, *E), and its methods
         if name.startswith("_") or name == "base":
             raise AttributeError(name)
-        found = getattr(self.base, name)
-        if callable(found):  # further methods, as the beam search of sequences
-            return lambda *arguments, **named: _squeeze(found(*arguments, **named))
-        return _squeeze(found)
+        value = getattr(self.base, name)
+        return _squeezing(value) if inspect.ismethod(value) else _squeeze(value)
+
+
+def _squeezing(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def squeezed(*args: Any, **kwargs: Any) -> Any:
+        return _squeeze(method(*args, **kwargs))
+
+    return squeezed
 
 
 def _squeeze(values: Any, axis: int = 0) -> Any:
-    """A tensor, or each of several, or of named fields, without an axis of length 1."""
+    """Tensors, one or several or those of named fields, without an axis of length 1; anything else as it is."""
     if isinstance(values, Tensor):
         return values.squeeze(axis)
-    if isinstance(values, tuple):
+    if isinstance(values, td.Distribution):
+        return _squeezed(values)
+    if isinstance(values, Mapping):
+        return {name: _squeeze(value, axis) for name, value in values.items()}
+    if isinstance(values, tuple) and not isinstance(values, torch.Size):
         return tuple(_squeeze(value, axis) for value in values)
-    if not isinstance(values, Mapping):
-        return values
-    return {name: value.squeeze(axis) for name, value in values.items()}
+    return values
