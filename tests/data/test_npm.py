@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sciencevae.data.download import npm_tarball
+from sciencevae.data.download import Unreachable, npm_tarball
 from sciencevae.data.fetch import fetch
 from sciencevae.data.manifest import FileEntry, Manifest, Package
 from sciencevae.errors import InputError, RunError
@@ -176,7 +176,12 @@ def test_the_registry_is_the_one_that_npm_is_set_to(tmp_path: Path, monkeypatch:
     for name in ("npm_config_registry", "NPM_CONFIG_REGISTRY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert npm_tarball(package).url.startswith("https://registry.npmjs.org/@sky/stars/-/stars-1.0.0.tgz")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Unreachable, match="install npm, or name one in npm_config_registry"):
+        npm_tarball(package)
+    (tmp_path / "npm").write_text("#!/bin/sh\necho https://npm.example/\n")
+    (tmp_path / "npm").chmod(0o755)
+    assert npm_tarball(package).url == "https://npm.example/@sky/stars/-/stars-1.0.0.tgz"
     (tmp_path / ".npmrc").write_text(
         "; registry=https://a.example\n@sky:registry=https://b.example\nregistry = ${WHERE}/npm/\n"
     )

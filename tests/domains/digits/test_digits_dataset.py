@@ -16,7 +16,7 @@ from sciencevae.errors import InputError
 
 
 def settings(*overrides: str):
-    return load(DOMAIN, overrides=["variants={}", "prepare={}", *overrides])
+    return load(DOMAIN, "mnist", overrides=["prepare={}", *overrides])
 
 
 def grey(files: dict[str, Path]) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,8 @@ from sciencevae.config import load
 from sciencevae.runs import Run, configure
 
 SMALL = [
+    "objective={}",
+    "refit={}",
     "model.hidden=[32]",
     "model.latent=3",
     "training={epochs: 4, batch_size: 64, learning_rate: 3.0e-3, threads: 1}",
@@ -53,7 +55,7 @@ def run(request, files, tmp_path_factory) -> Run:
         overrides = [*SMALL, *CASES[request.param]]
         if request.param != "sprites":
             patch.setattr("sciencevae.data.fetch.fetch", lambda name, parameters: files)
-        run = configure(folder / request.param, DOMAIN, load(DOMAIN, overrides=overrides))
+        run = configure(folder / request.param, DOMAIN, load(DOMAIN, "mnist", overrides=overrides))
         done = set()
         for variant in run.variants.values():
             if variant.key not in done:
