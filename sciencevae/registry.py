@@ -82,6 +82,13 @@ class Domain:
     #: the folder with config.yaml, README.md and rules.smk; found from the code when not given
     folder: Path = Path()
 
+    def seen(self, batches: Batches, settings: Any) -> Batches:
+        """The batches as training sees them: through ``augment``, where the domain has one for these settings."""
+        from sciencevae.data.augment import Augmented
+
+        augment = self.augment(settings) if self.augment else None
+        return Augmented(batches, augment) if augment else batches
+
     def load_networks(self) -> None:
         """Import the domain's networks, so that a saved model's classes are known."""
         package = sys.modules[self.settings.__module__].__package__

@@ -63,7 +63,6 @@ def prepare(run: Run, variant: Variant, threads: int = 1) -> None:
 def train(run: Run, variant: Variant, threads: int = 1) -> None:
     """Fit one variant's model, resuming from its checkpoint when the settings are still the same."""
     with _stage(run, "train", variant.name, threads) as (progress, details):
-        from sciencevae.data.augment import Augmented
         from sciencevae.data.batches import as_batches
         from sciencevae.latents.collapse import latent_use
         from sciencevae.training.loop import fit, limited_threads
@@ -82,9 +81,9 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
         _seed(settings.seed)
         model = run.domain.build(settings, data)
         objective = run.domain.objective(settings, data) if run.domain.objective else ELBO()
-        batches, valid = as_batches(data, split="train"), as_batches(data, split="valid")
-        if run.domain.augment and (augment := run.domain.augment(settings)):
-            batches, valid = Augmented(batches, augment), Augmented(valid, augment)
+        batches, valid = (
+            run.domain.seen(as_batches(data, split=part), settings) for part in ("train", "valid")
+        )
         steps = settings.training.epochs * math.ceil(len(batches) / settings.training.batch_size)
         history = fit(
             model,

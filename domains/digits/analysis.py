@@ -329,11 +329,7 @@ def first_images(variant: Variant, split: str, rows: int | None = None) -> Batch
     index = np.flatnonzero(data["split"].values == SPLITS[split])[:rows]
     if not len(index):
         raise InputError(f"no image is in {split}: raise its fraction")
-    part = as_batches(data.isel(sample=index))
-    if (augment := variant.run.domain.augment) and (seen := augment(variant.settings)):
-        from sciencevae.data.augment import Augmented
-
-        part = Augmented(part, seen)
+    part = variant.run.domain.seen(as_batches(data.isel(sample=index)), variant.settings)
     return next(part.blocks(len(index)))
 
 

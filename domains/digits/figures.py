@@ -60,9 +60,7 @@ def samples(run: Run) -> Drawn | None:
         context = {"condition": torch.eye(10)} if told else None
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(run.settings.analyse.seed)
-            prior = model.prior(context)
-            z = prior.sample() if len(prior.batch_shape) else prior.sample((10,))
-            rows.append(_pictures(model.decode(z, context).mean))
+            rows.append(_pictures(model.decode(model.sample_latents(10, context), context).mean))
         labels.append(variant.name)
     if not rows:
         return None
@@ -173,8 +171,7 @@ def completed(run: Run) -> Drawn | None:
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(run.settings.analyse.seed)
             for number in range(4):
-                z = model.prior(test.context).sample()
-                z = z if z.dim() == 2 else z.expand(len(test), -1)
+                z = model.sample_latents(len(test), test.context)
                 rows.append(whole(model.decode(z, test.context).mean))
                 labels.append(f"draw {number + 1}")
         return image_grid(np.stack(rows), row_labels=labels, cmap=_GREY, limits=(0, 1)), (

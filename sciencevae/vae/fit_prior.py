@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from sciencevae.training.progress import Report
 from sciencevae.training.settings import TrainingSettings
 from sciencevae.vae.model import VAE
 from sciencevae.vae.objectives import Loss, Objective
+from sciencevae.vae.objectives.base import Scalars
 from sciencevae.vae.priors import GaussianMixture, Prior
 
 __all__ = ["fit_prior"]
@@ -145,13 +146,7 @@ class _Fitted(nn.Module):
 class _CrossEntropy(Objective):
     """−E_q[log p(z | c)]."""
 
-    def forward(
-        self,
-        model: VAE,
-        batch: Batch,
-        noise: Tensor | None = None,
-        scalars: Mapping[str, Tensor | float] | None = None,
-    ) -> Loss:
+    def loss(self, model: VAE, batch: Batch, noise: Tensor | None, scalars: Scalars) -> Loss:
         loss = -model(batch, self.samples, noise).mean(0)
         return Loss(loss, {"loss": loss})
 

@@ -140,12 +140,12 @@ class VAE(nn.Module):
             z = scale * z + (1 - scale) * z.detach()
         prior = self.prior(context)
         likelihood = self.decoder(z, context)
-        by_field = likelihood.log_prob_by_field(x) if isinstance(likelihood, Joint) else {}
+        log_px, by_field = log_likelihood(likelihood, x)
         density = posterior.detach() if detach_posterior else posterior
         kl, kl_by_dim = kl_normal(posterior, prior)
         return Terms(
             z=z,
-            log_px=torch.stack(list(by_field.values())).sum(0) if by_field else likelihood.log_prob(x),
+            log_px=log_px,
             log_pz=prior.log_prob(z),
             log_qz=density.log_prob(z),
             kl=kl,
@@ -178,11 +178,16 @@ class VAE(nn.Module):
         with torch.random.fork_rng(enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
-            prior = self.prior(context)
-            z = prior.sample() if len(prior.batch_shape) else prior.sample((n,))
-            if len(z) != n:
-                raise InputError(f"the context has {len(z)} rows; {n} samples were asked for")
-            return self.decode(z, context).sample()
+            return self.decode(self.sample_latents(n, context), context).sample()
+
+    @torch.no_grad()
+    def sample_latents(self, n: int, context: Context | None = None) -> Tensor:
+        """n draws z ~ p(z | c), (n, D); with a context, its tensors have n rows."""
+        prior = self.prior(context)
+        z = prior.sample() if len(prior.batch_shape) else prior.sample((n,))
+        if len(z) != n:
+            raise InputError(f"the context has {len(z)} rows; {n} samples were asked for")
+        return z
 
     @torch.no_grad()
     def reconstruct(self, x: Fields, context: Context | None = None) -> Fields:
@@ -234,6 +239,14 @@ class VAE(nn.Module):
                 )
         if isinstance(self.decoder, Decoder):
             self.decoder.check(x, batch.context)
+
+
+def log_likelihood(likelihood: td.Distribution, x: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    """log p(x | z, c), (S, B), and the share of each field in it where x has named fields."""
+    if not isinstance(likelihood, Joint):
+        return likelihood.log_prob(x), {}
+    by_field = likelihood.log_prob_by_field(x)
+    return torch.stack(list(by_field.values())).sum(0), by_field
 
 
 def centre(likelihood: td.Distribution) -> Any:

@@ -9,13 +9,12 @@ import torch.distributions as td
 from torch import Tensor
 
 from sciencevae.batch import Batch, Fields
-from sciencevae.distributions import Joint
 from sciencevae.errors import InputError
 from sciencevae.spec import recorded
 from sciencevae.vae.context import Context
 from sciencevae.vae.decoders import Decoder
 from sciencevae.vae.encoders import Code, Codes
-from sciencevae.vae.model import VAE, Terms, _squeezed
+from sciencevae.vae.model import VAE, Terms, _squeezed, log_likelihood
 from sciencevae.vae.priors import CodePrior
 
 __all__ = ["VQVAE"]
@@ -38,9 +37,9 @@ class VQVAE(VAE):
     van den Oord, Vinyals & Kavukcuoglu 2017.
 
     >>> from sciencevae.networks import Perceptron
-    >>> from sciencevae.vae import decoders
-    >>> encoder = Code(Perceptron(8, [16], 4), Quantiser(32, 4))
-    >>> model = VQVAE(UniformCodes(32, ()), encoder, decoders.Gaussian(Perceptron(4, [16], 8)))
+    >>> from sciencevae.vae import decoders, encoders, priors
+    >>> encoder = encoders.Code(Perceptron(8, [16], 4), encoders.Quantiser(32, 4))
+    >>> model = VQVAE(priors.UniformCodes(32, ()), encoder, decoders.Gaussian(Perceptron(4, [16], 8)))
     >>> model.encode(torch.zeros(5, 8)).codes.shape, model.sample(3).shape
     (torch.Size([5]), torch.Size([3, 8]))
     """
@@ -82,8 +81,7 @@ class VQVAE(VAE):
         posterior = self.encoder(x, context)
         codes, quantiser = posterior.codes, self.encoder.quantiser
         likelihood = self.decoder(posterior.mean.unsqueeze(0), context)
-        by_field = likelihood.log_prob_by_field(x) if isinstance(likelihood, Joint) else {}
-        log_px = torch.stack(list(by_field.values())).sum(0) if by_field else likelihood.log_prob(x)
+        log_px, by_field = log_likelihood(likelihood, x)
         log_pz = self.prior(context).log_prob(codes.unsqueeze(0)).to(log_px.dtype)
         weight = torch.ones_like(log_px[0]) if batch.weight is None else batch.weight
         use = quantiser.use(codes, weight)

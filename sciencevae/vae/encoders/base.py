@@ -11,7 +11,7 @@ from sciencevae.distributions.masked import observed_entries
 from sciencevae.errors import InputError
 from sciencevae.vae.context import Context, condition_of, full_precision
 
-__all__ = ["Encoder", "network_output", "with_mask"]
+__all__ = ["Encoder", "network_call", "network_output"]
 
 
 class Encoder(nn.Module):
@@ -31,11 +31,16 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
 
+def network_call(encoder: Encoder, x: Fields, context: Context | None) -> Tensor:
+    """What an encoder's network gives for x, with a mask of what is missing and the condition where it has them."""
+    if encoder.missing:
+        x = _with_mask(x)
+    return full_precision(encoder.network(x, *condition_of("the encoder", context, encoder.conditional)))
+
+
 def network_output(encoder: Encoder, x: Fields, context: Context | None) -> Tensor:
     """What an encoder's network gives, (B, out_features)."""
-    if encoder.missing:
-        x = with_mask(x)
-    out = full_precision(encoder.network(x, *condition_of("the encoder", context, encoder.conditional)))
+    out = network_call(encoder, x, context)
     if out.shape[-1] != encoder.out_features:
         raise InputError(
             f"the encoder's network gave {tuple(out.shape)}; expected (B, {encoder.out_features})"
@@ -43,7 +48,7 @@ def network_output(encoder: Encoder, x: Fields, context: Context | None) -> Tens
     return out
 
 
-def with_mask(x: Fields) -> Fields:
+def _with_mask(x: Fields) -> Fields:
     if isinstance(x, Tensor):
         observed = observed_entries(x)
         return torch.cat([_filled(x, observed), observed.to(x.dtype)], dim=1)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from sciencevae.batch import Fields
 from sciencevae.errors import InputError
 from sciencevae.spec import recorded
-from sciencevae.vae.context import Context, condition_of, full_precision
-from sciencevae.vae.encoders.base import Encoder, with_mask
+from sciencevae.vae.context import Context
+from sciencevae.vae.encoders.base import Encoder, network_call
 from sciencevae.vae.encoders.quantiser import Quantiser
 
 __all__ = ["Code", "Codes"]
@@ -101,11 +101,7 @@ class Code(Encoder):
         return self
 
     def forward(self, x: Fields, context: Context | None = None) -> Codes:
-        if self.missing:
-            x = with_mask(x)
-        encoded = full_precision(
-            self.network(x, *condition_of("the encoder", context, self.conditional))
-        )  # (B, D, *grid)
+        encoded = network_call(self, x, context)  # (B, D, *grid)
         if encoded.shape[1:] != (wanted := (self.dim, *self.grid)):
             raise InputError(
                 f"the encoder's network gave {tuple(encoded.shape)}; expected (B, {', '.join(map(str, wanted))}), "

@@ -12,7 +12,9 @@ from sciencevae.errors import InputError
 from sciencevae.training.schedules import Schedule
 from sciencevae.vae.model import VAE, Terms
 
-__all__ = ["Loss", "Objective", "Term", "check_samples"]
+__all__ = ["Loss", "Objective", "Scalars", "Term", "check_samples"]
+
+Scalars = Mapping[str, Tensor | float]
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,11 @@ class Term(nn.Module):
 
 
 class Objective(nn.Module):
-    """Contract: ``forward(model, batch, noise, scalars)`` returns a Loss.
+    """Contract: ``loss(model, batch, noise, scalars)`` returns a Loss; ``forward`` is what calls it.
 
     samples: the draws of the posterior it wants for each datum. schedules: scalars that change with the step
-    (β, a term's weight) by name; they arrive as tensors, so that a schedule never recompiles a step. Without
-    ``scalars`` each schedule has its final value: that is how a model is judged.
+    (β, a term's weight) by name; they arrive as tensors, so that a schedule never recompiles a step. Called
+    without ``scalars``, each schedule has its final value: that is how a model is judged.
     """
 
     samples: int = 1
@@ -68,8 +70,11 @@ class Objective(nn.Module):
         model: VAE,
         batch: Batch,
         noise: Tensor | None = None,
-        scalars: Mapping[str, Tensor | float] | None = None,
+        scalars: Scalars | None = None,
     ) -> Loss:
+        return self.loss(model, batch, noise, self.final_scalars() if scalars is None else scalars)
+
+    def loss(self, model: VAE, batch: Batch, noise: Tensor | None, scalars: Scalars) -> Loss:
         raise NotImplementedError
 
 

@@ -11,7 +11,7 @@ from sciencevae.batch import Batch
 from sciencevae.errors import InputError
 from sciencevae.training.schedules import Schedule, as_schedule
 from sciencevae.vae.model import VAE
-from sciencevae.vae.objectives.base import Loss, Objective, Term, check_samples
+from sciencevae.vae.objectives.base import Loss, Objective, Scalars, Term, check_samples
 
 __all__ = ["ELBO"]
 
@@ -52,14 +52,7 @@ class ELBO(Objective):
             self.schedules["capacity"] = as_schedule(capacity)
         self.schedules |= {f"weight_{name}": as_schedule(t.weight) for name, t in (extra or {}).items()}
 
-    def forward(
-        self,
-        model: VAE,
-        batch: Batch,
-        noise: Tensor | None = None,
-        scalars: Mapping[str, Tensor | float] | None = None,
-    ) -> Loss:
-        values = scalars if scalars is not None else self.final_scalars()
+    def loss(self, model: VAE, batch: Batch, noise: Tensor | None, scalars: Scalars) -> Loss:
         # through __call__, so that hooks of the model are honoured
         terms = model(batch, self.samples, noise)
         reconstruction = -terms.log_px.mean(0)  # (B,)
@@ -68,12 +61,12 @@ class ELBO(Objective):
         if self.free_bits:
             charged = self._with_floor(kl, terms.kl_by_dim, batch.weight)
         elif "capacity" in self.schedules:
-            charged = (kl - values["capacity"]).abs()
-        loss = reconstruction + values["beta"] * charged
+            charged = (kl - scalars["capacity"]).abs()
+        loss = reconstruction + scalars["beta"] * charged
         parts = {"reconstruction": reconstruction, "kl": kl}
         for name, term in self.extra.items():
             parts[name] = term(terms, batch)
-            loss = loss + values[f"weight_{name}"] * parts[name]
+            loss = loss + scalars[f"weight_{name}"] * parts[name]
         return Loss(loss, {"loss": loss, **parts})
 
     def _with_floor(self, kl: Tensor, by_dim: Tensor | None, weight: Tensor | None) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from sciencevae.batch import Batch
 from sciencevae.networks import Perceptron
 from sciencevae.training.schedules import Schedule, as_schedule
 from sciencevae.vae.model import VAE
-from sciencevae.vae.objectives.base import Loss, Objective
+from sciencevae.vae.objectives.base import Loss, Objective, Scalars
 
 __all__ = ["FactorVAE"]
 
@@ -48,21 +48,14 @@ class FactorVAE(Objective):
         """One layer for the posterior's draw, and one that the permutations are made from."""
         return model.noise_shape(self.samples + 1, rows)
 
-    def forward(
-        self,
-        model: VAE,
-        batch: Batch,
-        noise: Tensor | None = None,
-        scalars: Mapping[str, Tensor | float] | None = None,
-    ) -> Loss:
-        values = scalars if scalars is not None else self.final_scalars()
+    def loss(self, model: VAE, batch: Batch, noise: Tensor | None, scalars: Scalars) -> Loss:
         terms = model(batch, self.samples, None if noise is None else noise[:-1])
         z = terms.z[0]  # (B, D)
         order = torch.randn_like(z) if noise is None else noise[-1]
         fixed = {name: p.detach() for name, p in self.discriminator.named_parameters()}
         correlation = functional_call(self.discriminator, fixed, z).squeeze(-1)  # log D/(1 − D), (B,)
         reconstruction, kl = -terms.log_px.mean(0), terms.divergence
-        loss = reconstruction + kl + values["gamma"] * correlation
+        loss = reconstruction + kl + scalars["gamma"] * correlation
         weight = z.new_ones(len(z)) if batch.weight is None else batch.weight
         codes = z.detach()
         as_joint = softplus(-self.discriminator(codes).squeeze(-1))  # −log D

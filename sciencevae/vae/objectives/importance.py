@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -11,7 +10,7 @@ from torch import Tensor
 from sciencevae.batch import Batch
 from sciencevae.errors import InputError
 from sciencevae.vae.model import VAE
-from sciencevae.vae.objectives.base import Loss, Objective, check_samples
+from sciencevae.vae.objectives.base import Loss, Objective, Scalars, check_samples
 
 __all__ = ["IWAE"]
 
@@ -36,13 +35,7 @@ class IWAE(Objective):
         self.samples = check_samples(samples)
         self.doubly_reparameterised = doubly_reparameterised
 
-    def forward(
-        self,
-        model: VAE,
-        batch: Batch,
-        noise: Tensor | None = None,
-        scalars: Mapping[str, Tensor | float] | None = None,
-    ) -> Loss:
+    def loss(self, model: VAE, batch: Batch, noise: Tensor | None, scalars: Scalars) -> Loss:
         if self.doubly_reparameterised:
             if noise is None:
                 like = model.encode(batch.x, batch.context).mean

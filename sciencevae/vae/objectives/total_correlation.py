@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
@@ -12,7 +10,7 @@ from sciencevae.distributions import DiagonalNormal
 from sciencevae.errors import InputError
 from sciencevae.training.schedules import Schedule, as_schedule
 from sciencevae.vae.model import VAE
-from sciencevae.vae.objectives.base import Loss, Objective
+from sciencevae.vae.objectives.base import Loss, Objective, Scalars
 
 __all__ = ["BetaTCVAE"]
 
@@ -50,14 +48,7 @@ class BetaTCVAE(Objective):
             "gamma": as_schedule(gamma),
         }
 
-    def forward(
-        self,
-        model: VAE,
-        batch: Batch,
-        noise: Tensor | None = None,
-        scalars: Mapping[str, Tensor | float] | None = None,
-    ) -> Loss:
-        values = scalars if scalars is not None else self.final_scalars()
+    def loss(self, model: VAE, batch: Batch, noise: Tensor | None, scalars: Scalars) -> Loss:
         terms = model(batch, self.samples, noise)
         posterior = terms.posterior
         if not isinstance(posterior, DiagonalNormal):
@@ -78,9 +69,9 @@ class BetaTCVAE(Objective):
         remainder = (log_product - terms.log_pz).mean(0)
         loss = (
             reconstruction
-            + values["alpha"] * information
-            + values["beta"] * correlation
-            + values["gamma"] * remainder
+            + scalars["alpha"] * information
+            + scalars["beta"] * correlation
+            + scalars["gamma"] * remainder
         )
         parts = {
             "loss": loss,

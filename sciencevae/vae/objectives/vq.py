@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from torch import Tensor
 
 from sciencevae.batch import Batch
 from sciencevae.errors import InputError
 from sciencevae.training.schedules import Schedule, as_schedule
 from sciencevae.vae.model import VAE
-from sciencevae.vae.objectives.base import Loss, Objective
+from sciencevae.vae.objectives.base import Loss, Objective, Scalars
 
 __all__ = ["VQ"]
 
@@ -32,14 +30,7 @@ class VQ(Objective):
             raise InputError(f"commitment is a weight ≥ 0, not {commitment}")
         self.schedules = {"commitment": as_schedule(commitment)}
 
-    def forward(
-        self,
-        model: VAE,
-        batch: Batch,
-        noise: Tensor | None = None,
-        scalars: Mapping[str, Tensor | float] | None = None,
-    ) -> Loss:
-        values = scalars if scalars is not None else self.final_scalars()
+    def loss(self, model: VAE, batch: Batch, noise: Tensor | None, scalars: Scalars) -> Loss:
         terms = model(batch, self.samples, noise)
         if "commitment" not in terms.extra:
             raise InputError(f"VQ trains a VQVAE, and this is a {type(model).__name__}: take ELBO")
@@ -47,7 +38,7 @@ class VQ(Objective):
         loss = reconstruction + kl
         parts = {"loss": loss, "reconstruction": reconstruction, "kl": kl}
         parts |= {name: terms.extra[name] for name in ("commitment", "perplexity")}
-        auxiliary = values["commitment"] * terms.extra["commitment"]
+        auxiliary = scalars["commitment"] * terms.extra["commitment"]
         if "codebook" in terms.extra:
             parts["codebook"] = terms.extra["codebook"]
             auxiliary = auxiliary + parts["codebook"]

@@ -10,7 +10,6 @@ import torch
 from sciencevae.builtin.digits import DOMAIN
 from sciencevae.builtin.digits.analysis import matched_accuracy
 
-from sciencevae import stages
 from sciencevae.config import load
 from sciencevae.runs import Run, configure
 
@@ -48,7 +47,7 @@ CASES = {
 
 
 @pytest.fixture(scope="module", params=CASES)
-def run(request, files, tmp_path_factory) -> Run:
+def run(request, files, tmp_path_factory, do_all_stages) -> Run:
     folder = tmp_path_factory.mktemp(request.param)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SCIENCEVAE_CACHE", str(folder / "cache"))
@@ -56,17 +55,7 @@ def run(request, files, tmp_path_factory) -> Run:
         if request.param != "sprites":
             patch.setattr("sciencevae.data.fetch.fetch", lambda name, parameters: files)
         run = configure(folder / request.param, DOMAIN, load(DOMAIN, "mnist", overrides=overrides))
-        done = set()
-        for variant in run.variants.values():
-            if variant.key not in done:
-                stages.fetch(run, variant)
-                stages.prepare(run, variant)
-                done.add(variant.key)
-            stages.train(run, variant)
-            stages.encode(run, variant)
-        stages.analyse(run)
-        stages.report(run)
-    return Run(run.folder)
+        return do_all_stages(run)
 
 
 FOUND = {

@@ -9,7 +9,6 @@ import pytest
 from sciencevae.builtin.xy import DOMAIN
 from sciencevae.builtin.xy.transition import steepest
 
-from sciencevae import stages
 from sciencevae.config import load
 from sciencevae.runs import Run, configure
 
@@ -24,22 +23,12 @@ TOY = [
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory, do_all_stages) -> Run:
     folder = tmp_path_factory.mktemp("xy")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SCIENCEVAE_CACHE", str(folder / "cache"))
         run = configure(folder / "run", DOMAIN, load(DOMAIN, overrides=TOY))
-        done = set()
-        for variant in run.variants.values():
-            if variant.key not in done:
-                stages.fetch(run, variant)
-                stages.prepare(run, variant)
-                done.add(variant.key)
-            stages.train(run, variant)
-            stages.encode(run, variant)
-        stages.analyse(run)
-        stages.report(run)
-    return Run(folder / "run")
+        return do_all_stages(run)
 
 
 def test_tables_hold_models_and_monte_carlo(run: Run) -> None:
