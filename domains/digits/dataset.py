@@ -91,6 +91,7 @@ def _sprites(settings: Digits, files: Mapping[str, Path]) -> xr.Dataset:
         images = file["images"][:]
         classes, names = file["latents_classes"][:], [str(n) for n in file["latents_classes"].attrs["names"]]
     coords = {f"factor_{name}": (classes[:, k], f"class of {name}") for k, name in enumerate(names)}
+    coords["image"] = (np.arange(len(images)), "number of the image in its file")
     return _dataset(images[:, None].astype(np.float32), coords, None, settings)
 
 
@@ -101,7 +102,8 @@ def _dataset(
     variables = {"x": (("sample", "channel", "row", "column"), x, attributes)}
     named = {n: ("sample", values, {"units": "1", "long_name": text}) for n, (values, text) in coords.items()}
     provenance = json.dumps({"binarise": settings.prepare.binarise, "seed": settings.prepare.split_seed})
-    data = xr.Dataset(variables, coords=named, attrs={"fields": ["x"], "provenance": provenance})
+    attrs = {"fields": ["x"], "provenance": provenance} | ({"identifier": "image"} if "image" in coords else {})
+    data = xr.Dataset(variables, coords=named, attrs=attrs)
     if split is None:
         return data
     flags = {"flag_values": list(SPLITS.values()), "flag_meanings": " ".join(SPLITS)}

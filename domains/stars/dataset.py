@@ -138,6 +138,7 @@ def to_dataset(frame: pd.DataFrame) -> xr.Dataset:
             ),
         },
         coords={"feature": names, **sample},
+        attrs={"identifier": "source_id"},
     )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 
 from sciencevae.batch import Batch
 from sciencevae.data.batches import Batches
+from sciencevae.data.order import Order
 
 __all__ = ["Augmentation", "Augmented"]
 
@@ -50,6 +52,12 @@ class Augmented(Batches):
             self._seen(batch, seed + 1, epoch * steps + number, rank)
             for number, batch in enumerate(batches, start)
         )
+
+    def order(self, seed: int, epoch: int) -> Order:
+        return self._data.order(seed, epoch)
+
+    def named(self, rows: np.ndarray) -> str:
+        return self._data.named(rows)
 
     def blocks(self, rows: int) -> Iterator[Batch]:
         return (self._seen(block, 0, number, 0) for number, block in enumerate(self._data.blocks(rows)))

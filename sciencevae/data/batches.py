@@ -22,7 +22,7 @@ from sciencevae.errors import InputError
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Batches", "InMemory", "as_batches", "flat_names", "to_tensor"]
+__all__ = ["Batches", "InMemory", "as_batches", "enumerated", "flat_names", "identifiers", "to_tensor"]
 
 _EXAMPLE_ROWS = 8
 _GROUP_BYTES = 16 << 20  # how much is gathered at once, to be handed out in slices
@@ -66,6 +66,14 @@ class Batches(ABC):
     def nbytes(self) -> int:
         """What all rows take in memory."""
 
+    @abstractmethod
+    def order(self, seed: int, epoch: int) -> Order:
+        """The order of an epoch."""
+
+    def named(self, rows: np.ndarray) -> str:
+        """The rows of these numbers as a message names them."""
+        return enumerated("row", rows)
+
     def steps(self, batch_size: int) -> int:
         """Batches in one epoch."""
         return -(-len(self) // batch_size)
@@ -75,13 +83,21 @@ class InMemory(Batches):
     """Batches from tensors that fit in memory (or on a device, which they then stay on).
 
     block, window: the granularity of the order, see ``order.Order``; default: a full permutation
+    ids:           what messages name the rows by, and what that is called; default: their numbers
 
     >>> data = InMemory(Batch(torch.arange(5.0)[:, None]))
     >>> [batch.weight.tolist() for batch in data.epoch(seed=0, epoch=0, batch_size=2)]
     [[1.0, 1.0], [1.0, 1.0], [1.0, 0.0]]
     """
 
-    def __init__(self, data: Batch | Tensor, *, block: int | None = None, window: int = 1) -> None:
+    def __init__(
+        self,
+        data: Batch | Tensor,
+        *,
+        block: int | None = None,
+        window: int = 1,
+        ids: tuple[str, np.ndarray] | None = None,
+    ) -> None:
         batch = data if isinstance(data, Batch) else Batch(data)
         if not len(batch):
             raise InputError("the data has no rows: nothing to make batches of")
@@ -92,7 +108,7 @@ class InMemory(Batches):
                     f"{name!r} is NaN everywhere: nothing to learn from; leave it out, or mend it"
                 )
         self.data = batch
-        self._block, self._window = block or len(batch), window
+        self._block, self._window, self._ids = block or len(batch), window, ids
 
     def __len__(self) -> int:
         return self._rows
@@ -111,7 +127,16 @@ class InMemory(Batches):
 
     def to(self, *args: Any, **kwargs: Any) -> InMemory:
         """All rows on another device."""
-        return InMemory(self.data.to(*args, **kwargs), block=self._block, window=self._window)
+        return InMemory(
+            self.data.to(*args, **kwargs), block=self._block, window=self._window, ids=self._ids
+        )
+
+    def order(self, seed: int, epoch: int) -> Order:
+        return Order(seed, epoch, len(self), self._block, self._window)
+
+    def named(self, rows: np.ndarray) -> str:
+        label, ids = self._ids or ("row", np.arange(len(self)))
+        return enumerated(label, ids[rows])
 
     def epoch(
         self, seed: int, epoch: int, batch_size: int, start: int = 0, rank: int = 0, ranks: int = 1
@@ -124,7 +149,7 @@ class InMemory(Batches):
     ) -> Iterator[Batch]:
         tensors = self.data.tensors()
         device = next(iter(tensors.values())).device
-        plan = Order(seed, epoch, len(self), self._block, self._window)
+        plan = self.order(seed, epoch)
         rows = np.concatenate([plan.rows(w) for w in range(len(plan.bounds) - 1)])
         whole = len(self) // batch_size
         mine = rows[: whole * batch_size].reshape(whole, batch_size)[:, first : first + size]
@@ -290,4 +315,19 @@ def _from_dataset(
         array = np.asarray(ds[name].transpose("sample", ...).values)
         values = array[rows]  # a copy
         tensors[flat] = to_tensor(name, torch.from_numpy(values), scaling, dtype, noisy_field(names))
-    return InMemory(Batch.from_tensors(tensors))
+    return InMemory(Batch.from_tensors(tensors), ids=identifiers(ds, rows))
+
+
+def identifiers(ds: xr.Dataset, rows: np.ndarray) -> tuple[str, np.ndarray]:
+    """What prepared data name these rows by: the coordinate that ``attrs["identifier"]`` says, else their number."""
+    name = ds.attrs.get("identifier")
+    return ("row of the store", rows) if name is None else (name, ds[name].values[rows])
+
+
+def enumerated(label: str, ids: np.ndarray) -> str:
+    """
+    >>> enumerated("row", np.arange(12))
+    'row 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more'
+    """
+    more = f" and {len(ids) - 10} more" if len(ids) > 10 else ""
+    return f"{label} {', '.join(map(str, ids[:10].tolist()))}{more}"

@@ -56,6 +56,12 @@ class Order:
             return within + blocks[0][0] if blocks[0][0] else within
         return np.concatenate([np.arange(start, stop) for start, stop in blocks])[within]
 
+    def between(self, start: int, stop: int) -> np.ndarray:
+        """The rows from position ``start`` in the order up to ``stop``, not beyond the last."""
+        first, last = np.searchsorted(self.bounds, [start, min(stop, self.n) - 1], side="right") - 1
+        rows = np.concatenate([self.rows(w) for w in range(first, last + 1)])
+        return rows[start - self.bounds[first] : stop - self.bounds[first]]
+
 
 def order(seed: int, epoch: int, n: int, block: int | None = None, window: int = 1) -> np.ndarray:
     """The global order of one epoch, (n,): each row once. Batch t of size B is ``order[t·B : (t+1)·B]``.

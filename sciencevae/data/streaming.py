@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sciencevae.batch import Batch
-from sciencevae.data.batches import Batches, InMemory, flat_names, noisy_field, to_tensor
+from sciencevae.data.batches import Batches, InMemory, enumerated, flat_names, identifiers, noisy_field, to_tensor
 from sciencevae.data.chunks import Column, open_group
 from sciencevae.data.order import Order, check_batch
 from sciencevae.data.scaling import Scaling
@@ -90,15 +90,28 @@ class Streaming(Batches):
         first = self._read(0, min(_EXAMPLE_ROWS, self._n))
         return self._batch({name: torch.from_numpy(buffer) for name, buffer in first.items()})
 
+    def order(self, seed: int, epoch: int) -> Order:
+        return Order(seed, epoch, self._n, self.block, self.window)
+
+    def named(self, rows: np.ndarray) -> str:
+        return enumerated(*self._identifiers(rows))
+
+    def _identifiers(self, rows: np.ndarray) -> tuple[str, np.ndarray]:
+        from sciencevae.data.store import open_store
+
+        stored = self._rows + rows if isinstance(self._rows, int) else self._rows[rows]
+        return identifiers(open_store(self.path), stored)
+
     def load(self) -> InMemory:
         """The same rows in memory."""
-        return InMemory(self._batch({k: torch.from_numpy(v) for k, v in self._read(0, self._n).items()}))
+        tensors = {k: torch.from_numpy(v) for k, v in self._read(0, self._n).items()}
+        return InMemory(self._batch(tensors), ids=self._identifiers(np.arange(self._n)))
 
     def epoch(
         self, seed: int, epoch: int, batch_size: int, start: int = 0, rank: int = 0, ranks: int = 1
     ) -> Iterator[Batch]:
         size = check_batch(self._n, batch_size, rank, ranks)
-        plan = Order(seed, epoch, self._n, self.block, self.window)
+        plan = self.order(seed, epoch)
         return self._epoch(plan, batch_size, start, rank * size, size)
 
     def _epoch(self, plan: Order, batch_size: int, start: int, first: int, size: int) -> Iterator[Batch]:

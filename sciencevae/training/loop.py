@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,6 +30,8 @@ from sciencevae.training.state import State
 from sciencevae.training.step import Problem, Step, trainable
 from sciencevae.vae.model import VAE
 from sciencevae.vae.objectives import ELBO, VQ, Objective
+
+RunStep = Callable[[State, dict[str, Tensor], Tensor, Tensor], Tensor]
 
 __all__ = ["Loop", "fit", "limited_threads"]
 
@@ -217,9 +221,20 @@ class Loop:
         return fixed | {name: b for name, b in problem.named_buffers() if name not in changing}
 
     def _train(self, state: State, interrupts: Interrupts, path: Path | None, report: Report) -> None:
-        settings = self.settings
         self.problems[0].train()
         run_step = self._first_step(state)
+        self.good = state.moment()
+        try:
+            self._rounds(state, run_step, interrupts, path, report)
+        except _NotFinite:
+            raise self._lost(state, run_step, path) from None
+        if path is not None:
+            state.save(path, self._identity())
+
+    def _rounds(
+        self, state: State, run_step: RunStep, interrupts: Interrupts, path: Path | None, report: Report
+    ) -> None:
+        settings = self.settings
         begun = saved = time.monotonic()
         before = state.histories[0].seconds
 
@@ -236,11 +251,12 @@ class Loop:
                 state.sums = losses if state.sums is None else state.sums + losses
                 state.step += 1
                 if state.step % STEPS_BETWEEN_READINGS == 0:
-                    report(state.epoch + 1, state.step, self._means(state, path)[0])
+                    report(state.epoch + 1, state.step, self._means(state)[0])
+                    self.good = state.moment()
                     interrupts.save |= time.monotonic() - saved > settings.checkpoint_seconds
                 if interrupts.save or interrupts.stop:
                     keep_time()
-                    self._means(state, path)  # a state that is not finite is not saved over a good one
+                    self._means(state)  # a state that is not finite is not saved over a good one
                     if path is not None:
                         state.save(path, self._identity())
                     if interrupts.stop:
@@ -250,12 +266,11 @@ class Loop:
             state.epoch += 1
             keep_time()
             if state.epoch % settings.valid_every == 0 or state.epoch == settings.epochs:
-                self._end_round(state, self._means(state, path))
+                self._end_round(state, self._means(state))
+                self.good = state.moment()
                 report(state.epoch, state.step, _shown(state.histories[0].rows[-1]))
-        if path is not None:
-            state.save(path, self._identity())
 
-    def _first_step(self, state: State) -> Any:
+    def _first_step(self, state: State) -> RunStep:
         """The function that runs a step; compiled, where that is wanted and possible."""
 
         def run_step(state: State, tensors: dict[str, Tensor], noise: Tensor, values: Tensor) -> Tensor:
@@ -285,20 +300,95 @@ class Loop:
 
         return compiled
 
-    def _means(self, state: State, path: Path | None) -> list[dict[str, float]]:
-        """The means of the parts since the last row, by member; RunError for a loss that is not finite."""
+    def _means(self, state: State) -> list[dict[str, float]]:
+        """The means of the parts since the last row, by member; _NotFinite for a loss that is not finite."""
         assert state.sums is not None
         sums = torch.atleast_2d(state.sums)
         rows = (sums[:, :-1] / sums[:, -1:]).tolist()
         means = [dict(zip(self.parts, row, strict=True)) for row in rows]
-        for mean, seed in zip(means, self.seeds, strict=True):
-            if not math.isfinite(mean["loss"]):
-                kept = f"; the last good state is in {path}" if path is not None and path.exists() else ""
-                raise RunError(
-                    f"the loss is no longer finite by step {state.step} (seed {seed}): lower learning_rate "
-                    f"({self.settings.learning_rate:g}), set gradient_clip, or look for outliers in the data{kept}"
-                )
+        if not all(math.isfinite(mean["loss"]) for mean in means):
+            raise _NotFinite
         return means
+
+    def _lost(self, state: State, run_step: RunStep, path: Path | None) -> RunError:
+        """Repeats the steps since the last good reading up to the first bad one, saves the state before that one,
+        and says which data it saw."""
+        stop = state.step
+        state.go_back(self.good)
+        while state.step < stop:
+            for tensors in self._epoch(state.epoch, state.step - state.epoch * self.steps_per_epoch):
+                before = state.moment()
+                noise = self._noise(state.step, self.settings.batch_size)
+                losses = torch.atleast_2d(run_step(state, tensors, noise, self._values(state.step)))
+                bad = [not bool(torch.isfinite(row).all()) for row in losses]
+                for parameter in state.parameters.values():
+                    members = parameter if self.ensemble else parameter[None]
+                    bad = [b or not bool(torch.isfinite(m).all()) for b, m in zip(bad, members, strict=True)]
+                if any(bad):
+                    state.go_back(before)
+                    return self._bad_step(state, tensors, noise, bad.index(True), path)
+                state.step += 1
+            state.epoch += 1
+        return RunError(f"the loss was not finite by step {stop}, and is when its steps are repeated: start again")
+
+    def _bad_step(
+        self, state: State, tensors: dict[str, Tensor], noise: Tensor, i: int, path: Path | None
+    ) -> RunError:
+        """``state`` is that before the step, i the member."""
+        member = (i,) if self.ensemble else ()
+        batch = Batch.from_tensors({name: tensor[member] for name, tensor in tensors.items()})
+        scalars = dict(zip(self.step.scalar_names, self._values(state.step).unbind(), strict=True))
+        per_datum = self._per_datum(state.parameters, state, i, batch, noise[member], scalars)
+        start = (state.step - state.epoch * self.steps_per_epoch) * self.settings.batch_size
+        order = self.train.order(self.seeds[i], state.epoch)
+        rows = order.between(start, start + self.settings.batch_size)
+        found = rows[~torch.isfinite(per_datum[: len(rows)]).cpu().numpy()]
+        which = (
+            f"that of {len(found)} of the {len(rows)} data of its batch is not: {self.train.named(found)}"
+            if len(found)
+            else f"its gradient is not. Its batch: {self.train.named(rows)}"
+        )
+        kept = ""
+        if path is not None and state.step:
+            state.save(path, self._identity())
+            kept = f". The state before this step is saved in {path}"
+        return RunError(
+            f"the loss is no longer finite from step {state.step + 1} (epoch {state.epoch + 1}, seed "
+            f"{self.seeds[i]}): {which}. Look for outliers in them, lower learning_rate "
+            f"({self.settings.learning_rate:g}) or set gradient_clip{kept}"
+        )
+
+    @torch.no_grad()
+    def _per_datum(
+        self,
+        parameters: dict[str, Tensor],
+        state: State,
+        i: int,
+        batch: Batch,
+        noise: Tensor,
+        scalars: Mapping[str, Tensor],
+    ) -> Tensor:
+        """The loss of each datum for member i, in the mode that the model is in."""
+        problem = copy.deepcopy(self.problems[0])
+        named = {**dict(problem.named_parameters()), **dict(problem.named_buffers())}
+        for name, tensor in {**parameters, **state.buffers}.items():
+            named[name].data.copy_(tensor[(i,) if self.ensemble else ()])
+        with torch.random.fork_rng():
+            return problem.objective(problem.model, batch, noise, scalars).per_datum
+
+    def _bad_validation(self, state: State, i: int) -> str:
+        """The validation data whose loss is not finite, of the first block that has any."""
+        assert self.valid is not None
+        self.problems[0].eval()
+        for number, block in enumerate(self.valid.blocks(EVALUATION_ROWS)):
+            block = block.to(self.device)
+            noise = self._noise(number, len(block), tag=1)
+            noise = noise[i] if self.ensemble else noise
+            loss = self._per_datum(state.result, state, i, block, noise, self._final())
+            if not bool(torch.isfinite(loss).all()):
+                rows = np.flatnonzero(~torch.isfinite(loss).cpu().numpy())
+                return self.valid.named(number * EVALUATION_ROWS + rows)
+        return "none when looked at one by one"
 
     @torch.no_grad()
     def _validate(self, state: State) -> list[dict[str, float]]:
@@ -343,7 +433,7 @@ class Loop:
                     raise RunError(
                         f"the validation loss is not finite after epoch {state.epoch} (seed {self.seeds[i]}): "
                         f"lower learning_rate ({self.settings.learning_rate:g}), or look for outliers in the "
-                        "validation data"
+                        f"validation data: {self._bad_validation(state, i)}"
                     )
                 row |= {f"valid_{name}": value for name, value in valid[i].items()}
                 self._judge(state, i, valid[i]["loss"])
@@ -391,6 +481,10 @@ class Loop:
             "seeds": self.seeds,
             **{f"training.{name}": value for name, value in settings.items()},
         }
+
+
+class _NotFinite(Exception):
+    """A reading found a loss that is not finite."""
 
 
 def _plain(module: torch.nn.Module) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +20,19 @@ __all__ = ["State"]
 
 log = logging.getLogger("sciencevae")
 REMEDY = "delete it to train from the beginning"
-GROUPS = ("parameters", "first", "second", "average", "best", "buffers", "best_buffers")
+#: what a step changes, and what a validation does
+STEPPED = ("parameters", "first", "second", "average", "buffers")
+GROUPS = (*STEPPED, "best", "best_buffers")
+
+
+class Moment(NamedTuple):
+    """What steps have changed up to one of them."""
+
+    tensors: dict[str, Tensor]
+    rng: dict[str, Tensor]
+    epoch: int
+    step: int
+    sums: Tensor | None
 
 
 @dataclass
@@ -74,8 +86,20 @@ class State:
         """The parameters that training has come to: their running average where one is kept."""
         return self.parameters if self.average is None else self.average
 
-    def _tensors(self) -> dict[str, Tensor]:
-        groups = {name: getattr(self, name) or {} for name in GROUPS}
+    def moment(self) -> Moment:
+        """What steps change, copied."""
+        tensors = {name: tensor.clone() for name, tensor in self._tensors(STEPPED).items()}
+        return Moment(tensors, rng_state(), self.epoch, self.step, self.sums)
+
+    def go_back(self, moment: Moment) -> None:
+        """To what ``moment`` gave, if no validation lies between."""
+        for name, tensor in self._tensors(STEPPED).items():
+            tensor.copy_(moment.tensors[name])
+        set_rng_state(moment.rng)
+        self.epoch, self.step, self.sums = moment.epoch, moment.step, moment.sums
+
+    def _tensors(self, names: Sequence[str] = GROUPS) -> dict[str, Tensor]:
+        groups = {name: getattr(self, name) or {} for name in names}
         return {
             f"{group}/{name}": tensor for group, named in groups.items() for name, tensor in named.items()
         }
