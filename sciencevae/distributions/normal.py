@@ -52,6 +52,12 @@ class DiagonalNormal(td.Independent):
         """z = loc + scale·ε, ε (S, *B, D)."""
         return self.base_dist.from_noise(noise)
 
+    def log_prob(self, value: Tensor) -> Tensor:
+        # summed before the constants are added: half the memory traffic of torch's, all that a mixture costs
+        whitened = (value - self.loc) / self.scale
+        constant = self.scale.log().sum(-1) + 0.5 * LOG_2PI * self.event_shape[0]
+        return -0.5 * whitened.square().sum(-1) - constant
+
     def detach(self) -> DiagonalNormal:
         return DiagonalNormal(self.loc.detach(), self.scale.detach())
 

@@ -10,7 +10,7 @@ from torch import nn
 from sciencevae.batch import Batch
 from sciencevae.data.batches import as_batches
 from sciencevae.errors import InputError
-from sciencevae.latents.cluster import gaussian_mixture
+from sciencevae.latents.cluster import combine, fit_gaussians, gaussian_mixture
 from sciencevae.latents.collapse import latent_use
 from sciencevae.latents.score import anomaly_score
 from sciencevae.vae import decoders, encoders, priors
@@ -120,6 +120,36 @@ def test_mixtures_find_the_number_of_components():
     # the density of the chosen mixture at the truth: entropy of three equal parts and a normal
     exact = -(math.log(3) + math.log(2 * math.pi * math.e * 0.49))
     assert found.table.held_out[2] == pytest.approx(exact, abs=0.1)
+
+
+def test_components_of_a_bent_cluster_are_joined():
+    """Two half moons, of 2,000 and 300 data: two Gaussians cut them, twelve that are joined do not."""
+    rng = np.random.default_rng(0)
+    t = rng.uniform(0, np.pi, 2300)
+    first = np.arange(2300) < 2000
+    moons = np.where(first, [np.cos(t), np.sin(t)], [1 - np.cos(t), 0.5 - np.sin(t)])
+    z = moons.T + rng.normal(0, 0.08, (2300, 2))
+    fit = fit_gaussians(z, 12, seed=0)
+    found = combine(fit.predict_proba(z), 2)[fit.predict(z)]
+    assert max((found == first).mean(), (found != first).mean()) > 0.995
+    two = fit_gaussians(z, 2, seed=0).predict(z)
+    assert max((two == first).mean(), (two != first).mean()) < 0.95
+
+
+def test_joining_is_that_of_the_joined_probabilities():
+    """Each join against its definition, computed anew from the sums of columns."""
+    p = np.random.default_rng(1).dirichlet(np.full(7, 0.2), 400)
+    columns = [[k] for k in range(7)]
+    for left in range(7, 0, -1):
+        cluster = combine(p, left)
+        found = {tuple(np.flatnonzero(cluster == c).tolist()) for c in range(left)}
+        assert found == set(map(tuple, columns))
+        joined = np.stack([p[:, c].sum(1) for c in columns], 1)
+        overlap = joined.T @ joined / np.sqrt(np.outer(joined.sum(0), joined.sum(0)))
+        a, b = np.unravel_index(np.argmax(overlap - 2 * np.eye(left)), overlap.shape)
+        columns = [c for k, c in enumerate(columns) if k not in (a, b)] + [sorted(columns[a] + columns[b])]
+    with pytest.raises(InputError, match="7 components can make 1 to 7 clusters, not 8"):
+        combine(p, 8)
 
 
 @pytest.mark.parametrize(
