@@ -321,7 +321,8 @@ def _from_dataset(
 def identifiers(ds: xr.Dataset, rows: np.ndarray) -> tuple[str, np.ndarray]:
     """What prepared data name these rows by: the coordinate that ``attrs["identifier"]`` says, else their number."""
     name = ds.attrs.get("identifier")
-    return ("row of the store", rows) if name is None else (name, ds[name].values[rows])
+    # a part of a data set may have left its coordinates behind
+    return (name, ds[name].values[rows]) if name in ds.coords else ("row of the store", rows)
 
 
 def enumerated(label: str, ids: np.ndarray) -> str:
