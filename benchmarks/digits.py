@@ -35,7 +35,9 @@ def clusters(metrics: Found) -> dict[str, float]:
     rows = metrics["clusters"].values()
     ten = [row for row in rows if row["clusters"] == 10]
     chosen = {"accuracy, ten Gaussians": ten[0], "accuracy, ten clusters of joined Gaussians": ten[-1]}
-    return {name: row["accuracy"] for name, row in chosen.items()} | {"Gaussians joined": ten[-1]["components"]}
+    return {name: row["accuracy"] for name, row in chosen.items()} | {
+        "Gaussians joined": ten[-1]["components"]
+    }
 
 
 def sprites(metrics: Found) -> dict[str, float]:

@@ -108,6 +108,8 @@ def clusters(run: Run) -> Findings:
     from sciencevae.latents.cluster import combine, fit_gaussians
 
     chosen, rows = run.settings.analyse, []
+    if chosen.clusters is None:
+        return Findings()
     for name, variant in run.variants.items():
         latents = variant.latents
         if not {"label", "z"} <= {*latents.variables} or variant.settings.prepare.condition != "none":
@@ -142,7 +144,8 @@ def clusters(run: Run) -> Findings:
         return Findings()
     table = pd.DataFrame(rows)
     metrics = {
-        f"{r['model']}, {r['clusters']} clusters of {r['components']} Gaussians": r for r in table.to_dict("records")
+        f"{r['model']}, {r['clusters']} clusters of {r['components']} Gaussians": r
+        for r in table.to_dict("records")
     }
     note = "Components are chosen by the likelihood of validation images, and joined where they overlap most."
     return Findings(metrics, {"clusters": table}, (note,))

@@ -97,7 +97,9 @@ class Analyse(Section):
 
     evidence_rows: int = Field(default=500, ge=10, description="test images whose log p(x) is estimated")
     evidence_samples: int = Field(default=500, ge=2, description="draws for each of them")
-    clusters: int = Field(default=10, ge=2, description="components of the mixture whose clusters are shown")
+    clusters: int | None = Field(
+        default=None, ge=2, description="clusters to look for among the latents; none: none"
+    )
     seed: int = Field(default=0, ge=0)
 
 

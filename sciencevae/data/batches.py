@@ -127,9 +127,7 @@ class InMemory(Batches):
 
     def to(self, *args: Any, **kwargs: Any) -> InMemory:
         """All rows on another device."""
-        return InMemory(
-            self.data.to(*args, **kwargs), block=self._block, window=self._window, ids=self._ids
-        )
+        return InMemory(self.data.to(*args, **kwargs), block=self._block, window=self._window, ids=self._ids)
 
     def order(self, seed: int, epoch: int) -> Order:
         return Order(seed, epoch, len(self), self._block, self._window)

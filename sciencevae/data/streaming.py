@@ -13,7 +13,15 @@ import torch
 from torch import Tensor
 
 from sciencevae.batch import Batch
-from sciencevae.data.batches import Batches, InMemory, enumerated, flat_names, identifiers, noisy_field, to_tensor
+from sciencevae.data.batches import (
+    Batches,
+    InMemory,
+    enumerated,
+    flat_names,
+    identifiers,
+    noisy_field,
+    to_tensor,
+)
 from sciencevae.data.chunks import Column, open_group
 from sciencevae.data.order import Order, check_batch
 from sciencevae.data.scaling import Scaling

@@ -329,7 +329,9 @@ class Loop:
                     return self._bad_step(state, tensors, noise, bad.index(True), path)
                 state.step += 1
             state.epoch += 1
-        return RunError(f"the loss was not finite by step {stop}, and is when its steps are repeated: start again")
+        return RunError(
+            f"the loss was not finite by step {stop}, and is when its steps are repeated: start again"
+        )
 
     def _bad_step(
         self, state: State, tensors: dict[str, Tensor], noise: Tensor, i: int, path: Path | None

@@ -106,7 +106,9 @@ def test_the_first_step_overwrites_no_checkpoint(tmp_path):
     fit(build(), outlier()[:100], settings=settings(), run=tmp_path, progress=False)
     kept = (tmp_path / "checkpoint.safetensors").read_bytes()
     with pytest.raises(RunError, match="from step 1 "):
-        fit(build(), torch.full((8, 4), 1e25), settings=settings(), run=tmp_path, resume=False, progress=False)
+        fit(
+            build(), torch.full((8, 4), 1e25), settings=settings(), run=tmp_path, resume=False, progress=False
+        )
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == kept
 
 

@@ -24,10 +24,17 @@ SMALL = [
 ]
 REFIT = "training: {epochs: 2, batch_size: 64}"
 CASES = {
+    "codes": [
+        "model={kind: vq, latent: 4, codes: 8, channels: [4, 8]}",
+        "objective.kind=vq",
+        f"refit={{prior: pixelcnn, {REFIT}}}",
+        "variants={}",
+    ],
     "priors": [
+        "analyse.clusters=5",
         "variants={plane: {model: {latent: 2}}, mixture: {refit: {prior: mixture, components: 3}}, "
         f"flow: {{refit: {{prior: flow, {REFIT}}}}}, vamp: {{model: {{prior: vamp, components: 5}}}}, "
-        "convolution: {model: {network: convolution, channels: [4, 8], prior: mixture}}}"
+        "convolution: {model: {network: convolution, channels: [4, 8], prior: mixture}}}",
     ],
     "cvae": [
         "prepare={binarise: dynamic, condition: quadrants, quadrants: 1}",
@@ -59,6 +66,7 @@ def run(request, files, tmp_path_factory, do_all_stages) -> Run:
 
 
 FOUND = {
+    "codes": ({"likelihood"}, {"reconstructions", "samples"}),
     "priors": (
         {"likelihood", "clusters"},
         {"reconstructions", "samples", "manifold", "traversal", "latent_map"},
