@@ -106,10 +106,11 @@ def gaussian_mixture(
 
 
 def combine(probabilities: np.ndarray, clusters: int) -> np.ndarray:
-    """The cluster of each component of a mixture, (K,): components that overlap are one cluster, seen without a label.
+    """The cluster of each component of a mixture, (K,): components that overlap are one cluster.
 
-    A cluster that is no ellipsoid takes several Gaussians. Of K clusters, one a component, those two whose overlap
-    Σ_i p_ia p_ib / √(Σ_i p_ia · Σ_i p_ib) is largest are joined, p_i,a∪b = p_ia + p_ib, until ``clusters`` are left.
+    A cluster that is no ellipsoid takes several Gaussians. Of K clusters, one a component, those two are joined,
+    p_i,a∪b = p_ia + p_ib, whose overlap Σ_i p_ia p_ib / √(Σ_i p_ia · Σ_i p_ib) is largest, until ``clusters`` are
+    left. No label is seen.
 
     probabilities: p(k | z), (N, K), rows that sum to 1. The joining of Baudry et al. 2010 (J. Comput. Graph. Stat.
     19, 332), with an overlap that does not favour large clusters, as their entropy does. InputError for more

@@ -73,8 +73,8 @@ def test_the_row_and_the_step_are_named_and_the_state_before_is_saved(tmp_path, 
                 os.kill(os.getpid(), signal.SIGTERM)
             return torch.zeros(len(batch))
 
+    ends = ELBO(extra={"ends": Term(0.0, Ends())})
     with pytest.raises(Interrupted, match=f"at step {step - 1} "):
-        ends = ELBO(extra={"ends": Term(0.0, Ends())})
         fit(build(0.1), outlier(), ends, settings=settings(), run=tmp_path / "clean", progress=False)
     saved, plain = (
         read_tensors(folder / "checkpoint.safetensors", "")[0] for folder in (tmp_path, tmp_path / "clean")
@@ -127,9 +127,8 @@ def test_a_later_epoch_and_validation_now_and_then(monkeypatch):
             return torch.where(self.steps == 34, math.nan, 0.0) * torch.ones(len(batch))
 
     rows = ", ".join(map(str, InMemory(outlier()).order(2, 1).between(8 * BATCH, 9 * BATCH)))
+    later, x = ELBO(extra={"later": Term(1.0, Later())}), torch.randn(ROWS, 4)
     with pytest.raises(RunError, match=rf"step 34 \(epoch 2, seed 2\): that of 8 of the 8 .*: row {rows}\."):
-        later = ELBO(extra={"later": Term(1.0, Later())})
-        x = torch.randn(ROWS, 4)
         fit(build(), x, later, x, settings(valid_every=3), progress=False)
 
 
