@@ -15,6 +15,7 @@ from sciencevae.distributions.sequence import Sequence as InOrder
 from sciencevae.errors import InputError
 from sciencevae.spec import recorded
 from sciencevae.vae.context import Context, condition_of, full_precision
+from sciencevae.vae.evaluating import evaluating
 from sciencevae.vae.priors.normal import Prior
 
 __all__ = ["Autoregressive", "CodePrior", "UniformCodes"]
@@ -113,7 +114,6 @@ class Autoregressive(CodePrior):
             )
         return out
 
-    @torch.no_grad()
     def check(self, codes: Tensor, context: Context | None = None) -> None:
         """Raise InputError where the logits of a place depend on itself or on later ones."""
         places = math.prod(self.shape)
@@ -123,10 +123,8 @@ class Autoregressive(CodePrior):
         other = torch.where(later, (one + 1) % self.codes, one)
         condition = condition_of("the prior", context, self.conditional)
         condition = tuple(c[:1].expand(len(tried), *c.shape[1:]) for c in condition)
-        training = self.training
-        self.eval()
-        before, after = (self.logits(z, condition).flatten(1, -2) for z in (one, other))
-        self.train(training)
+        with evaluating(self):
+            before, after = (self.logits(z, condition).flatten(1, -2) for z in (one, other))
         known = torch.arange(places, device=codes.device) <= tried.unsqueeze(-1)
         if not torch.allclose(before[known], after[known], rtol=1e-4, atol=1e-4):
             raise InputError(
