@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sciencevae import distributions, networks
     from sciencevae.batch import Batch
+    from sciencevae.latents.collapse import latent_use
     from sciencevae.latents.disentangle import disentanglement
     from sciencevae.latents.score import anomaly_score, auc, threshold
     from sciencevae.latents.traverse import analogy, interpolate, manifold, traverse
@@ -51,6 +52,7 @@ __all__ = [
     "fit_ensemble",
     "fit_prior",
     "interpolate",
+    "latent_use",
     "load",
     "log_evidence",
     "manifold",
@@ -86,6 +88,7 @@ _HOMES = {
     "fit_ensemble": "sciencevae.training.ensemble",
     "fit_prior": "sciencevae.vae.fit_prior",
     "interpolate": "sciencevae.latents.traverse",
+    "latent_use": "sciencevae.latents.collapse",
     "load": "sciencevae.vae.files",
     "log_evidence": "sciencevae.vae.evidence",
     "manifold": "sciencevae.latents.traverse",

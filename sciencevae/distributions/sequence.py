@@ -22,8 +22,8 @@ class Sequence(td.Distribution):
     only; called without a condition where there is none. Has it ``start`` and ``step`` (networks.autoregressive),
     sequences are drawn with them, otherwise by evaluating it for each token.
     stop: the token that ends a sequence; None: every sequence has ``length`` tokens.
-    condition: (*batch_shape, c). unknown: (p, index): in ``log_prob`` each token is told to the network as
-    ``index`` with probability p (token dropout).
+    condition: (*batch_shape, c), or with more axes than c. unknown: (p, index): in ``log_prob`` each token is
+    told to the network as ``index`` with probability p (token dropout).
 
     Missing tokens are −1 and marginalised, which an autoregressive likelihood can do at the end only: a
     trailing −1 contributes 0, as padding behind the stop token does. What stands elsewhere is not looked at here.
@@ -67,14 +67,14 @@ class Sequence(td.Distribution):
         if self.unknown is not None:
             share, index = self.unknown
             told = torch.where(torch.rand(filled.shape, device=filled.device) < share, index, filled)
-        entries = _log_softmax(self.network(told, *self._given(shape)))
+        entries = _precise(self.network(told, *self._given(shape))).log_softmax(-1)
         entries = entries.gather(-1, filled.unsqueeze(-1)).squeeze(-1)  # (N, T)
         return torch.where(observed, entries, 0.0).sum(-1).reshape(shape)
 
     @torch.no_grad()
     def sample(self, sample_shape: Any = ()) -> Tensor:
         shape = torch.Size(sample_shape) + self.batch_shape
-        return self._decode(shape, lambda logits: torch.multinomial(logits.softmax(-1), 1).squeeze(-1))
+        return self._decode(shape, lambda logits: torch.multinomial(_precise(logits).softmax(-1), 1)[:, 0])
 
     @torch.no_grad()
     def beam(self, width: int) -> tuple[Tensor, Tensor]:
@@ -94,7 +94,7 @@ class Sequence(td.Distribution):
         last = None
         for t in range(self.length):
             logits, state = stepper.step(last, state)
-            following = _log_softmax(logits).unflatten(0, (rows, width))  # (rows, width, V)
+            following = _precise(logits).log_softmax(-1).unflatten(0, (rows, width))  # (rows, width, V)
             # a sequence that has ended goes on in one way, at no cost
             only = torch.full_like(following[0, 0], -math.inf)
             only[0] = 0.0
@@ -137,8 +137,8 @@ class Sequence(td.Distribution):
         """The condition for each of shape, flattened to rows."""
         if self.condition is None:
             return ()
-        width = self.condition.shape[-1]
-        return (self.condition.expand(*shape, width).reshape(-1, width),)
+        of_one = self.condition.shape[len(self.batch_shape) :]
+        return (self.condition.expand(*shape, *of_one).reshape(-1, *of_one),)
 
     @property
     def _device(self) -> torch.device:
@@ -167,6 +167,6 @@ class _Anew:
         return self.network(padded, *condition)[:, -1], (tokens, *condition)
 
 
-def _log_softmax(logits: Tensor) -> Tensor:
-    # under autocast logits have 8 bits
-    return logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+def _precise(logits: Tensor) -> Tensor:
+    # under autocast they have 8 bits
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

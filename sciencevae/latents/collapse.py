@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from sciencevae.batch import Batch
-from sciencevae.data.batches import Batches
+from sciencevae.data.batches import as_batches
 from sciencevae.vae.model import VAE
 from sciencevae.vae.vq import VQVAE
 
@@ -89,10 +89,13 @@ class CodeUse:
 
 
 @torch.no_grad()
-def latent_use(model: VAE, data: Batches, rows: int = 2048, seed: int = 0) -> LatentUse | CodeUse:
-    """What a trained model's latents carry, from at most ``rows`` data (its first ones in stored order)."""
+def latent_use(model: VAE, data: Any, rows: int = 2048, seed: int = 0) -> LatentUse | CodeUse:
+    """What a trained model's latents carry, from at most ``rows`` data (its first ones in stored order).
+
+    data: as of ``fit``, a tensor (N, …), a Batch, a prepared Dataset or store, or Batches; all its rows.
+    """
     here = next((p.device for p in model.parameters()), torch.device("cpu"))
-    batch: Batch = next(data.blocks(rows)).to(here)
+    batch: Batch = next(as_batches(data).blocks(rows)).to(here)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         terms = model.terms(batch)

@@ -1,14 +1,16 @@
 """A trained model on a user's own file: encode, decode, sample and score, block by block.
 
 Latents of a file are a Parquet table: ``row``, ``id``, ``status``, then ``z_0 …`` (posterior means), ``z_std_0 …``,
-and the condition and noise that decoding needs; the model's fingerprint is in the file's metadata. Those of a VQVAE
-are its codes ``code_0 …``, the places of a grid row by row.
+and what is known beside each row, in physical units, as decoding needs it: ``condition_0 …``, ``noise_0 …``,
+``exposure``, ``source_0_0_0 …``. The file's metadata have the model's fingerprint and the names of that context.
+Those of a VQVAE are its codes ``code_0 …``, the places of a grid row by row.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from sciencevae.batch import Batch
 from sciencevae.data.atomic import atomic_path
 from sciencevae.errors import InputError
 from sciencevae.provenance import file_hash
+from sciencevae.vae.decoders import Warp
 from sciencevae.vae.files import load, load_metadata
 from sciencevae.vae.model import VAE, centre
 from sciencevae.vae.vq import VQVAE
@@ -36,7 +39,11 @@ __all__ = ["decode_file", "encode_file", "sample_file", "score_file"]
 
 #: rows that go through the model at once
 BLOCK_ROWS = 8192
+#: numbers of one variable of the context that a row of latents has room for, a column each
+WIDEST = 4096
 _IDENTIFY = ("row", "id", "status")
+#: the context of a table whose metadata don't name it; of one field of several ``noise.NAME``, …
+_CONTEXT = ("condition", "noise", "exposure", "source")
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,6 @@ class Trained:
         if not good.any():
             return None, good
         usable = block.isel(sample=np.flatnonzero(good)).drop_vars("split", errors="ignore")
-        usable.attrs.setdefault("fields", ["x"])
         (batch,) = as_batches(usable, scaling=self.scaling).blocks(int(good.sum()))
         return batch, good
 
@@ -107,7 +113,7 @@ def encode_file(model: str | Path, source: str | Path, out: str | Path) -> int:
             mean, std = posterior.mean.numpy(), posterior.stddev.numpy()
         return _columns("z", mean) | _columns("z_std", std)
 
-    return _write_rows(trained, source, out, latents, keep=("condition", "noise"))
+    return _write_rows(trained, source, out, latents, keep_context=True)
 
 
 def score_file(model: str | Path, source: str | Path, out: str | Path, kind: str = "elbo") -> int:
@@ -128,12 +134,15 @@ def _write_rows(
     source: str | Path,
     out: str | Path,
     compute: Callable[[Batch | None], dict[str, np.ndarray]],
-    keep: Sequence[str] = (),
-    **header: str,
+    keep_context: bool = False,
+    **said: str,
 ) -> int:
     """A table of every row of a file: what identifies it, ``compute`` of the usable ones (NaN elsewhere), and the
-    variables ``keep`` as they are; gives the number of usable rows."""
+    context as it is read; gives the number of usable rows."""
+    import pandas as pd
+
     usable = 0
+    header: dict[str, Any] = _header(trained) | said
     path = _target(out, [".parquet"], source)
 
     def tables() -> Iterator[pd.DataFrame]:
@@ -147,16 +156,37 @@ def _write_rows(
                     lost = good & ~np.isfinite(table[name].to_numpy())
                     table.loc[lost, "status"] = "the model gives no finite number"
                     good = good & ~lost
-            for name in keep:
-                if name in block:
-                    for column, values in _columns(name, block[name].values).items():
-                        table[column] = values
+            if keep_context:
+                context = _context_columns(block)
+                header["context"] = list(context)
+                columns = {c: values for found in context.values() for c, values in found.items()}
+                table = pd.concat([table, pd.DataFrame(columns, table.index)], axis=1)
             usable += int(good.sum())
             yield table
         _refuse_empty(usable, trained, source)
 
-    _write_parquet(tables(), path, _header(trained) | header)
+    _write_parquet(tables(), path, header)
     return usable
+
+
+def _context_columns(block: xr.Dataset) -> dict[str, dict[str, np.ndarray]]:
+    """The columns of each variable of a block that is context; InputError where a row has no room for it."""
+    from sciencevae.data.batches import flat_names
+
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for flat, name in flat_names(list(block.data_vars), block.attrs).items():
+        if not flat.startswith("context."):
+            continue
+        values = block[name].transpose("sample", ...).values
+        if name in (*_IDENTIFY, "z", "z_std", "code"):
+            raise InputError(f"context {name!r} has the name of a column of latents: read it by another name")
+        if (width := math.prod(values.shape[1:])) > WIDEST:
+            raise InputError(
+                f"context {name!r} has {width} numbers a row, and a table of latents has room for {WIDEST}: encode "
+                "and decode in Python, with model.encode(x, context) and model.decode(z, context)"
+            )
+        found[name] = _columns(name, values)
+    return found
 
 
 def decode_file(model: str | Path, source: str | Path, out: str | Path) -> int:
@@ -180,7 +210,7 @@ def decode_file(model: str | Path, source: str | Path, out: str | Path) -> int:
     for record in latents.iter_batches(BLOCK_ROWS):
         table: pd.DataFrame = record.to_pandas()
         z, good = _latents(table, trained.model, source)
-        context = _context(table, trained, good)
+        context = _context(table, trained, good, header.get("context"))
         with torch.no_grad():
             x = centre(trained.model.decode(z, context))
         blocks.append(_physical(trained, x, good, table))
@@ -195,7 +225,7 @@ def _latents(table: pd.DataFrame, model: VAE, source: Path) -> tuple[torch.Tenso
     name, columns = ("code", math.prod(model.grid)) if isinstance(model, VQVAE) else ("z", model.dim)
     z = _matrix(table, name)
     if z is None or z.ndim != 2 or z.shape[1] != columns:
-        found = 0 if z is None else np.prod(z.shape[1:])
+        found = 0 if z is None else math.prod(z.shape[1:])
         raise InputError(f"{source} has {found} latent columns {name}_0 …; the model has {columns}")
     if isinstance(model, VQVAE):
         good = (z >= 0).all(1)
@@ -227,13 +257,17 @@ def sample_file(
 
 def _given(trained: Trained, condition: Sequence[float] | None) -> dict[str, torch.Tensor]:
     """The condition (1, c), scaled, that new data are drawn given; InputError where the model wants another."""
-    parts = (trained.model.prior, trained.model.decoder)
-    if getattr(trained.model.decoder, "scale", None) == "per-datum":
-        raise InputError(
-            "this model describes data with known errors, and a new datum has none: 'sample' is not for it; "
-            "decode latents of your own with 'decode'"
-        )
-    if not any(getattr(part, "conditional", False) for part in parts):
+    decoders = list(trained.model.decoder.modules())  # those of named fields, too
+    for known, needed in (
+        ("a known error", any(getattr(part, "scale", None) == "per-datum" for part in decoders)),
+        ("a source image", any(isinstance(part, Warp) for part in decoders)),
+    ):
+        if needed:
+            raise InputError(
+                f"this model describes data of which each has {known}, and a new datum has none: 'sample' is not "
+                "for it; decode latents of your own with 'decode'"
+            )
+    if not any(getattr(part, "conditional", False) for part in (trained.model.prior, *decoders)):
         if condition is not None:
             raise InputError("this model is told no condition: leave --condition")
         return {}
@@ -292,25 +326,26 @@ def _columns(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _matrix(table: pd.DataFrame, name: str) -> np.ndarray | None:
-    """The inverse of ``_columns``."""
-    found: dict[tuple[Any, ...], np.ndarray] = {}
-    for column in table.columns:
-        head, *index = str(column).removeprefix(f"{name}_").split("_")
-        if str(column).startswith(f"{name}_") and all(part.isdigit() for part in (head, *index)):
-            if table[column].dtype.kind not in "iuf":
+    """The inverse of ``_columns``; None where the table has no such column."""
+    found: dict[tuple[int, ...], np.ndarray] = {}
+    for column in map(str, table.columns):
+        if index := re.fullmatch(re.escape(name) + r"((?:_\d+)*)", column):
+            if table[column].dtype.kind not in "iufb":
                 raise InputError(f"the column {column} holds {table[column].dtype}, not numbers")
-            found[tuple(map(int, (head, *index)))] = table[column].to_numpy(np.float64)
+            found[tuple(map(int, index[1].split("_")[1:]))] = table[column].to_numpy()
     if not found:
         return None
-    shape = tuple(np.max(list(found), axis=0) + 1)
-    matrix = np.full((len(table), *shape), np.nan)
+    if len({len(position) for position in found}) > 1:
+        raise InputError(
+            f"the columns of {name} have different numbers of indices: rename those that are not its"
+        )
+    shape = tuple(np.max(list(found), axis=0) + 1) if () not in found else ()
     for position in np.ndindex(shape):
         if position not in found:
             raise InputError(
                 f"the column {'_'.join([name, *map(str, position)])} is missing among those of {name}"
             )
-        matrix[:, *position] = found[position]
-    return matrix
+    return np.stack([found[position] for position in np.ndindex(shape)], axis=1).reshape(len(table), *shape)
 
 
 def _spread(values: np.ndarray, good: np.ndarray) -> np.ndarray:
@@ -321,21 +356,23 @@ def _spread(values: np.ndarray, good: np.ndarray) -> np.ndarray:
     return everywhere
 
 
-def _context(table: pd.DataFrame, trained: Trained, good: np.ndarray) -> dict[str, torch.Tensor]:
+def _context(
+    table: pd.DataFrame, trained: Trained, good: np.ndarray, names: Sequence[str] | None
+) -> dict[str, torch.Tensor]:
+    """What the rows of a table of latents are decoded with, scaled as the model was trained with it."""
+    from sciencevae.data.batches import noisy_field, to_tensor
+
+    fields = list(getattr(trained.model.decoder, "fields", ["x"]))
+    if names is None:
+        names = [*_CONTEXT, *(f"{known}.{field}" for known in _CONTEXT for field in fields)]
+    noisy = noisy_field({f"x.{field}": field for field in fields})
     context = {}
-    for name, scale in (("condition", _scale_condition), ("noise", _scale_noise)):
-        known = _matrix(table, name)
-        if known is not None:
-            context[name] = scale(trained, torch.as_tensor(known[good], dtype=torch.float32))
+    for name in names:
+        values = _matrix(table, name)
+        if values is not None:
+            tensor = torch.from_numpy(values[good])
+            context[name] = to_tensor(name, tensor, trained.scaling, torch.float32, noisy)
     return context
-
-
-def _scale_condition(trained: Trained, values: torch.Tensor) -> torch.Tensor:
-    return trained.scaling.apply("condition", values)
-
-
-def _scale_noise(trained: Trained, values: torch.Tensor) -> torch.Tensor:
-    return trained.scaling.noise(values)
 
 
 def _physical(trained: Trained, x: Any, good: np.ndarray, table: pd.DataFrame) -> xr.Dataset:

@@ -1,13 +1,13 @@
 """Walks through the latent space: between data, along dimensions, over the plane, and by analogy.
 
 Everything is a function of latents and a model that is done with training (as ``fit`` and ``load`` give it).
-What a walk decodes to is the mean of p(x | z, c), in the scaled units the model was trained in. A context has one
-row a latent, or one row for all.
+What a walk decodes to is the mean of p(x | z, c), of what has no mean (categories, tokens) the mode, in the scaled
+units the model was trained in; of named fields a mapping. A context has one row a latent, or one row for all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -15,11 +15,11 @@ import torch.distributions as td
 from torch import Tensor
 
 from sciencevae.batch import Batch, Fields
-from sciencevae.distributions import DiagonalNormal, FullNormal, VonMises
+from sciencevae.distributions import DiagonalNormal, FullNormal, Joint, VonMises
 from sciencevae.distributions.von_mises import bessel_ratio
 from sciencevae.errors import InputError, did_you_mean
 from sciencevae.vae.context import Context
-from sciencevae.vae.model import VAE
+from sciencevae.vae.model import VAE, centre
 
 __all__ = ["Decoded", "analogy", "direction", "interpolate", "manifold", "path_length", "traverse"]
 
@@ -31,7 +31,7 @@ DRAWS = 10_000
 
 
 class Decoded(NamedTuple):
-    """z: latents · mean: the mean of p(x | z, c) at each of them, with the same leading axes."""
+    """z: latents · mean: the mean (or mode) of p(x | z, c) at each of them, with the same leading axes."""
 
     z: Tensor
     mean: Fields
@@ -50,17 +50,18 @@ def interpolate(
     linear:    (1 − t) a + t b
     spherical: the great circle between the directions, the norm changing linearly (Shoemake 1985)
     geodesic:  the shortest path as the ``model`` decodes it: the minimum of the energy Σ_i ‖f(z_{i+1}) − f(z_i)‖²,
-               f(z) = E[x | z, c] as one vector, in which an angle counts as the point (cos, sin) of the circle
-               and a category as its indicators. This is the metric JᵀJ, J = ∂f/∂z, of Shao et al. 2018 and the
-               deterministic part of that of Arvanitidis, Hansen & Hauberg 2018: unlike a divergence between the
-               likelihoods it exists for all of them, and it does not see their scale.
+               f(z) = E[x | z, c] as one vector, named fields one behind the other, in which an angle counts as
+               the point (cos, sin) of the circle and a category as its indicators. This is the metric JᵀJ,
+               J = ∂f/∂z, of Shao et al. 2018 and the deterministic part of that of Arvanitidis, Hansen &
+               Hauberg 2018: unlike a divergence between the likelihoods it exists wherever there are means,
+               and it does not see their scale.
 
     A geodesic starts from the straight path and is found with L-BFGS over at least 32 pieces, of which every
     n-th point is returned; at the minimum steps are equally long in f. It is a local minimum; where it does not
     lower the energy of the straight path, that one is returned. ``model.decode(path, context)`` decodes any path.
 
-    Raises InputError for shapes that differ, for latents that are not finite, and for opposite directions on a
-    sphere of one dimension, where no path leads from one to the other.
+    Raises InputError for shapes that differ, for latents that are not finite, for opposite directions on a sphere
+    of one dimension, where no path leads from one to the other, and for geodesics of what has no mean (tokens).
 
     >>> interpolate(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), 3, "spherical")[1]
     tensor([[0.7071, 0.7071]])
@@ -124,7 +125,7 @@ def traverse(
     for row, d in enumerate(dims):
         latents[row, :, :, d] = values[:, :, d]
     walks = latents.flatten(0, 1)
-    found = _shaped(model.decode(walks, rows).mean, (len(dims), steps, len(base)))
+    found = _shaped(centre(model.decode(walks, rows)), (len(dims), steps, len(base)))
     return Decoded(latents, found) if z.dim() == 2 else Decoded(latents[:, :, 0], _each(found, _only_pair))
 
 
@@ -146,7 +147,7 @@ def manifold(model: VAE, steps: int = 20, context: Context | None = None, seed: 
     one = _rows(context, 1)
     values = _prior_values(model.prior(one), None, steps, seed)[:, 0]  # (steps, 2)
     grid = torch.cartesian_prod(values[:, 0], values[:, 1])  # (steps², 2)
-    found = _shaped(model.decode(grid.unsqueeze(1), one).mean, (steps, steps, 1))
+    found = _shaped(centre(model.decode(grid.unsqueeze(1), one)), (steps, steps, 1))
     return Decoded(grid.unflatten(0, (steps, steps)), _each(found, _only_pair))
 
 
@@ -266,18 +267,24 @@ def _geodesic(model: VAE, a: Tensor, b: Tensor, steps: int, context: Context) ->
         return torch.where(lower[:, None], path, straight)[::every]
 
 
-def _expected(likelihood: td.Distribution) -> Tensor:
+def _expected(likelihood: td.Distribution, name: str = "x") -> Tensor:
     """E[x | z, c] as one vector, (S, B, n); an angle as (cos, sin), a category as its indicators."""
+    if isinstance(likelihood, Joint):
+        return torch.cat([_expected(field, name) for name, field in likelihood.fields.items()], dim=-1)
     base = getattr(likelihood, "base_dist", likelihood)
-    parts: list[Tensor]
     if isinstance(base, VonMises):
         length = bessel_ratio(base.concentration)
         parts = [length * base.loc.cos(), length * base.loc.sin()]
     elif isinstance(base, td.Categorical):
         parts = [base.probs]
     else:
-        mean = likelihood.mean
-        parts = list(mean.values()) if isinstance(mean, Mapping) else [mean]
+        try:
+            parts = [likelihood.mean]
+        except NotImplementedError:
+            raise InputError(
+                f"the likelihood of {name!r} has no mean, so paths have no length as this model decodes them: use "
+                "kind='linear' or 'spherical'"
+            ) from None
     return torch.cat([part.flatten(2) for part in parts], dim=-1)
 
 

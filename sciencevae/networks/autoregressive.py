@@ -55,6 +55,12 @@ class _Tokens(nn.Embedding):
         first = torch.full_like(tokens[:, :1], self.first)
         return super().forward(torch.cat([first, _told(tokens[:, :-1], self.first - 1)], dim=1))
 
+    def behind(self, token: Tensor | None, rows: int) -> Tensor:
+        """The vectors of one position, (B, width), before which ``token`` (B,) stands, or nothing."""
+        if token is None:
+            return self.weight[self.first].expand(rows, -1)
+        return super().forward(_told(token, self.first - 1))
+
 
 def _told(tokens: Tensor, unknown: int) -> Tensor:
     """Tokens with ``unknown`` in place of padding."""
@@ -74,10 +80,25 @@ class _Block(nn.Module):
         self.dense = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self._projected(x)
+        return self._merged(x, F.scaled_dot_product_attention(query, key, value, is_causal=True))
+
+    def step(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """One more position, (B, 1, W), behind those whose keys and values are ``past``; and both with its own."""
+        query, *own = self._projected(x)
+        seen = torch.cat([past, torch.stack(own, dim=1)], dim=3)  # (B, 2, heads, t + 1, W / heads)
+        return self._merged(x, F.scaled_dot_product_attention(query, seen[:, 0], seen[:, 1])), seen
+
+    def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value, (B, heads, T, W / heads) each."""
         normed = self.before_attention(x)
-        projected = (*self.queries_values(normed).chunk(2, dim=-1), self.keys(normed))
-        query, value, key = (p.unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in projected)
-        seen = F.scaled_dot_product_attention(query, key, value, is_causal=True)  # (B, heads, T, W / heads)
+        query, value = self.queries_values(normed).chunk(2, dim=-1)
+        query, key, value = (
+            p.unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in (query, self.keys(normed), value)
+        )
+        return query, key, value
+
+    def _merged(self, x: Tensor, seen: Tensor) -> Tensor:
         x = x + self.merge(seen.transpose(1, 2).flatten(2))
         return x + self.dense(self.before_dense(x))
 
@@ -87,8 +108,8 @@ class CausalTransformer(nn.Module):
     """Causal self-attention over tokens: (B, T) and a condition (B, c) → logits (B, T, vocabulary).
 
     length: the longest T; width: of the vectors, split over ``heads``; the condition is added at every
-    position. Without a state: sampling T tokens evaluates it T times. Under ``vmap`` torch's fused attention
-    goes member by member, and says so in a warning. Vaswani et al. 2017; pre-norm.
+    position. Has ``start`` and ``step``, which keep the keys and values of the positions so far. Under ``vmap``
+    torch's fused attention goes member by member, and says so in a warning. Vaswani et al. 2017; pre-norm.
 
     >>> CausalTransformer(20, 12, condition_features=3)(torch.zeros(5, 12).long(), torch.zeros(5, 3)).shape
     torch.Size([5, 12, 20])
@@ -106,6 +127,8 @@ class CausalTransformer(nn.Module):
         super().__init__()
         if width % heads:
             raise InputError(f"width {width} does not divide into {heads} heads")
+        if layers < 1:
+            raise InputError(f"a transformer needs layers ≥ 1, not {layers}")
         self.vocabulary, self.length = vocabulary, length
         self.tokens = _Tokens(vocabulary, length, width)
         self.positions = nn.Parameter(torch.empty(length, width))
@@ -113,7 +136,7 @@ class CausalTransformer(nn.Module):
         nn.init.normal_(self.tokens.weight, std=0.02)
         nn.init.normal_(self.positions, std=0.02)
         self.condition = nn.Linear(condition_features, width, bias=False) if condition_features else None
-        self.blocks = nn.Sequential(*(_Block(width, heads) for _ in range(layers)))
+        self.blocks: Any = nn.Sequential(*(_Block(width, heads) for _ in range(layers)))
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, vocabulary))
 
     def forward(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -121,6 +144,25 @@ class CausalTransformer(nn.Module):
         if self.condition is not None:
             x = x + self.condition(_given(condition)).unsqueeze(1)
         return self.head(self.blocks(x))
+
+    def start(self, condition: Tensor | None = None, rows: int = 1) -> State:
+        """The state before the first token: what the condition adds (B, W), and each block's keys and values."""
+        if self.condition is None:
+            added = self.positions.new_zeros(rows, self.positions.shape[1])
+        else:
+            added = self.condition(_given(condition))
+        rows, width = added.shape
+        return added, *(added.new_empty(rows, 2, b.heads, 0, width // b.heads) for b in self.blocks)
+
+    def step(self, token: Tensor | None, state: State) -> tuple[Tensor, State]:
+        """Logits (B, vocabulary) of the token behind ``token`` (B,), or of the first one, and the next state."""
+        added, *past = state
+        x = self.tokens.behind(token, len(added)) + self.positions[past[0].shape[3]] + added
+        x, seen = x.unsqueeze(1), []
+        for block, of_block in zip(self.blocks, past, strict=True):
+            x, with_it = block.step(x, of_block)
+            seen.append(with_it)
+        return self.head(x).squeeze(1), (added, *seen)
 
 
 def _given(condition: Tensor | None) -> Tensor:
@@ -193,9 +235,7 @@ class Recurrent(nn.Module):
     def step(self, token: Tensor | None, state: State) -> tuple[Tensor, State]:
         """Logits (B, vocabulary) of the token behind ``token`` (B,), or of the first one, and the next state."""
         h, added = state
-        if token is None:
-            token = torch.full((len(h),), self.tokens.first, device=h.device)
-        x, following = F.embedding(token, self.tokens.weight), []
+        x, following = self.tokens.behind(token, len(h)), []
         for layer, cell in enumerate(self.cells):
             projected = cell.input(x)
             x = cell(projected if layer else projected + added, h[:, layer])

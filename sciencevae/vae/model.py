@@ -21,6 +21,7 @@ from sciencevae.vae.context import Context
 from sciencevae.vae.decoders import Decoder
 from sciencevae.vae.decoders import Joint as JointDecoder
 from sciencevae.vae.encoders import Encoder
+from sciencevae.vae.evaluating import evaluating
 from sciencevae.vae.priors import Prior, VampPrior
 
 __all__ = ["VAE", "Terms", "centre"]
@@ -196,6 +197,10 @@ class VAE(nn.Module):
 
     def check(self, batch: Batch) -> None:
         """Raise InputError where data and parts don't fit: shapes, support, missing values, noise."""
+        with evaluating(self):  # looking at the shapes changes no running statistics
+            self._check(batch)
+
+    def _check(self, batch: Batch) -> None:
         self._check_shared()  # a part may have been exchanged
         x = batch.x
         fields = {"x": x} if isinstance(x, Tensor) else dict(x)
@@ -215,12 +220,8 @@ class VAE(nn.Module):
                     "encoder was built without missing=True: build it with missing=True (its network is then "
                     "twice as wide at the input), or drop those rows"
                 )
-        training = self.training
-        self.eval()  # looking at the shapes changes no running statistics
-        with torch.no_grad():
-            few = batch[:2]
-            likelihood = self.decoder(self.encoder(few.x, few.context).mean.unsqueeze(0), few.context)
-        self.train(training)
+        few = batch[:2]
+        likelihood = self.decoder(self.encoder(few.x, few.context).mean.unsqueeze(0), few.context)
         if isinstance(x, Tensor) == isinstance(likelihood, Joint):
             raise InputError(
                 "x is one tensor, and the decoder describes named fields: give a mapping of them"

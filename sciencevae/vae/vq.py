@@ -145,16 +145,11 @@ class VQVAE(VAE):
         vectors = self.encoder.quantiser.embed(codes.reshape(-1, *self.grid))
         return vectors.reshape(*lead, *vectors.shape[1:])
 
-    def check(self, batch: Batch) -> None:
-        super().check(batch)
+    def _check(self, batch: Batch) -> None:
+        super()._check(batch)
         self._check_prior()  # it may have been exchanged
-        training = self.training
-        self.eval()
         first = batch[:1]
-        with torch.no_grad():
-            codes = self.encode(first.x, first.context).codes
-        self.prior.check(codes, first.context)
-        self.train(training)
+        self.prior.check(self.encode(first.x, first.context).codes, first.context)
 
     def _check_prior(self) -> None:
         prior = self.prior

@@ -108,8 +108,9 @@ def test_beams_are_the_likeliest_sequences(name, stop, conditional):
     assert p.mode.shape == (2, 3, T)
 
 
-def test_greedy_and_stepwise_decoding_agree_with_evaluating_the_whole_network():
-    step = distribution("recurrent", (5,))
+@pytest.mark.parametrize("name", ["transformer", "recurrent"])
+def test_greedy_and_stepwise_decoding_agree_with_evaluating_the_whole_network(name):
+    step = distribution(name, (5,))
 
     def whole(tokens, condition):
         return step.network(tokens, condition)

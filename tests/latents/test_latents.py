@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+import sciencevae as sv
 from sciencevae.batch import Batch
 from sciencevae.data.batches import as_batches
 from sciencevae.errors import InputError
@@ -99,7 +100,7 @@ def test_use_of_latents_against_closed_forms():
 
 
 def test_a_collapsed_model_is_called_collapsed():
-    use = latent_use(exact_model(torch.zeros(3)), as_batches(torch.randn(500, 3)))
+    use = sv.latent_use(exact_model(torch.zeros(3)), torch.randn(500, 3))
     assert use.active_units == 0
     assert use.collapsed
     assert use.describe().startswith("COLLAPSED")

@@ -13,7 +13,7 @@ from sciencevae.batch import Batch
 from sciencevae.distributions import DiagonalNormal
 from sciencevae.errors import InputError
 from sciencevae.latents.traverse import analogy, direction, interpolate, manifold, path_length, traverse
-from sciencevae.networks import Perceptron
+from sciencevae.networks import Perceptron, Recurrent, Reshaped
 from sciencevae.training.loop import fit
 from sciencevae.training.settings import TrainingSettings
 from sciencevae.vae import decoders, encoders, priors
@@ -191,16 +191,19 @@ def test_angles_have_no_seam():
     assert path_length(path, model).item() == pytest.approx(2.5, rel=1e-3)
 
 
-class Named(td.Distribution):
-    """A likelihood of named fields."""
+def joint(**fields) -> VAE:
+    """A model of named fields, each with its decoder."""
+    encoder = encoders.Gaussian(Perceptron(3, [4], 4), 2)
+    return VAE(priors.StandardNormal(2), encoder, decoders.Joint(fields))
 
-    def __init__(self, z) -> None:
-        self.fields = {"one": z[..., :1], "grid": z.unsqueeze(-1).expand(*z.shape, 4)}
-        super().__init__(z.shape[:2], validate_args=False)
 
-    @property
-    def mean(self):
-        return self.fields
+def fields_of_each_kind() -> VAE:
+    torch.manual_seed(0)
+    return joint(
+        grid=decoders.Gaussian(Reshaped(Perceptron(2, [4], 6), (2,), (1, 2, 3))),
+        label=decoders.Categorical(Perceptron(2, [4], 3), 3),
+        text=decoders.Sequence(Recurrent(5, 4, width=6, condition_features=2)),
+    )
 
 
 class Meanless(td.Distribution):
@@ -224,9 +227,13 @@ def with_likelihood(family) -> VAE:
 
 def test_geodesics_of_other_likelihoods():
     a, b = pairs(3, dtype=torch.float32)
-    fields = interpolate(a, b, 5, "geodesic", with_likelihood(Named))
+    linear = joint(
+        one=decoders.Gaussian(Surface(lambda z: z[:, :1])),
+        grid=decoders.Gaussian(Surface(lambda z: z.unsqueeze(-1).expand(-1, 2, 4))),
+    )
+    fields = interpolate(a, b, 5, "geodesic", linear)
     assert torch.allclose(fields, interpolate(a, b, 5), atol=1e-4)  # linear in both fields
-    length = path_length(fields, with_likelihood(Named))
+    length = path_length(fields, linear)
     assert torch.allclose(length, ((b - a) ** 2 @ torch.tensor([5.0, 4.0])).sqrt())
 
     def categories(z):
@@ -241,6 +248,53 @@ def test_geodesics_of_other_likelihoods():
     assert torch.allclose(interpolate(a, b, 41, "geodesic", bits).sigmoid(), wanted, atol=5e-3)
     with pytest.raises(InputError, match="not finite along the straight path"):
         interpolate(a, b, 5, "geodesic", with_likelihood(lambda z: Meanless(validate_args=False)))
+
+
+def test_named_fields_count_as_each_does_alone():
+    """An angle on its circle beside a number: a cylinder, which is flat. A category by its probabilities."""
+
+    def angle(z):
+        return torch.cat([z[:, :1].cos(), z[:, :1].sin(), torch.full_like(z[:, :1], 12.0)], 1)
+
+    cylinder = joint(
+        angle=decoders.VonMises(Surface(angle)), height=decoders.Gaussian(Surface(lambda z: z[:, 1:]))
+    )
+    a, b = torch.tensor([[2.0, 0.0]]), torch.tensor([[4.5, 1.0]])  # π lies between
+    path = interpolate(a, b, 21, "geodesic", cylinder)
+    assert torch.allclose(path, interpolate(a, b, 21), atol=1e-3)
+    assert path_length(path, cylinder).item() == pytest.approx(math.hypot(2.5, 1.0), rel=1e-3)
+
+    a, b = pairs(3, dtype=torch.float32)
+    mixed = joint(
+        kind=decoders.Categorical(Surface(lambda z: torch.cat([z[:, :1], 0 * z[:, :1]], 1)), 2),
+        bit=decoders.Bernoulli(Surface(lambda z: z[:, 1:])),
+    )
+    path = interpolate(a, b, 41, "geodesic", mixed)
+    wanted = torch.lerp(a.sigmoid(), b.sigmoid(), torch.linspace(0, 1, 41).view(-1, 1, 1))
+    assert torch.allclose(path.sigmoid(), wanted, atol=5e-3)
+
+
+def test_what_has_no_mean_is_walked_through_by_its_mode_and_has_no_geodesics():
+    model = fields_of_each_kind()
+    z = pairs(3, dtype=torch.float32)[0]
+    walk, plane = traverse(model, z, steps=4), manifold(model, steps=3)
+    for found, (z_of_one, at) in (
+        (walk.mean, (walk.z[1, 2, :1], (1, 2, 0))),
+        (plane.mean, (plane.z[2, :1], (2, 0))),
+    ):
+        alone = model.decode(z_of_one).fields
+        assert torch.allclose(found["grid"][at], alone["grid"].mean[0], atol=1e-6)
+        assert torch.equal(found["label"][at], alone["label"].logits[0].argmax(-1))
+        assert torch.equal(found["text"][at], alone["text"].mode[0])
+    assert {name: tuple(found.shape) for name, found in walk.mean.items()} == {
+        "grid": (2, 4, 3, 1, 2, 3),
+        "label": (2, 4, 3, 1),
+        "text": (2, 4, 3, 4),
+    }
+    with pytest.raises(InputError, match="the likelihood of 'text' has no mean"):
+        interpolate(z, -z, 5, "geodesic", model)
+    with pytest.raises(InputError, match="the likelihood of 'text' has no mean"):
+        path_length(interpolate(z, -z, 5), model)
 
 
 @settings(max_examples=6, deadline=None)

@@ -474,6 +474,25 @@ def test_the_toolkit_s_causal_networks_are_priors(kind):
     assert prior().sample((3,)).shape == (3, *shape)
 
 
+@pytest.mark.parametrize("network", [CausalTransformer, Recurrent])
+def test_a_network_with_a_state_draws_the_same_codes_as_its_whole_evaluation(network):
+    torch.manual_seed(0)
+    stepping = network(K, 5, width=8, condition_features=C).double()
+
+    class Whole(torch.nn.Module):
+        def forward(self, codes, condition):
+            assert codes.shape[1:] == (5,), "a network without a state may want all places"
+            return stepping(codes, condition)
+
+    context, draws = {"condition": torch.randn(4, C, dtype=torch.float64)}, []
+    for causal in (stepping, Whole()):
+        prior = Autoregressive(causal, K, (5,), conditional=True)
+        torch.manual_seed(1)
+        draws.append(prior(context).sample((50,)))
+    assert draws[0].shape == (50, 4, 5)
+    assert torch.equal(*draws)
+
+
 def test_a_model_of_images_from_the_toolkit_s_networks():
     torch.manual_seed(0)
     x = (torch.rand(20, 1, 8, 8) > 0.5).float()

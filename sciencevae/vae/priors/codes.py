@@ -8,11 +8,14 @@ from typing import Any
 
 import torch
 import torch.distributions as td
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sciencevae.distributions.sequence import Sequence as InOrder
 from sciencevae.errors import InputError
 from sciencevae.spec import recorded
 from sciencevae.vae.context import Context, condition_of, full_precision
+from sciencevae.vae.evaluating import evaluating
 from sciencevae.vae.priors.normal import Prior
 
 __all__ = ["Autoregressive", "CodePrior", "UniformCodes"]
@@ -85,7 +88,8 @@ class Autoregressive(CodePrior):
     """p(z | c) = Π_i p(z_i | z_1 … z_{i−1}, c), the places in the order of rows, each a Categorical.
 
     network: codes (B, *shape) [, condition] → logits (B, *shape, codes), those of place i from the places before
-    it alone (``check`` tries it). Sampling takes one call of the network for each place.
+    it alone (``check`` tries it). Has it ``start`` and ``step`` (networks.autoregressive), sampling goes with them
+    from place to place; otherwise it takes one call of the whole network for each.
     van den Oord, Kalchbrenner & Kavukcuoglu 2016 (PixelCNN); as a prior of codes: van den Oord et al. 2017, §3.3.
     """
 
@@ -110,7 +114,6 @@ class Autoregressive(CodePrior):
             )
         return out
 
-    @torch.no_grad()
     def check(self, codes: Tensor, context: Context | None = None) -> None:
         """Raise InputError where the logits of a place depend on itself or on later ones."""
         places = math.prod(self.shape)
@@ -120,10 +123,8 @@ class Autoregressive(CodePrior):
         other = torch.where(later, (one + 1) % self.codes, one)
         condition = condition_of("the prior", context, self.conditional)
         condition = tuple(c[:1].expand(len(tried), *c.shape[1:]) for c in condition)
-        training = self.training
-        self.eval()
-        before, after = (self.logits(z, condition).flatten(1, -2) for z in (one, other))
-        self.train(training)
+        with evaluating(self):
+            before, after = (self.logits(z, condition).flatten(1, -2) for z in (one, other))
         known = torch.arange(places, device=codes.device) <= tried.unsqueeze(-1)
         if not torch.allclose(before[known], after[known], rtol=1e-4, atol=1e-4):
             raise InputError(
@@ -151,22 +152,28 @@ class _Ordered(td.Distribution):
 
     @torch.no_grad()
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        batch = (*sample_shape, *self.batch_shape)
-        condition = self._repeated(batch)
-        parameter = next(self.prior.parameters(), torch.zeros(()))
-        flat = torch.zeros(
-            math.prod(batch), math.prod(self.event_shape), dtype=torch.long, device=parameter.device
-        )
-        for place in range(flat.shape[1]):
-            logits = self.prior.logits(flat.reshape(-1, *self.event_shape), condition).flatten(1, -2)[
-                :, place
-            ]
-            flat[:, place] = torch.multinomial(logits.softmax(-1), 1).squeeze(-1)
-        return flat.reshape(*batch, *self.event_shape)
+        condition = next(iter(self.condition), None)
+        network = self.prior.network if hasattr(self.prior.network, "step") else _AsSequence(self.prior)
+        places = math.prod(self.event_shape)
+        draws = InOrder(network, self.batch_shape, places, condition=condition).sample(sample_shape)
+        return draws.unflatten(-1, self.event_shape)
 
     def _repeated(self, batch: tuple[int, ...]) -> tuple[Tensor, ...]:
         """The condition for each of the values of a batch shape (…, B), flat."""
         return tuple(c.expand(*batch[:-1], *c.shape).reshape(-1, *c.shape[1:]) for c in self.condition)
+
+
+class _AsSequence(nn.Module):
+    """The network of whole grids as one of sequences, row by row: (N, T) → logits (N, T, K), T ≤ places."""
+
+    def __init__(self, prior: Autoregressive) -> None:
+        super().__init__()
+        self.prior = prior
+
+    def forward(self, codes: Tensor, *condition: Tensor) -> Tensor:
+        count = codes.shape[1]
+        grids = F.pad(codes, (0, math.prod(self.prior.shape) - count)).unflatten(1, self.prior.shape)
+        return self.prior.logits(grids, condition).flatten(1, -2)[:, :count]
 
 
 def _batch(value: Tensor, event: Sequence[int]) -> tuple[int, ...]:

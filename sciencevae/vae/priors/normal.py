@@ -56,6 +56,8 @@ class ConditionalNormal(Prior):
     torch.Size([5])
     """
 
+    conditional = True
+
     def __init__(self, network: nn.Module, dim: int) -> None:
         super().__init__()
         found = getattr(network, "out_features", 2 * dim)
