@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("imports", "loader", "encode", "training_step", "parts", "xy_sampler")
+NAMES = ("imports", "loader", "encode", "training_step", "priors", "parts", "xy_sampler")
 
 
 def main() -> int:

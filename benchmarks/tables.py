@@ -28,7 +28,8 @@ def training_step(result: Result) -> str:
     tables = []
     for table in result["tables"]:
         threads = table["threads"]
-        title = f"{PROBLEMS[table['problem']]}; {threads} thread{'s'[: threads - 1]}, {TIME[table['time']]}"
+        title = f"{PROBLEMS[table['problem']]}; {threads} thread{'s'[: threads - 1]}, {TIME[table['time']]}, "
+        title += f"load {table['load']}"
         lines = [
             f"| {name} | {row['steps_per_second']:,.0f} | {row['time_ratio']:.2f} ({row['smallest']:.2f}–"
             f"{row['largest']:.2f}) | {row['target'] or ''} | {row['start_up_seconds']:.0f} s |"
@@ -39,6 +40,25 @@ def training_step(result: Result) -> str:
 
 
 TIME = {"cpu": "processor time", "wall": "wall time"}
+
+
+def priors(result: Result) -> str:
+    """One table for training and one for sampling."""
+    from benchmarks.priors import TITLES
+
+    tables = []
+    for title, table in result["tables"].items():
+        lines = []
+        for prior, row in table["rows"].items():
+            cells = [
+                f"{found['images_per_second']:,} | {found['time_ratio']:.2f} ({found['smallest']:.2f}–"
+                f"{found['largest']:.2f})"
+                for found in row.values()
+            ]
+            lines.append(f"| {TITLES[prior]} | {' | '.join(cells)} |" + " | |" * (len(cells) == 1))
+        header = f"| {title}, load {table['load']} | images/s | time, N(0, 1) = 1 "
+        tables.append(rows(header + "| Pythae, images/s | its time, ours = 1 |", lines))
+    return "\n\n".join(tables)
 
 
 def encode(result: Result) -> str:
@@ -115,8 +135,8 @@ def digits(result: Result) -> str:
 
 
 TABLES: dict[str, Callable[[Result], str]] = {
-    "training_step": training_step, "parts": parts, "loader": loader, "encode": encode, "imports": imports,
-    "digits": digits,
+    "training_step": training_step, "priors": priors, "parts": parts, "loader": loader, "encode": encode,
+    "imports": imports, "digits": digits,
 }  # fmt: skip
 
 

@@ -6,26 +6,27 @@ One model, data set, optimiser (AdamW) and number of threads for all; steady ste
 loop, its epoch ends included, its start-up not (told apart: until the second step). The programs take turns in
 one run (``turns.py``). With one thread time is the process's own processor time, which a busy machine disturbs
 least; wall time is kept beside it, and counts with more threads. Peers live in an environment of their own:
-``benchmarks/peers/setup``. The last result is kept in benchmarks/results/training_step.json.
+``benchmarks/peers/setup``. The last result of each problem and number of threads is kept in
+benchmarks/results/training_step.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
-import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
-from benchmarks.turns import HERE, PEERS_PYTHON, Program, keep, spread, take_turns
+from benchmarks.turns import HERE, Program, Task, keep, measure, measured_now, spread
 
 PROBLEMS = {
     "tabular-128": "tabular 8-64-32-2, batch 128",
     "images-128": "perceptron 784-512-(2×20), batch 128",
     "images-512": "perceptron 784-512-(2×20), batch 512",
+    "convolution-128": "convolutions 28×28: 32, 64, then 128-(2×16), batch 128",
 }
 OURS, EIGHT, PYTHAE, LOGGING = "sciencevae", "sciencevae, 8 seeds as one", "Pythae", "Lightning, logging"
+CHANNELS_LAST = "eager PyTorch, AdamW fused, channels last"
 
 #: name -> file, option
 PROGRAMS = {
@@ -34,7 +35,8 @@ PROGRAMS = {
     EIGHT: ("ours.py", "ensemble"),
     "eager PyTorch, AdamW fused": ("peers/eager.py", "fused"),
     "eager PyTorch, AdamW foreach": ("peers/eager.py", "foreach"),
-    PYTHAE: ("peers/pythae_vae.py", "-"),
+    CHANNELS_LAST: ("peers/eager.py", "fused+channels_last"),
+    PYTHAE: ("peers/pythae_vae.py", "train"),
     LOGGING: ("peers/lightning_vae.py", "logging"),
     "Lightning, no logging": ("peers/lightning_vae.py", "quiet"),
     "Lightning, no logging, whole batches": ("peers/lightning_vae.py", "batched"),
@@ -45,26 +47,17 @@ TARGETS = {
     "images-128": {PYTHAE: 1.25},
     "images-512": {PYTHAE: 1.25},
 }
-SKIPPED_ON_IMAGES = {EIGHT}
+#: programs that run on one problem alone
+ONLY = {EIGHT: "tabular-128", CHANNELS_LAST: "convolution-128"}
 
 
-def measure(problem: str, threads: int, rounds: int, seconds: float) -> list[Program]:
+def tasks(problem: str) -> list[Task]:
     """All programs on one problem."""
-    programs = []
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            for name, (file, option) in PROGRAMS.items():
-                if problem != "tabular-128" and name in SKIPPED_ON_IMAGES:
-                    continue
-                python = sys.executable if file == "ours.py" else str(PEERS_PYTHON)
-                program = Program(name, [python, str(HERE / file)])
-                programs.append(program)
-                program.launch(problem, threads, option, Path(folder) / f"{len(programs)}.log")
-            take_turns(programs, rounds, seconds)
-        finally:
-            for program in programs:
-                program.stop()
-    return programs
+    return [
+        Task(name, file, problem, option)
+        for name, (file, option) in PROGRAMS.items()
+        if ONLY.get(name, problem) == problem
+    ]
 
 
 def table(problem: str, threads: int, programs: list[Program]) -> dict[str, Any]:
@@ -80,7 +73,7 @@ def table(problem: str, threads: int, programs: list[Program]) -> dict[str, Any]
         middle, low, high = spread(times, ours)
         wall = spread(program.wall, programs[0].wall)[0]
         rate = 1 / statistics.median(times)
-        target = TARGETS[problem].get(program.name)
+        target = TARGETS.get(problem, {}).get(program.name)
         sign = "≤" if program.name == EIGHT else "≥"
         told = f"{sign} {target:g}" if target else ""
         ratio = f"{middle:.2f} ({low:.2f}–{high:.2f})"
@@ -90,7 +83,8 @@ def table(problem: str, threads: int, programs: list[Program]) -> dict[str, Any]
             "largest": round(high, 3), "wall_ratio": round(wall, 3), "target": target,
             "start_up_seconds": round(program.start_up, 1), "versions": program.versions,
         }  # fmt: skip
-    return {"problem": problem, "threads": threads, "time": kind, "programs": rows}
+    return {"problem": problem, "threads": threads, "time": kind, "rounds": len(programs[0].wall),
+            **measured_now(), "programs": rows}  # fmt: skip
 
 
 def main() -> None:
@@ -104,17 +98,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.5, help="of each turn")
     given = parser.parse_args()
-    if not PEERS_PYTHON.exists():
-        raise SystemExit("the peers' environment is missing: run benchmarks/peers/setup")
     if given.quick:
         given.threads, given.problems, given.rounds = [1], ["tabular-128"], 3
-    tables = [
-        table(problem, threads, measure(problem, threads, given.rounds, given.seconds))
-        for threads in given.threads
-        for problem in given.problems
-    ]
+    path = HERE / "results" / "training_step.json"
+    before = json.loads(path.read_text())["tables"] if path.exists() else []
+    kept = {(found["threads"], found["problem"]): found for found in before}
+    for threads in given.threads:
+        for problem in given.problems:
+            programs = measure(tasks(problem), threads, given.rounds, given.seconds)
+            kept[threads, problem] = table(problem, threads, programs)
     if not given.quick:
-        keep("training_step", {"rounds": given.rounds, "seconds": given.seconds, "tables": tables})
+        order = [(threads, problem) for threads in sorted({t for t, _ in kept}) for problem in PROBLEMS]
+        keep("training_step", {"tables": [kept[key] for key in order if key in kept]})
 
 
 if __name__ == "__main__":

@@ -11,16 +11,27 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["HERE", "PEERS_PYTHON", "Program", "keep", "spread", "take_turns"]
+__all__ = ["HERE", "Program", "Task", "keep", "measure", "measured_now", "spread", "take_turns"]
 
 HERE = Path(__file__).resolve().parent
 PEERS_PYTHON = HERE.parent / ".venv-peers" / "bin" / "python"
+
+
+class Task(NamedTuple):
+    """What a program is given: ``file`` in this folder, a problem of ``peers/pace.py``, an option of the file's."""
+
+    name: str
+    file: str
+    problem: str
+    option: str
 
 
 @dataclass
@@ -78,6 +89,25 @@ class Program:
         return dict(json.loads(line))
 
 
+def measure(tasks: Sequence[Task], threads: int, rounds: int, seconds: float) -> list[Program]:
+    """All tasks as programs of one run, ours in this environment, the others in that of the peers."""
+    if not PEERS_PYTHON.exists():
+        raise SystemExit("the peers' environment is missing: run benchmarks/peers/setup")
+    programs = []
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            for task in tasks:
+                python = PEERS_PYTHON if task.file.startswith("peers/") else sys.executable
+                programs.append(Program(task.name, [str(python), str(HERE / task.file)]))
+                log = Path(folder) / f"{len(programs)}.log"
+                programs[-1].launch(task.problem, threads, task.option, log)
+            take_turns(programs, rounds, seconds)
+        finally:
+            for program in programs:
+                program.stop()
+    return programs
+
+
 def take_turns(programs: Sequence[Program], rounds: int, seconds: float) -> None:
     """``rounds`` turns each, the order turning by one each round."""
     for i in range(rounds):
@@ -91,6 +121,11 @@ def spread(above: Sequence[float], below: Sequence[float]) -> tuple[float, float
     return statistics.median(ratios), min(ratios), max(ratios)
 
 
+def measured_now() -> dict[str, Any]:
+    """When, and how busy the machine is."""
+    return {"load": round(os.getloadavg()[0], 1), "date": time.strftime("%Y-%m-%d")}
+
+
 def keep(name: str, result: dict[str, Any]) -> None:
     """Write the last result, with what it ran on, to results/NAME.json."""
     from importlib.metadata import version
@@ -100,8 +135,7 @@ def keep(name: str, result: dict[str, Any]) -> None:
         "cores": os.cpu_count(),
         "machine": platform.machine(),
         "python": platform.python_version(),
-        "load": round(os.getloadavg()[0], 1),
-        "date": time.strftime("%Y-%m-%d"),
+        **measured_now(),
         "versions": {package: version(package) for package in names},
     }
     path = HERE / "results" / f"{name}.json"

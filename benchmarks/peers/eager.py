@@ -1,4 +1,7 @@
-"""A well-written eager loop: the data are one tensor, nothing waits on a value, AdamW is fused."""
+"""A well-written eager loop: the data are one tensor, nothing waits on a value, AdamW is fused.
+
+OPTION  fused · foreach: of AdamW · fused+channels_last: that layout of images and kernels
+"""
 
 import torch
 from pace import BETAS, LEARNING_RATE, WEIGHT_DECAY, data, start
@@ -6,9 +9,12 @@ from plain import Plain
 
 problem, option, pace = start()
 
-model, x, batch = Plain(problem), data(problem), problem["batch"]
+adamw, _, layout = option.partition("+")
+memory_format = getattr(torch, layout or "preserve_format")
+model, batch = Plain(problem).to(memory_format=memory_format), problem["batch"]
+x = data(problem).to(memory_format=memory_format)
 optimiser = torch.optim.AdamW(
-    model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, betas=BETAS, **{option: True}
+    model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, betas=BETAS, **{adamw: True}
 )
 total = torch.zeros(())
 while True:

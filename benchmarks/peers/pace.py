@@ -15,29 +15,38 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-__all__ = ["PROBLEMS", "WARM_UP", "Pace", "data", "start"]
+__all__ = ["DRAWN", "PRIORS", "PROBLEMS", "WARM_UP", "Pace", "data", "start"]
 
 WARM_UP = 60
+#: images that a step of sampling draws
+DRAWN = 1000
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 1e-2
 BETAS = (0.9, 0.999)
 
-#: rows, width of x, hidden layers of the encoder (the decoder's are these backwards), latent, batch, likelihood
+#: components, where a prior has any; "affine": an autoregressive flow as Pythae's sampler has it
+PRIORS = {"standard": 0, "mixture": 50, "vamp": 100, "coupling": 0, "autoregressive": 0, "affine": 0}
+_IMAGES: dict[str, Any] = {
+    "rows": 10_240, "x": 784, "hidden": [512], "latent": 20, "batch": 128, "likelihood": "bernoulli",
+}  # fmt: skip
+#: rows, width of x, hidden layers of the encoder (the decoder's are these backwards), latent, batch, likelihood;
+#: of images 28×28 the channels of convolutions before those layers; the prior, N(0, 1) where none is named
 PROBLEMS: Mapping[str, dict[str, Any]] = {
     "tabular-128": {
         "rows": 49_920, "x": 8, "hidden": [64, 32], "latent": 2, "batch": 128, "likelihood": "gaussian",
     },
-    "images-128": {
-        "rows": 10_240, "x": 784, "hidden": [512], "latent": 20, "batch": 128, "likelihood": "bernoulli",
-    },
-    "images-512": {
-        "rows": 10_240, "x": 784, "hidden": [512], "latent": 20, "batch": 512, "likelihood": "bernoulli",
-    },
+    "images-128": _IMAGES,
+    "images-512": {**_IMAGES, "batch": 512},
+    "convolution-128": {**_IMAGES, "channels": [32, 64], "hidden": [128], "latent": 16},
+    **{f"prior-{name}": {**_IMAGES, "latent": 32, "prior": name} for name in PRIORS},
 }  # fmt: skip
 
 
 def data(problem: dict[str, Any]) -> Any:
-    """x (rows, width): a normal cloud around a plane, or binary images; a whole number of batches an epoch."""
+    """x (rows, width): a normal cloud around a plane, or binary images, (rows, 1, 28, 28) for convolutions.
+
+    A whole number of batches an epoch.
+    """
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -45,7 +54,8 @@ def data(problem: dict[str, Any]) -> Any:
     mixing = torch.randn(problem["latent"], problem["x"], generator=generator)
     x = z @ mixing / problem["latent"] ** 0.5
     if problem["likelihood"] == "bernoulli":
-        return (torch.rand(x.shape, generator=generator) < x.sigmoid()).float()
+        bits = (torch.rand(x.shape, generator=generator) < x.sigmoid()).float()
+        return bits.unflatten(1, (1, 28, 28)) if "channels" in problem else bits
     return x + 0.5 * torch.randn(x.shape, generator=generator)
 
 
@@ -54,7 +64,7 @@ class Pace:
 
     def __init__(self, answers: TextIO, started: float, versions: dict[str, str]) -> None:
         self.answers, self.started, self.versions = answers, started, versions
-        self.count, self.deadline = 0, float("inf")
+        self.count, self.deadline, self.warm_up = 0, float("inf"), WARM_UP
         self.first = 0.0
 
     def __call__(self) -> None:
@@ -62,7 +72,7 @@ class Pace:
         if self.count == 2:
             self.first = time.time() - self.started
         if self.deadline == float("inf"):
-            if self.count == WARM_UP:
+            if self.count >= self.warm_up:
                 self._answer(ready=True, start_up=self.first, versions=self.versions)
                 self._wait()
         elif time.perf_counter() >= self.deadline:

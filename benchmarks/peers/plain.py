@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Plain", "perceptron"]
+__all__ = ["Plain", "decoder", "encoder"]
 
 
 def perceptron(widths: list[int]) -> nn.Sequential:
@@ -20,15 +20,38 @@ def perceptron(widths: list[int]) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def encoder(problem: dict[str, Any]) -> nn.Sequential:
+    """To mean and log variance; for convolutions the layers of our ``ConvolutionalEncoder``."""
+    hidden, latent = problem["hidden"], problem["latent"]
+    if "channels" not in problem:
+        return perceptron([problem["x"], *hidden, 2 * latent])
+    a, b = problem["channels"]
+    return nn.Sequential(
+        nn.Conv2d(1, a, 3, stride=2, padding=1), nn.SiLU(), nn.Conv2d(a, b, 3, stride=2, padding=1), nn.SiLU(),
+        nn.Flatten(), nn.Linear(b * 7 * 7, *hidden), nn.SiLU(), nn.Linear(*hidden, 2 * latent),
+    )  # fmt: skip
+
+
+def decoder(problem: dict[str, Any]) -> nn.Sequential:
+    """To means or logits; for convolutions the layers of our ``ConvolutionalDecoder``."""
+    hidden, latent = problem["hidden"][::-1], problem["latent"]
+    if "channels" not in problem:
+        return perceptron([latent, *hidden, problem["x"]])
+    a, b = problem["channels"]
+    return nn.Sequential(
+        nn.Linear(latent, *hidden), nn.SiLU(), nn.Linear(*hidden, b * 7 * 7), nn.Unflatten(1, (b, 7, 7)),
+        nn.SiLU(), nn.Conv2d(b, 4 * a, 3, padding=1), nn.PixelShuffle(2),
+        nn.SiLU(), nn.Conv2d(a, 4, 3, padding=1), nn.PixelShuffle(2),
+    )  # fmt: skip
+
+
 class Plain(nn.Module):
     """A VAE as one writes it by hand."""
 
     def __init__(self, problem: dict[str, Any]) -> None:
         super().__init__()
         self.gaussian = problem["likelihood"] == "gaussian"
-        hidden = problem["hidden"]
-        self.encoder = perceptron([problem["x"], *hidden, 2 * problem["latent"]])
-        self.decoder = perceptron([problem["latent"], *hidden[::-1], problem["x"]])
+        self.encoder, self.decoder = encoder(problem), decoder(problem)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """loss, reconstruction, kl: means over the batch."""

@@ -6,6 +6,7 @@ from sciencevae.distributions.flow import FlowNormal
 from sciencevae.distributions.joint import Joint
 from sciencevae.distributions.logistic import MixtureOfLogistics
 from sciencevae.distributions.masked import Masked
+from sciencevae.distributions.mixture import Mixture
 from sciencevae.distributions.normal import CovarianceNormal, DiagonalNormal, FullNormal, Normal
 from sciencevae.distributions.sequence import Sequence
 from sciencevae.distributions.student import StudentT
@@ -19,6 +20,7 @@ __all__ = [
     "FullNormal",
     "Joint",
     "Masked",
+    "Mixture",
     "MixtureOfLogistics",
     "Normal",
     "Poisson",

@@ -93,6 +93,11 @@ class FlowNormal(td.Distribution):
     def variance(self) -> Tensor:
         return self.base.scale.square() * self._moments[1]
 
+    def pick(self, index: Tensor) -> FlowNormal:
+        """Those of the batch (K,) that ``index`` (*B,) numbers, as a batch (*B,)."""
+        h = None if self.h is None else self.h[index]
+        return FlowNormal(self.base.pick(index), self.flow, h, self.backwards)
+
     def detach(self) -> FlowNormal:
         """The same distribution, of which no parameter passes a gradient on; z does, by the inverse map."""
         h = None if self.h is None else self.h.detach()

@@ -58,6 +58,10 @@ class DiagonalNormal(td.Independent):
         constant = self.scale.log().sum(-1) + 0.5 * LOG_2PI * self.event_shape[0]
         return -0.5 * whitened.square().sum(-1) - constant
 
+    def pick(self, index: Tensor) -> DiagonalNormal:
+        """Those of the batch (K,) that ``index`` (*B,) numbers, as a batch (*B,)."""
+        return DiagonalNormal(self.loc[index], self.scale[index])
+
     def detach(self) -> DiagonalNormal:
         return DiagonalNormal(self.loc.detach(), self.scale.detach())
 
@@ -75,6 +79,10 @@ class FullNormal(td.MultivariateNormal):
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         return self.from_noise(torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device))
+
+    def pick(self, index: Tensor) -> FullNormal:
+        """Those of the batch (K,) that ``index`` (*B,) numbers, as a batch (*B,)."""
+        return FullNormal(self.loc[index], self.scale_tril[index])
 
     def detach(self) -> FullNormal:
         return FullNormal(self.loc.detach(), self._unbroadcasted_scale_tril.detach())

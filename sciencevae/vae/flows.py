@@ -122,9 +122,10 @@ class _Layer(nn.Module):
         self.register_buffer("order", position, persistent=False)
         self.register_buffer("back", position.argsort(), persistent=False)
 
-    def shape(self, x: Tensor, h: Tensor | None, held: bool, changed: int) -> Tensor:
-        out = self.network(x, h, held)
-        return out.reshape(*out.shape[:-1], changed, self.size)
+    def shape(self, x: Tensor, h: Tensor | None, held: bool, changed: slice) -> Tensor:
+        """The numbers of the coordinates ``changed``, of those that change; (..., n, P)."""
+        out = self.network(x, h, held, slice(self.size * changed.start, self.size * changed.stop))
+        return out.unflatten(-1, (-1, self.size))
 
     def change(self, x: Tensor, shape: Tensor) -> tuple[Tensor, Tensor]:
         """Each coordinate of x (..., n) by its own P numbers (..., n, P), and the log derivatives (..., n)."""
@@ -160,15 +161,19 @@ class _Autoregressive(_Layer):
 
     def forward(self, x: Tensor, h: Tensor | None, held: bool) -> tuple[Tensor, Tensor]:
         x = x.index_select(-1, self.order)
-        y, log_slope = self.change(x, self.shape(x, h, held, self.dim))
+        y, log_slope = self.change(x, self.shape(x, h, held, slice(0, self.dim)))
         return y.index_select(-1, self.back), log_slope.sum(-1)
 
     def inverse(self, y: Tensor, h: Tensor | None, held: bool) -> tuple[Tensor, Tensor]:
         y = y.index_select(-1, self.order)
-        x, log_slope = torch.zeros_like(y), torch.zeros_like(y)
-        for _ in range(self.dim):  # after pass i the first i coordinates are right
-            x, log_slope = self.change_back(y, self.shape(x, h, held, self.dim))
-        return x.index_select(-1, self.back), log_slope.sum(-1)
+        known, log_slopes, x = [], [], torch.zeros_like(y)
+        for i in range(self.dim):  # coordinate i from those before it, the others being 0
+            here = slice(i, i + 1)
+            found, log_slope = self.change_back(y[..., here], self.shape(x, h, held, here))
+            known.append(found)
+            log_slopes.append(log_slope)
+            x = functional.pad(torch.cat(known, -1), (0, self.dim - len(known)))
+        return x.index_select(-1, self.back), torch.cat(log_slopes, -1).sum(-1)
 
 
 class _Coupling(_Layer):
@@ -192,7 +197,7 @@ class _Coupling(_Layer):
         held: bool,
     ) -> tuple[Tensor, Tensor]:
         kept, rest = x.index_select(-1, self.order).split([self.kept, self.dim - self.kept], -1)
-        rest, log_slope = change(rest, self.shape(kept, h, held, self.dim - self.kept))
+        rest, log_slope = change(rest, self.shape(kept, h, held, slice(0, self.dim - self.kept)))
         kept = kept.expand(*rest.shape[:-1], self.kept)  # h may have brought axes that x has not
         return torch.cat([kept, rest], -1).index_select(-1, self.back), log_slope.sum(-1)
 
@@ -220,26 +225,27 @@ class _Network(nn.Module):
             last.weight.mul_(0.01)  # type: ignore[operator]
             last.bias.zero_()  # type: ignore[operator]
 
-    def forward(self, x: Tensor, h: Tensor | None, held: bool) -> Tensor:
+    def forward(self, x: Tensor, h: Tensor | None, held: bool, out: slice) -> Tensor:
+        """The numbers ``out`` of those that it gives."""
         for number, layer in enumerate(self.layers):
             if number:
                 x = functional.silu(x)
-            weight, bias = _tensors(layer, held)
+            rows = out if number == len(self.layers) - 1 else slice(None)
+            weight, bias = (tensor[rows] for tensor in _tensors(layer, held))
             if self.masked:
-                weight = weight * getattr(self, f"mask{number}")
+                weight = weight * getattr(self, f"mask{number}")[rows]
             x = functional.linear(x, weight, bias)
             if number == 0 and self.from_h is not None:
                 assert h is not None
-                x = x + functional.linear(h, _tensors(self.from_h, held)[0])
+                weight = self.from_h.weight
+                x = x + functional.linear(h, weight.detach() if held else weight)
         return x
 
 
-def _tensors(layer: nn.Module, held: bool) -> tuple[Tensor, Tensor | None]:
+def _tensors(layer: nn.Module, held: bool) -> tuple[Tensor, Tensor]:
     weight: Tensor = layer.weight  # type: ignore[assignment]
-    bias: Tensor | None = layer.bias  # type: ignore[assignment]
-    if held:
-        return weight.detach(), None if bias is None else bias.detach()
-    return weight, bias
+    bias: Tensor = layer.bias  # type: ignore[assignment]
+    return (weight.detach(), bias.detach()) if held else (weight, bias)
 
 
 def _limited(log_scale: Tensor) -> Tensor:

@@ -104,6 +104,18 @@ def test_inverse_and_log_determinant(kind, dim, features, bins):
         assert log_det[0, row].item() == pytest.approx(wanted.item(), abs=1e-9)
 
 
+def test_a_draw_of_an_autoregressive_flow_makes_the_numbers_of_each_coordinate_once():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    dim, width, bins = 12, 16, 8
+    flow = Bijection(dim, "autoregressive", 1, (width,), bins)
+    y = torch.randn(100, dim)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        flow.inverse(y)
+    hidden, numbers = dim * width, width * dim * (2 + 3 * bins - 1)
+    assert counter.get_total_flops() == 2 * len(y) * (dim * hidden + numbers)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_coordinate_comes_to_depend_on_every_other(kind):
     for dim in range(2, 8):

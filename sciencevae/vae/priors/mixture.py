@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.distributions as td
 from torch import Tensor, nn
 
-from sciencevae.distributions import DiagonalNormal, FullNormal
+from sciencevae.distributions import DiagonalNormal, FullNormal, Mixture
 from sciencevae.errors import InputError
 from sciencevae.spec import recorded
 from sciencevae.vae.context import Context
@@ -51,9 +50,8 @@ class GaussianMixture(Prior):
             return DiagonalNormal(self.loc, self.root.exp())
         return FullNormal(self.loc, tril_from_flat(self.root, self.dim))
 
-    def forward(self, context: Context | None = None) -> td.MixtureSameFamily:
-        weights = td.Categorical(logits=self.logits, validate_args=False)
-        return td.MixtureSameFamily(weights, self._components(), validate_args=False)
+    def forward(self, context: Context | None = None) -> Mixture:
+        return Mixture(self.logits, self._components())
 
     def responsibilities(self, z: Tensor) -> Tensor:
         """p(k | z), (..., K)."""

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
-import torch.distributions as td
 from torch import Tensor, nn
 
+from sciencevae.distributions import Mixture
 from sciencevae.errors import InputError
 from sciencevae.spec import recorded
 from sciencevae.vae.context import Context
@@ -94,10 +94,9 @@ class VampPrior(Prior):
             return self.pseudo
         return self.low + (self.high - self.low) * self.pseudo.sigmoid()
 
-    def forward(self, context: Context | None = None) -> td.MixtureSameFamily:
+    def forward(self, context: Context | None = None) -> Mixture:
         own = {} if self.conditions is None else {"condition": self.conditions}
-        weights = td.Categorical(logits=self.logits, validate_args=False)
-        return td.MixtureSameFamily(weights, self.encoder(self.pseudo_inputs, own), validate_args=False)
+        return Mixture(self.logits, self.encoder(self.pseudo_inputs, own))
 
     @torch.no_grad()
     def initialise(self, x: Tensor, condition: Tensor | None = None, seed: int = 0) -> VampPrior:
