@@ -6,10 +6,11 @@ One model (a standard normal prior, a diagonal Gaussian encoder, a Gaussian deco
 variables, 4 latents, layers of 64 and 32, batches of 128, one thread), one part of which is exchanged at a time; of
 parts for codes, the model of one code of 32 a datum, a uniform prior and VQ (other priors: of 4 × 4 places).
 Told is the time of a step uncompiled, and by how much compiling makes it shorter; and for four seeds as one,
-compiled, how many times as long as one compiled step it takes. Best of many short repeats, in turn; of a machine
-that others use too the ratios are rough. A step that can't be compiled has the compiler's reason beside it, and so
-has an ensemble that is refused. The last result is kept in benchmarks/results/parts.json;
-``tests/vae/test_parts.py`` fails when a part that is listed there as compiled no longer compiles.
+compiled, how many times as long as one compiled step it takes. Time is the processor's, on one thread; the
+best of many short repeats, in turn; of a machine that others use too the ratios are rough. A step that can't
+be compiled has the compiler's reason beside it, and so has an ensemble that is refused. The last result is
+kept in benchmarks/results/parts.json; ``tests/vae/test_parts.py`` fails when a part that is listed there as
+compiled no longer compiles.
 
 With names (``decoder:warp``) those rows are measured, and the others stay as they were kept: a new part costs two
 compilations. Each row is kept as soon as it is measured. The parts are those of ``tests/vae/catalogue.py``, which
@@ -77,9 +78,9 @@ def measure(names: Names) -> dict[str, Any]:
     times: dict[str, list[float]] = {kind: [] for kind in functions}
     for _ in range(REPEATS):
         for kind, function in functions.items():
-            begin = time.perf_counter()
+            begin = time.process_time()
             function()
-            times[kind].append((time.perf_counter() - begin) / STEPS)
+            times[kind].append((time.process_time() - begin) / STEPS)
     return found | {kind: min(values) for kind, values in times.items()}
 
 
