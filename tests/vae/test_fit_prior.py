@@ -23,6 +23,8 @@ from sciencevae.vae.model import VAE, Terms
 
 CENTRES = torch.tensor([[-2.0, 0, 1], [2, 1, 0], [0, -2, 2]])
 SETTINGS = TrainingSettings(epochs=15, batch_size=100, learning_rate=5e-3, compile=False, device="cpu")
+#: where it does not matter how well a prior fits
+SHORT = SETTINGS.model_copy(update={"epochs": 3})
 
 
 def clusters(n: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -155,7 +157,7 @@ def test_streamed_equals_encoded_once(monkeypatch):
         monkeypatch.setattr(module, "MEMORY", memory)
         model = trained()
         torch.manual_seed(1)
-        fit_prior(model, X, KINDS["coupling"](model), valid=HELD, settings=SETTINGS, progress=False)
+        fit_prior(model, X, KINDS["coupling"](model), valid=HELD, settings=SHORT, progress=False)
         found.append(weights(model.prior))
     assert torch.allclose(*found, atol=1e-4)
 
@@ -167,9 +169,9 @@ def test_data_seen_anew_at_every_pass_are_encoded_anew():
     model = trained()
     calls = []
     model.encoder.register_forward_hook(lambda *_: calls.append(1))
-    history = fit_prior(model, Augmented(InMemory(X), jitter), KINDS["coupling"](model), settings=SETTINGS)
-    assert len(calls) > SETTINGS.epochs * 10
-    assert history.steps == SETTINGS.epochs * 10
+    history = fit_prior(model, Augmented(InMemory(X), jitter), KINDS["coupling"](model), settings=SHORT)
+    assert len(calls) > SHORT.epochs * 10
+    assert history.steps == SHORT.epochs * 10
 
 
 def test_a_conditional_prior_gets_its_condition():
@@ -206,7 +208,7 @@ def test_running_statistics_stay_and_nothing_is_dropped(kind, monkeypatch):
     for memory in (2 << 30, 0):
         monkeypatch.setattr(module, "MEMORY", memory)
         model.train()
-        fit_prior(model, X, KINDS[kind](model), settings=SETTINGS, progress=False)
+        fit_prior(model, X, KINDS[kind](model), settings=SHORT, progress=False)
         assert model.training, "as it was before"
         assert all(torch.equal(b, buffers[name]) for name, b in model.encoder.named_buffers())
 
@@ -214,10 +216,10 @@ def test_running_statistics_stay_and_nothing_is_dropped(kind, monkeypatch):
 def test_the_prior_it_has_is_refitted_and_double_precision_is_kept():
     model = trained().double()
     x = X.double()
-    fit_prior(model, x, KINDS["coupling"](model), settings=SETTINGS, progress=False)
+    fit_prior(model, x, KINDS["coupling"](model), settings=SHORT, progress=False)
     prior, before = model.prior, weights(model.prior)
     assert before.dtype == torch.float64
-    fit_prior(model, x, settings=SETTINGS, progress=False)
+    fit_prior(model, x, settings=SHORT, progress=False)
     assert model.prior is prior
     assert not torch.equal(weights(prior), before)
 
