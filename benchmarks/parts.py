@@ -3,12 +3,14 @@
     python -m benchmarks.parts [PART:NAME …]
 
 One model (a standard normal prior, a diagonal Gaussian encoder, a Gaussian decoder with a fixed σ, on the ELBO; 8
-variables, 4 latents, layers of 64 and 32, batches of 128, one thread), one part of which is exchanged at a time.
+variables, 4 latents, layers of 64 and 32, batches of 128, one thread), one part of which is exchanged at a time; of
+parts for codes, the model of one code of 32 a datum, a uniform prior and VQ (other priors: of 4 × 4 places).
 Told is the time of a step uncompiled, and by how much compiling makes it shorter; and for four seeds as one,
-compiled, how many times as long as one compiled step it takes. Best of many short repeats, in turn; of a machine
-that others use too the ratios are rough. A step that can't be compiled has the compiler's reason beside it, and so
-has an ensemble that is refused. The last result is kept in benchmarks/results/parts.json;
-``tests/vae/test_parts.py`` fails when a part that is listed there as compiled no longer compiles.
+compiled, how many times as long as one compiled step it takes. Time is the processor's, on one thread; the
+best of many short repeats, in turn; of a machine that others use too the ratios are rough. A step that can't
+be compiled has the compiler's reason beside it, and so has an ensemble that is refused. The last result is
+kept in benchmarks/results/parts.json; ``tests/vae/test_parts.py`` fails when a part that is listed there as
+compiled no longer compiles.
 
 With names (``decoder:warp``) those rows are measured, and the others stay as they were kept: a new part costs two
 compilations. Each row is kept as soon as it is measured. The parts are those of ``tests/vae/catalogue.py``, which
@@ -29,11 +31,12 @@ import sciencevae as sv
 from benchmarks.turns import HERE, keep
 from sciencevae.errors import InputError
 from sciencevae.training.loop import Loop
-from tests.vae.catalogue import PARTS, Names, Sizes, build, build_objective, data
+from tests.vae.catalogue import PARTS, Names, Sizes, alone, build, build_objective, data
 
 SIZES = Sizes(
-    variables=8, latents=4, image=(4, 4), hidden=(64, 32), components=8, flow_hidden=(32, 32), bins=8
-)
+    variables=8, latents=4, image=(4, 4), hidden=(64, 32), components=8, flow_hidden=(32, 32), bins=8,
+    codes=32, grid=(4, 4), width=32,
+)  # fmt: skip
 B, ROWS = 128, 1280
 SEEDS = (0, 1, 2, 3)
 # short turns: some of them fall into a moment in which nobody else runs
@@ -75,9 +78,9 @@ def measure(names: Names) -> dict[str, Any]:
     times: dict[str, list[float]] = {kind: [] for kind in functions}
     for _ in range(REPEATS):
         for kind, function in functions.items():
-            begin = time.perf_counter()
+            begin = time.process_time()
             function()
-            times[kind].append((time.perf_counter() - begin) / STEPS)
+            times[kind].append((time.process_time() - begin) / STEPS)
     return found | {kind: min(values) for kind, values in times.items()}
 
 
@@ -104,7 +107,7 @@ def main() -> None:
     rows = {(row["part"], row["name"]): row for row in before}
     print(f"{'':<42}{'uncompiled':>14}{'compiled':>14}{'4 seeds':>10}")
     for part, name in chosen:
-        rows[part, name] = {"part": part, "name": name, **measure(Names()._replace(**{part: name}))}
+        rows[part, name] = {"part": part, "name": name, **measure(alone(part, name))}
         told(rows[part, name])
         keep("parts", {"table": [rows[key] for key in every if key in rows]})
         torch._dynamo.reset()

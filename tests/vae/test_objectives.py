@@ -1,4 +1,7 @@
-"""What the objectives compute: closed forms, enumeration, and what must not depend on what."""
+"""What the objectives compute: closed forms, enumeration, and what must not depend on what.
+
+The contract of all objectives together is in ``test_parts.py``.
+"""
 
 import math
 
@@ -12,7 +15,6 @@ from sciencevae.batch import Batch
 from sciencevae.distributions import DiagonalNormal
 from sciencevae.errors import InputError
 from sciencevae.networks import Perceptron
-from sciencevae.training.ensemble import fit_ensemble
 from sciencevae.training.loop import fit
 from sciencevae.training.schedules import WarmUp
 from sciencevae.training.settings import TrainingSettings
@@ -23,20 +25,11 @@ from sciencevae.vae.objectives import ELBO, IWAE, BetaTCVAE, FactorVAE, Property
 
 N, D, B = 4, 2, 12
 
-OBJECTIVES = {
-    "capacity": lambda: ELBO(beta=50.0, capacity=WarmUp(2.0, 10)),
-    "property": lambda: ELBO(extra={"property": Property(Perceptron(D, [3], 1), weight=2.0)}),
-    "doubly reparameterised": lambda: IWAE(3, doubly_reparameterised=True),
-    "total correlation": lambda: BetaTCVAE(B, beta=6.0),
-    "discriminator": lambda: FactorVAE(D, hidden=(5,)),
-}
 
-
-def build(covariance: str = "diagonal") -> VAE:
-    out = 2 * D if covariance == "diagonal" else D + D * (D + 1) // 2
+def build() -> VAE:
     return VAE(
         priors.StandardNormal(D),
-        encoders.Gaussian(Perceptron(N, [6], out), D, covariance=covariance),
+        encoders.Gaussian(Perceptron(N, [6], 2 * D), D),
         decoders.Gaussian(Perceptron(D, [6], N), scale="learned"),
     )
 
@@ -46,9 +39,9 @@ def fresh(seed: int = 0) -> VAE:
     return build()
 
 
-def made(name: str):
+def discriminating() -> FactorVAE:
     torch.manual_seed(7)
-    return OBJECTIVES[name]()
+    return FactorVAE(D, hidden=(5,))
 
 
 def data(rows: int = B, dtype=torch.float64) -> Batch:
@@ -70,110 +63,6 @@ def weights(module: nn.Module) -> torch.Tensor:
 
 def settings(**changes) -> TrainingSettings:
     return TrainingSettings(**({"epochs": 3, "batch_size": 5, "compile": False, "device": "cpu"} | changes))
-
-
-# ---- one contract ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_contract(name):
-    model, objective, batch = fresh().double(), made(name).double(), data()
-    noise = noise_for(objective, model)
-    problem = Problem(model, objective)
-    scalars = {k: torch.tensor(v, dtype=torch.float64) for k, v in objective.final_scalars().items()}
-
-    found = objective(model, batch, noise)
-    assert found.per_datum.shape == (B,)
-    assert all(part.shape == (B,) and part.dtype == torch.float64 for part in found.parts.values())
-    assert torch.equal(found.per_datum, found.parts["loss"])
-    assert objective(model, batch).per_datum.isfinite().all(), "noise is drawn where none is given"
-
-    def minimised(parameters):
-        losses = functional_call(problem, parameters, (batch.tensors(), noise, scalars))
-        return losses["loss"] + losses.get("auxiliary", 0.0)
-
-    gradients = torch.func.grad(minimised)(trainable(problem))
-    losses = problem(batch.tensors(), noise, scalars)
-    (losses["loss"] + losses.get("auxiliary", 0.0)).backward()
-    for parameter_name, parameter in problem.named_parameters():
-        assert torch.allclose(gradients[parameter_name], parameter.grad, atol=1e-12)
-        assert parameter.grad.abs().max() > 0, parameter_name
-        assert parameter.grad.isfinite().all()
-
-    # the order of the batch is no part of the result
-    order = torch.randperm(B, generator=torch.Generator().manual_seed(0))
-    turned = objective(model, batch[order], noise[:, order])
-    assert torch.allclose(turned.per_datum, found.per_datum[order], atol=1e-12)
-
-    # rows of weight 0 are no part of it either, wherever they stand
-    padded = Batch(
-        torch.cat([batch.x[:1], batch.x, batch.x[3:5]]),
-        target=torch.cat([batch.target[:1], batch.target, batch.target[3:5]]),
-        weight=torch.tensor([0.0] + [1.0] * B + [0.0] * 2, dtype=torch.float64),
-    )
-    more = torch.cat([noise[:, :1] - 1, noise, noise[:, :2] + 1], 1)
-    again = objective(model, padded, more)
-    assert torch.allclose(again.per_datum[1 : B + 1], found.per_datum, atol=1e-12)
-
-    # nor has a batch of which no row counts a gradient that is no number
-    nothing = Batch(batch.x, target=batch.target, weight=torch.zeros(B, dtype=torch.float64))
-    gradients = torch.func.grad(
-        lambda p: sum(
-            v
-            for k, v in functional_call(problem, p, (nothing.tensors(), noise, scalars)).items()
-            if k in ("loss", "auxiliary")
-        )
-    )(trainable(problem))
-    assert all((g == 0).all() for g in gradients.values())
-
-
-@pytest.mark.parametrize("name", [name for name in OBJECTIVES if name != "capacity"])
-def test_compiled_equals_eager(name):
-    found = []
-    for compiled in (False, True):
-        model, objective = fresh(), made(name)
-        if name == "property":  # the one graph of both: compiling takes most of the time
-            objective = ELBO(capacity=WarmUp(2.0, 10), extra=dict(objective.extra))
-        history = fit(
-            model, data(dtype=torch.float32), objective, settings=settings(compile=compiled), progress=False
-        )
-        assert history.compiled == compiled
-        found.append(torch.cat([weights(model), weights(objective)]) if name in HEADS else weights(model))
-    assert torch.allclose(*found, atol=1e-5)
-
-
-HEADS = ("property", "discriminator")
-
-
-@pytest.mark.parametrize("name", [name for name in OBJECTIVES if name not in HEADS])
-def test_an_ensemble_is_what_single_trainings_give(name):
-    x = data(dtype=torch.float32)
-    models, _ = fit_ensemble(build, x, [3, 5], made(name), settings=settings(), progress=False)
-    for seed, model in zip([3, 5], models, strict=True):
-        alone = fresh(seed)
-        fit(alone, x, made(name), settings=settings(seed=seed), progress=False)
-        assert torch.allclose(weights(model), weights(alone), atol=1e-5)
-
-
-@pytest.mark.parametrize("name", HEADS)
-def test_what_has_parameters_is_refused_by_an_ensemble(name):
-    with pytest.raises(InputError, match="objective that has parameters"):
-        fit_ensemble(build, data(), [0, 1], made(name), settings=settings(), progress=False)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: ELBO(free_bits=0.5, capacity=3.0), "free_bits and capacity"),
-        (lambda: ELBO(capacity="much"), "schedule"),
-        (lambda: IWAE(0, doubly_reparameterised=True), "samples"),
-        (lambda: BetaTCVAE(0), "number of training data, not 0"),
-        (lambda: Property(nn.Linear(2, 1), kind="poisson"), "'gaussian' or 'categorical', not 'poisson'"),
-    ],
-)
-def test_what_does_not_fit_is_refused_when_built(make, message):
-    with pytest.raises(InputError, match=message):
-        make()
 
 
 # ---- capacity ----------------------------------------------------------------------------------------
@@ -381,19 +270,11 @@ def test_a_weight_counts_as_that_many_data():
     assert torch.allclose(BetaTCVAE(6)(model, Batch(x, weight=weight), noise).per_datum, wanted)
 
 
-def test_a_posterior_without_dimensions_is_refused():
-    torch.manual_seed(0)
-    with pytest.raises(
-        InputError, match=r"gives a FullNormal: use encoders.Gaussian\(covariance='diagonal'\)"
-    ):
-        BetaTCVAE(B)(build("full"), data(dtype=torch.float32))
-
-
 # ---- the discriminator -------------------------------------------------------------------------------
 
 
 def test_neither_loss_moves_what_belongs_to_the_other():
-    model, objective, batch = fresh().double(), made("discriminator").double(), data()
+    model, objective, batch = fresh().double(), discriminating().double(), data()
     found = objective(model, batch, noise_for(objective, model))
     own = list(objective.discriminator.parameters())
     of_model = list(model.parameters())
@@ -472,17 +353,17 @@ def test_killed_and_resumed_equals_uninterrupted_discriminator_and_all(tmp_path,
         if step >= 14:
             raise Stop
 
-    whole, objective = fresh(), made("discriminator")
+    whole, objective = fresh(), discriminating()
     fit(whole, batch, objective, settings=chosen, progress=False)
     with pytest.raises(Stop):
-        fit(fresh(), batch, made("discriminator"), settings=chosen, run=tmp_path, progress=die)
+        fit(fresh(), batch, discriminating(), settings=chosen, run=tmp_path, progress=die)
     torch.manual_seed(99)
     model, resumed = build(), FactorVAE(D, hidden=(5,))
     history = fit(model, batch, resumed, settings=chosen, run=tmp_path, progress=False)
     assert history.steps == 24
     assert torch.equal(weights(model), weights(whole))
     assert torch.equal(weights(resumed), weights(objective))
-    assert not torch.equal(weights(resumed), weights(made("discriminator")))
+    assert not torch.equal(weights(resumed), weights(discriminating()))
 
 
 # ---- properties --------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,15 +40,24 @@ from sciencevae.training.step import Problem, trainable
 from sciencevae.vae import decoders, encoders, priors
 from sciencevae.vae.evidence import log_evidence
 from sciencevae.vae.model import VAE
-from sciencevae.vae.objectives import ELBO, IWAE, BetaTCVAE, Property, Term
+from sciencevae.vae.objectives import ELBO, IWAE, VQ, BetaTCVAE, Property, Term
 
 D, N, B, C = TINY.latents, TINY.variables, 6, TINY.condition
 
-MODELS = [Names(*row) for row in itertools.product(PRIORS, ENCODERS, DECODERS) if fits(Names(*row))]
+#: a model with codes in place of continuous latents
+CODES = Names("uniform codes", "codes", objective="VQ")
 
 
 def allowed(row) -> bool:
     return fits(Names(*row))
+
+
+#: with the objective of its family
+MODELS = [
+    Names(*row)
+    for row in itertools.product(PRIORS, ENCODERS, DECODERS, (Names().objective, CODES.objective))
+    if allowed(row)
+]
 
 
 #: what makes a large graph, as networks are passed several times
@@ -71,6 +81,21 @@ def noise_for(objective, model, rows: int = B) -> torch.Tensor:
     return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
 
 
+def of_rows(model, noise, rows) -> torch.Tensor:
+    """The noise of some rows: (S, B, D), and for codes (B, n)."""
+    return noise[rows] if model.coded else noise[:, rows]
+
+
+def told(terms) -> torch.Tensor:
+    """What the terms say of each datum, (S, B): log w, and how far from their codes the vectors were."""
+    return terms.log_weight + terms.extra.get("commitment", 0.0)
+
+
+def tensors(module) -> dict[str, torch.Tensor]:
+    """Everything that a training changes."""
+    return {name: tensor.detach().double() for name, tensor in module.state_dict().items()}
+
+
 def shapes(values):
     return values.shape if isinstance(values, torch.Tensor) else {k: v.shape for k, v in values.items()}
 
@@ -79,7 +104,8 @@ def test_the_covers_cover():
     pairs = {p for row in itertools.product(*PARTS.values()) if allowed(row) for p in pairs_of(row)}
     assert {p for names in COVERING for p in pairs_of(names)} == pairs
     assert all(map(fits, COVERING + FEW))
-    assert len(COVERING) < 1.3 * len(DECODERS) * len(OBJECTIVES)
+    codes = [names for names in ENCODERS if names.startswith("codes")]
+    assert len(COVERING) < 1.3 * len(DECODERS) * (len(OBJECTIVES) + len(codes))
     assert [set(column) for column in zip(*FEW, strict=True)] == [set(names) for names in PARTS.values()]
     # where all go together: every pair of three lists of 2, 3 and 4
     lists = ["ab", "cde", "fghi"]
@@ -92,19 +118,20 @@ def pairs_of(row):
     return itertools.combinations(enumerate(row), 2)
 
 
+def minimised(problem, parameters, batch, noise) -> torch.Tensor:
+    scalars = {name: torch.tensor(v) for name, v in problem.objective.final_scalars().items()}
+    copies = {name: buffer.clone() for name, buffer in problem.named_buffers()}  # a step changes a codebook
+    losses = torch.func.functional_call(problem, {**copies, **parameters}, (batch.tensors(), noise, scalars))
+    return losses["loss"] + losses.get("auxiliary", 0.0)
+
+
 def assert_gradients(model, objective, batch, noise) -> None:
     """Finite, not zero for every parameter, and by ``torch.func.grad`` what ``backward()`` gives."""
     problem = Problem(model, objective)
-    scalars = {name: torch.tensor(v) for name, v in objective.final_scalars().items()}
-
-    def minimised(parameters):
-        losses = torch.func.functional_call(problem, parameters, (batch.tensors(), noise, scalars))
-        return losses["loss"] + losses.get("auxiliary", 0.0)
-
     before = dict(problem.named_parameters())
-    gradients = torch.func.grad(minimised)(trainable(problem))
+    gradients = torch.func.grad(lambda p: minimised(problem, p, batch, noise))(trainable(problem))
     assert all(p is before[name] for name, p in problem.named_parameters()), "all put back"
-    loss = minimised({})
+    loss = minimised(problem, {}, batch, noise)
     assert loss.isfinite()
     loss.backward()
     for name, parameter in problem.named_parameters():
@@ -115,39 +142,50 @@ def assert_gradients(model, objective, batch, noise) -> None:
 
 @pytest.mark.parametrize("names", MODELS, ids="-".join)
 def test_every_combination(names):
-    model, batch, objective = build(names).double(), data(names, B), ELBO(samples=2)
+    model, batch = build(names).double(), data(names, B)
+    objective = VQ() if model.coded else ELBO(samples=2)
     model.check(batch)
     noise = noise_for(objective, model)
-    terms = model.terms(batch, noise=noise)
-    assert terms.z.shape == (2, B, D)
+    assert_gradients(model, objective, batch, noise)
+    model.eval()
+    terms = model.terms(batch, 2, noise)
+    assert terms.z.shape == (2, B, *(model.grid if model.coded else (D,)))
     assert terms.log_px.shape == terms.log_pz.shape == terms.log_qz.shape == (2, B)
     assert terms.log_weight.isfinite().all()
     normal = names.prior in ("standard", "conditional")
-    assert (terms.kl is not None) == (normal and not names.encoder.startswith("flow"))
-    assert (terms.kl_by_dim is not None) == (terms.kl is not None and names.encoder != "full")
-    if names.encoder == "missing":
+    assert (terms.kl is not None) == (model.coded or (normal and not names.encoder.startswith("flow")))
+    assert (terms.kl_by_dim is not None) == (normal and not names.encoder.startswith(("flow", "full")))
+    if model.coded:
+        assert torch.equal(terms.kl, -terms.log_pz[0])
+        assert (terms.log_qz == 0).all()
+    if "missing" in names.encoder:
         assert (terms.log_px[:, 1] == 0).all(), "a row with nothing observed says nothing"
-    assert_gradients(model, objective, batch, noise)
 
     # a datum's terms depend on no other datum: not on the order of the batch, nor on its size
     order = torch.randperm(B, generator=torch.Generator().manual_seed(2))
-    shuffled = model.terms(batch[order], noise=noise[:, order])
-    assert torch.allclose(shuffled.log_weight, terms.log_weight[:, order], atol=1e-10)
-    alone = model.terms(batch[:1], noise=noise[:, :1])
-    assert torch.allclose(alone.log_weight, terms.log_weight[:, :1], atol=1e-10)
+    for rows in (order, slice(1)):
+        again = model.terms(batch[rows], 2, of_rows(model, noise, rows))
+        assert torch.allclose(told(again), told(terms)[:, rows], atol=1e-10)
 
 
 @torch.no_grad()
-def by_quadrature(model, batch, half_width: float = 11.0, step: float = 0.2) -> torch.Tensor:
-    """log p(x | c) = log ∫ p(x | z, c) p(z | c) dz on a grid, (B,): no posterior, no draws."""
-    axis = torch.arange(-half_width, half_width, step, dtype=torch.float64)
-    z = torch.cartesian_prod(axis, axis).unsqueeze(1).expand(-1, len(batch), -1)
-    log_joint = model.decoder(z, batch.context).log_prob(batch.x) + model.prior(batch.context).log_prob(z)
-    return log_joint.logsumexp(0) + 2 * math.log(step)
+def exact_evidence(model, batch, half_width: float = 11.0, step: float = 0.2) -> torch.Tensor:
+    """log p(x | c) = log ∫ p(x | z, c) p(z | c) dz on a grid, or the sum over all codes, (B,): no posterior."""
+    if model.coded:
+        codes = itertools.product(range(model.codes), repeat=math.prod(model.grid))
+        z, cell = torch.tensor(list(codes)).reshape(-1, 1, *model.grid), 1.0
+    else:
+        axis = torch.arange(-half_width, half_width, step, dtype=torch.float64)
+        z, cell = torch.cartesian_prod(axis, axis).unsqueeze(1), step**2
+    z = z.expand(-1, len(batch), *z.shape[2:])
+    log_joint = model.decode(z, batch.context).log_prob(batch.x) + model.prior(batch.context).log_prob(z)
+    return log_joint.logsumexp(0) + math.log(cell)
 
 
 def widen(encoder) -> None:
     """Posteriors broader than any prior of the catalogue, so that importance weights have no heavy tail."""
+    if isinstance(encoder, encoders.Code):
+        return
     last = [m for m in encoder.network.modules() if isinstance(m, nn.Linear)][-1]
     full = getattr(encoder, "covariance", "diagonal") == "full"
     with torch.no_grad():
@@ -160,9 +198,9 @@ def widen(encoder) -> None:
 @pytest.mark.parametrize("names", COVERING, ids="-".join)
 def test_evidence_and_the_bounds_below_it(names):
     """Paired by datum: each bound less the evidence, within four standard errors of the bound's own mean."""
-    model, batch = build(names).double(), data(names, B)
+    model, batch = build(names).double().eval(), data(names, B)
     widen(model.encoder)
-    exact = by_quadrature(model, batch)
+    exact = exact_evidence(model, batch)
     torch.manual_seed(0)
     with torch.no_grad():
         log_w = model.terms(batch, 2000).log_weight
@@ -170,6 +208,10 @@ def test_evidence_and_the_bounds_below_it(names):
         error = bound.std(0) / math.sqrt(len(bound))
         assert (bound.mean(0) - exact < 4 * error + 1e-4).all()
     evidence = log_evidence(model, batch, samples=2000, chunk=1000, seed=1)
+    if model.coded:
+        assert torch.allclose(evidence.value, exact, atol=1e-10)
+        assert (evidence.stderr == 0).all()
+        return
     sure = evidence.trusted & (evidence.ess > 50)
     assert sure.any()
     bias = evidence.stderr.square()
@@ -181,16 +223,28 @@ def test_objective(names):
     model, batch = build(names).double(), data(names, B)
     objective = build_objective(names, B).double()
     noise = noise_for(objective, model)
+    assert_gradients(model, objective, batch, noise)
+    model.eval()
     found = objective(model, batch, noise)
     assert found.per_datum.shape == (B,)
+    assert torch.equal(found.per_datum, found.parts["loss"])
     assert all(part.shape == (B,) and part.isfinite().all() for part in found.parts.values())
-    assert_gradients(model, objective, batch, noise)
+    assert objective(model, batch).per_datum.isfinite().all(), "noise is drawn where none is given"
     order = torch.randperm(B, generator=torch.Generator().manual_seed(2))
-    shuffled = objective(model, batch[order], noise[:, order])
-    assert torch.allclose(shuffled.per_datum, found.per_datum[order], atol=1e-10)
-    if names.objective not in OVER_THE_BATCH:
-        alone = objective(model, batch[:2], noise[:, :2])
-        assert torch.allclose(alone.per_datum, found.per_datum[:2], atol=1e-10)
+    for rows in [order] if names.objective in OVER_THE_BATCH else [order, slice(2)]:
+        again = objective(model, batch[rows], of_rows(model, noise, rows))
+        assert torch.allclose(again.per_datum, found.per_datum[rows], atol=1e-10)
+
+    # rows of weight 0 are no part of it, wherever they stand; nor has a batch of nothing else a gradient
+    weight = torch.tensor([0.0] + [1.0] * B + [0.0], dtype=torch.float64)
+    padded = replace(batch[[0, *range(B), 3]], weight=weight)
+    more = noise_for(objective, model, B + 2) - 1
+    of_rows(model, more, slice(1, -1)).copy_(noise)
+    assert torch.allclose(objective(model, padded, more).per_datum[1:-1], found.per_datum, atol=1e-10)
+    problem, nothing = Problem(model, objective), replace(batch, weight=torch.zeros_like(weight[:B]))
+    gradients = torch.func.grad(lambda p: minimised(problem, p, nothing, noise))(trainable(problem))
+    assert all((g == 0).all() for g in gradients.values())
+
     single = objective.float()(model.float(), batch.to(torch.float32), noise.float())
     assert single.per_datum.dtype == torch.float32
     assert torch.allclose(single.per_datum.double(), found.per_datum, rtol=1e-3, atol=1e-3)
@@ -199,15 +253,15 @@ def test_objective(names):
 @pytest.mark.parametrize("names", COVERING, ids="-".join)
 def test_context_is_respected(names):
     """What a part reads of row 0 changes row 0 alone, what none reads changes nothing; absent, it is asked for."""
-    model, batch = build(names).double(), data(names, B)
+    model, batch = build(names).double().eval(), data(names, B)
     read = set(DECODERS[names.decoder].reads)
-    read |= {"condition"} if "conditional" in (names.prior, names.encoder) else set()
+    read |= {"condition"} if "conditional" in names.prior + names.encoder else set()
     noise = noise_for(ELBO(), model)
-    before = model.terms(batch, noise=noise).log_weight
+    before = told(model.terms(batch, noise=noise))
     for key, value in batch.context.items():
         other = value.clone()
         other[0] *= 1.5
-        after = model.terms(Batch(batch.x, context={**batch.context, key: other}), noise=noise).log_weight
+        after = told(model.terms(Batch(batch.x, context={**batch.context, key: other}), noise=noise))
         assert torch.allclose(after[:, 1:], before[:, 1:], atol=1e-12)
         assert torch.allclose(after[:, 0], before[:, 0], rtol=1e-9) == (key not in read), key
     for key in read - {"exposure"}:  # which is 1 where none is given
@@ -218,22 +272,23 @@ def test_context_is_respected(names):
 
 @pytest.mark.parametrize("names", COVERING, ids="-".join)
 def test_samples_and_files(names, tmp_path):
-    model, batch = build(names).double(), data(names, B)
+    model, batch = build(names).double().eval(), data(names, B)
     draw = model.sample(B, batch.context, seed=4)
-    again = model.sample(B, batch.context, seed=4)
     assert shapes(draw) == shapes(batch.x)
     assert shapes(model.reconstruct(batch.x, batch.context)) == shapes(batch.x)
-    assert model.encode(batch.x, batch.context).mean.shape == (B, D)
-    for one, other in zip(Batch(draw).tensors().values(), Batch(again).tensors().values(), strict=True):
-        assert torch.equal(one, other)
+    assert model.encode(batch.x, batch.context).mean.shape == (B, D, *(model.grid if model.coded else ()))
     model.check(Batch(draw, context=batch.context))  # of the declared support
 
     noise = noise_for(ELBO(samples=2), model)
     sv.save(model, tmp_path / "model.safetensors")
     loaded = sv.load(tmp_path / "model.safetensors")
-    wanted, found = (m.terms(batch, noise=noise) for m in (model, loaded))
+    wanted, found = (m.terms(batch, 2, noise) for m in (model, loaded))
     assert torch.equal(found.z, wanted.z)
     assert torch.equal(found.log_weight, wanted.log_weight)
+    for again in (model, loaded):
+        same = Batch(again.sample(B, batch.context, seed=4))
+        for one, other in zip(Batch(draw).tensors().values(), same.tensors().values(), strict=True):
+            assert torch.equal(one, other)
 
 
 LISTED = json.loads((Path(__file__).parents[2] / "benchmarks" / "results" / "parts.json").read_text())[
@@ -250,13 +305,12 @@ def test_the_table_of_compiled_parts_lists_every_part():
             assert (row[kind] is None) == bool(row.get(f"{kind} refused")), "what is refused has its reason"
 
 
-def trained(names: Names, compiled: bool) -> tuple[torch.Tensor, bool]:
-    """Every parameter, of model and objective, after a few steps; and whether they were compiled."""
+def trained(names: Names, compiled: bool) -> tuple[dict[str, torch.Tensor], bool]:
+    """Model and objective after a few steps; and whether they were compiled."""
     model, objective = build(names), build_objective(names, B)
     chosen = TrainingSettings(epochs=2, batch_size=3, compile=compiled, device="cpu")
     history = fit(model, data(names, B).to(torch.float32), objective, settings=chosen, progress=False)
-    parameters = [*model.parameters(), *objective.parameters()]
-    return torch.cat([p.detach().reshape(-1) for p in parameters]), history.compiled
+    return tensors(Problem(model, objective)), history.compiled
 
 
 @pytest.mark.parametrize("names", FEW, ids="-".join)
@@ -268,21 +322,26 @@ def test_what_is_listed_as_compiled_compiles_and_equals_eager(names):
     torch._dynamo.reset()
     found, compiled = trained(names, True)
     assert compiled
-    assert torch.allclose(found, eager, atol=1e-5)
+    assert all(torch.allclose(found[name], eager[name], atol=1e-5) for name in eager)
 
 
 @pytest.mark.parametrize("names", FEW, ids="-".join)
 def test_an_ensemble_is_its_members(names):
-    """With the ELBO, as objectives with parameters train one model."""
-    names = names._replace(objective="ELBO")
-    batch = data(names, B).to(torch.float32)
+    """With the ELBO where the objective has parameters, as those train one model."""
+    objective, batch = build_objective(names, B), data(names, B).to(torch.float32)
+    if any(True for _ in objective.parameters()):
+        objective = ELBO()
     chosen = TrainingSettings(epochs=2, batch_size=3, compile=False, device="cpu")
-    members, _ = sv.fit_ensemble(lambda: build(names), batch, [0, 1], settings=chosen, progress=False)
-    for seed, member in enumerate(members):
-        alone = build(names)
-        fit(alone, batch, settings=chosen.model_copy(update={"seed": seed}), progress=False)
-        for (name, ours), theirs in zip(member.named_parameters(), alone.parameters(), strict=True):
-            assert torch.allclose(ours, theirs, atol=1e-5), name
+    options = {"objective": objective, "valid": batch, "progress": False}
+    members, _ = sv.fit_ensemble(
+        lambda: build(names, seed=torch.initial_seed()), batch, [3, 5], settings=chosen, **options
+    )
+    for seed, member in zip([3, 5], members, strict=True):
+        single = build(names, seed=seed)
+        fit(single, batch, settings=chosen.model_copy(update={"seed": seed}), **options)
+        wanted, found = tensors(single), tensors(member)
+        for name in wanted:
+            assert torch.allclose(found[name], wanted[name], atol=1e-5), name
 
 
 def net(out: int = N) -> Perceptron:
@@ -323,14 +382,6 @@ def with_prior(prior, **names: str) -> VAE:
             lambda: with_prior(lambda e: priors.VampPrior(e, 2, [N], condition_features=C)),
             "a VampPrior .* of any other encoder has none",
         ),
-        (
-            lambda: VAE(sv.priors.UniformCodes(4, (3,)), gaussian_encoder(), decoders.Gaussian(net())),
-            "the prior UniformCodes is of codes, and a VAE has continuous latents: VQVAE takes",
-        ),
-        (
-            lambda: sv.VQVAE(priors.StandardNormal(D), gaussian_encoder(), decoders.Gaussian(net())),
-            "the prior StandardNormal is of continuous latents, and a VQVAE has codes: VQVAE takes",
-        ),
         # parts and their networks
         (lambda: gaussian_encoder(5), "gives 5 numbers; a diagonal Gaussian .* needs 4"),
         (lambda: gaussian_encoder(4, covariance="full"), "gives 4 numbers; a full Gaussian .* needs 5"),
@@ -353,6 +404,7 @@ def with_prior(prior, **names: str) -> VAE:
         (lambda: BetaTCVAE(0), "size is the number of training data, not 0"),
         (lambda: Property(net(1), kind="poisson"), "'gaussian' or 'categorical', not 'poisson'"),
         (lambda: as_schedule("0.1"), "schedule"),
+        (lambda: ELBO(capacity="much"), "schedule"),
     ],
 )
 def test_what_does_not_fit_is_refused_when_built(make, message):
@@ -360,16 +412,49 @@ def test_what_does_not_fit_is_refused_when_built(make, message):
         make()
 
 
-@pytest.mark.parametrize("encoder", [name for name in ENCODERS if name.startswith(("full", "flow"))])
-def test_a_total_correlation_of_what_has_no_dimensions_is_refused(encoder):
-    names = Names(encoder=encoder, objective="BetaTCVAE")
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("prior", PRIORS)
+def test_parts_of_one_family_go_together_and_of_two_are_refused(prior, encoder):
+    if any(fits(Names(prior, encoder, objective=of.objective)) for of in (Names(), CODES)):
+        build(Names(prior, encoder))
+        return
+    one = "prior" if encoder.startswith("codes") else r"(prior|encoder)"
+    with pytest.raises(
+        InputError, match=rf"the {one} \w+ is of (codes, and a VAE|continuous .*, and a VQVAE) has"
+    ):
+        build(Names(prior, encoder))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            Names(encoder="full", objective="BetaTCVAE"),
+            "needs .* diagonal Gaussian, .* gives a FullNormal: use",
+        ),
+        (Names(encoder="flow coupling", objective="BetaTCVAE"), "gives a FlowNormal: use"),
+        (Names(encoder="flow autoregressive", objective="BetaTCVAE"), "gives a FlowNormal: use"),
+        (CODES._replace(objective="BetaTCVAE"), "gives a Codes: use"),
+        (CODES._replace(objective="FactorVAE"), "FactorVAE .* codes have none: take VQ"),
+        (
+            CODES._replace(objective="IWAE, doubly reparameterised"),
+            "from_noise and detach, .* gives a Codes: use",
+        ),
+        (Names(objective="VQ"), "VQ trains a VQVAE, and this is a VAE"),
+        (
+            CODES._replace(prior="PixelCNN", decoder="tokens, recurrent"),
+            r"stand on a grid \(2, 2\): encode to one",
+        ),
+    ],
+    ids=str,
+)
+def test_what_does_not_go_together_is_refused_when_called(names, message):
     assert not fits(names)
-    found = "FullNormal" if encoder == "full" else "FlowNormal"
-    with pytest.raises(InputError, match=rf"BetaTCVAE needs .* diagonal Gaussian, .* gives a {found}: use"):
+    with pytest.raises(InputError, match=message):
         build_objective(names, B)(build(names), data(names, B).to(torch.float32))
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("encoder", [name for name in ENCODERS if fits(Names("Vamp", name))])
 def test_pseudo_inputs_of_several_fields_are_refused(encoder):
     names = Names("Vamp", encoder, "joint")
     assert not fits(names)

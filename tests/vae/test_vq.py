@@ -1,4 +1,7 @@
-"""Codes: quantiser, priors over codes, the model and its evidence against closed forms, enumeration and numpy."""
+"""Codes: quantiser, priors over codes, the model and its evidence against closed forms, enumeration and numpy.
+
+The contract of all parts together is in ``test_parts.py``.
+"""
 
 import itertools
 import math
@@ -23,17 +26,14 @@ from sciencevae.networks import (
     PixelCNN,
     Recurrent,
 )
-from sciencevae.spec import describe, rebuild, recorded
-from sciencevae.training.ensemble import fit_ensemble
+from sciencevae.spec import recorded
 from sciencevae.training.loop import fit
 from sciencevae.training.settings import TrainingSettings
-from sciencevae.training.step import Problem, trainable
-from sciencevae.vae import decoders, encoders, priors
+from sciencevae.vae import decoders
 from sciencevae.vae.encoders import Code, Quantiser
 from sciencevae.vae.evidence import log_evidence
 from sciencevae.vae.files import load, save
 from sciencevae.vae.fit_prior import fit_prior
-from sciencevae.vae.model import VAE
 from sciencevae.vae.objectives import ELBO, IWAE, VQ
 from sciencevae.vae.priors import Autoregressive, UniformCodes
 from sciencevae.vae.vq import VQVAE
@@ -45,13 +45,13 @@ K, D, N, B, C = 4, 2, 3, 8, 2
 class Grid(nn.Module):
     """A perceptron between vectors and grids: (B, inputs) or (B, *) → (B, *shape)."""
 
-    def __init__(self, inputs: int, shape: list[int], condition: int = 0) -> None:
+    def __init__(self, inputs: int, shape: list[int]) -> None:
         super().__init__()
         self.shape = shape
-        self.network = Perceptron(inputs, [6], math.prod(shape), condition_features=condition)
+        self.network = Perceptron(inputs, [6], math.prod(shape))
 
-    def forward(self, x, *condition):
-        return self.network(x.flatten(1), *condition).unflatten(1, self.shape)
+    def forward(self, x):
+        return self.network(x.flatten(1)).unflatten(1, self.shape)
 
 
 @recorded
@@ -75,24 +75,16 @@ class Causal(nn.Module):
         return logits.unflatten(1, codes.shape[1:])
 
 
-def build(
-    grid=(), learned="average", prior="uniform", decoder="gaussian", conditional=False, **quantiser
-) -> VQVAE:
+def build(grid=(), learned="average", prior="uniform", decoder="gaussian", **quantiser) -> VQVAE:
     torch.manual_seed(1)
-    places, condition = math.prod(grid), C if conditional else 0
-    chosen = (
-        UniformCodes(K, grid)
-        if prior == "uniform"
-        else Autoregressive(Causal(K, places, condition), K, grid, conditional=conditional)
-    )
-    encoder = Code(
-        Grid(N, [D, *grid], condition), Quantiser(K, D, learned, **quantiser), grid, conditional=conditional
-    )
-    network = Perceptron(D * places, [6], N, condition_features=condition)
+    places = math.prod(grid)
+    chosen = UniformCodes(K, grid) if prior == "uniform" else Autoregressive(Causal(K, places), K, grid)
+    encoder = Code(Grid(N, [D, *grid]), Quantiser(K, D, learned, **quantiser), grid)
+    network = Perceptron(D * places, [6], N)
     network = network if not grid else Flat(network)
     kinds = {
-        "gaussian": lambda: decoders.Gaussian(network, scale="learned", features=N, conditional=conditional),
-        "bernoulli": lambda: decoders.Bernoulli(network, conditional=conditional),
+        "gaussian": lambda: decoders.Gaussian(network, scale="learned", features=N),
+        "bernoulli": lambda: decoders.Bernoulli(network),
     }
     return VQVAE(chosen, encoder, kinds[decoder]())
 
@@ -103,18 +95,17 @@ class Flat(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, z, *condition):
-        return self.network(z.flatten(1), *condition)
+    def forward(self, z):
+        return self.network(z.flatten(1))
 
 
 def data(rows: int = B, seed: int = 3, dtype=torch.float64) -> torch.Tensor:
     return torch.randn(rows, N, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-def batch_of(model: VQVAE, dtype=torch.float64) -> Batch:
-    x = data(dtype=dtype)
-    x = (x > 0).to(dtype) if isinstance(model.decoder, decoders.Bernoulli) else x
-    return Batch(x, context={"condition": data(seed=4, dtype=dtype)[:, :C]})
+def batch_of(model: VQVAE) -> Batch:
+    x = data()
+    return Batch((x > 0).double() if isinstance(model.decoder, decoders.Bernoulli) else x)
 
 
 def settings(**changes) -> TrainingSettings:
@@ -135,93 +126,36 @@ def all_codes(shape) -> torch.Tensor:
     return torch.tensor(found).reshape(-1, *shape)
 
 
-KINDS = [
-    dict(grid=()),
-    dict(grid=(3,), learned="gradient"),
-    dict(grid=(2, 2), prior="autoregressive", decoder="bernoulli"),
-    dict(grid=(2,), prior="autoregressive", conditional=True),
-]
-
-
-@pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_contract(kind):
-    model = build(**kind).double()
-    batch, grid = batch_of(model), kind["grid"]
-    model.check(batch)
-    noise = torch.randn(model.noise_shape(1, B), dtype=torch.float64)
-
-    # a non-zero gradient for every parameter, equal to backward()
-    problem, scalars = Problem(model, VQ()), {"commitment": torch.tensor(0.25)}
-
-    def loss(parameters):
-        out = torch.func.functional_call(problem, parameters, (batch.tensors(), noise, scalars))
-        return out["loss"] + out["auxiliary"]
-
-    before = tensors(model)
-    own = {**trainable(problem), **{f"model.{n}": t.clone() for n, t in before.items() if "quantiser" in n}}
-    parameters = {name: own[name] for name in trainable(problem)}
-    gradients = torch.func.grad(lambda p: loss({**{n: t.clone() for n, t in own.items()}, **p}))(parameters)
-    out = problem(batch.tensors(), noise, scalars)
-    (out["loss"] + out["auxiliary"]).backward()
-    for name, parameter in problem.named_parameters():
-        assert parameter.grad.abs().max() > 0, name
-        assert torch.allclose(gradients[name], parameter.grad, atol=1e-10), name
-    assert any(not torch.equal(before[n], t) for n, t in tensors(model).items()), (
-        "training moves the codebook"
-    )
-
-    # shapes, and that evaluation changes nothing
-    model.eval()
-    before = tensors(model)
+@pytest.mark.parametrize(
+    "kind", [{"grid": ()}, {"grid": (3,), "learned": "gradient"}, {"grid": (2, 2)}], ids=str
+)
+def test_codes_are_the_nearest_and_decode_as_their_vectors(kind):
+    model = build(**kind).double().eval()
+    batch, before = batch_of(model), tensors(model)
     terms = model.terms(batch, samples=3)
-    assert terms.z.shape == (3, B, *grid)
     assert not terms.z.is_floating_point()
-    assert terms.log_px.shape == terms.log_pz.shape == terms.log_qz.shape == (3, B)
-    assert (terms.log_qz == 0).all()
-    assert torch.equal(terms.kl, -terms.log_pz[0])
     assert torch.equal(terms.posterior.log_prob(terms.z), terms.log_qz)
     assert (terms.posterior.log_prob((terms.z + 1) % K) == -math.inf).all()
-    if "prior" not in kind:
-        assert torch.allclose(terms.kl, torch.tensor(math.prod(grid) * math.log(K)).double())
-    assert all(torch.equal(before[n], t) for n, t in tensors(model).items())
-
-    # a datum's terms depend on no other datum
-    order = torch.randperm(B, generator=torch.Generator().manual_seed(2))
-    assert torch.allclose(model.terms(batch[order]).log_weight, terms.log_weight[:1, order], atol=1e-10)
-    assert torch.allclose(model.terms(batch[:1]).log_weight, terms.log_weight[:1, :1], atol=1e-10)
-
-    # the codes are the nearest, and codes and their vectors decode alike
-    posterior, codebook = model.encode(batch.x, batch.context), model.encoder.quantiser.codebook
+    assert torch.allclose(terms.kl, torch.tensor(math.prod(kind["grid"]) * math.log(K)).double())
+    posterior, codebook = model.encode(batch.x), model.encoder.quantiser.codebook
     distance = (posterior.encoded.movedim(1, -1).unsqueeze(-2) - codebook).norm(dim=-1)
     assert torch.equal(posterior.codes, distance.argmin(-1))
     assert torch.equal(posterior.mean, codebook[posterior.codes].movedim(-1, 1))
-    assert torch.equal(
-        model.decode(posterior.codes, batch.context).mean, model.decode(posterior.mean, batch.context).mean
-    )
-    assert torch.equal(model.decode(terms.z, batch.context).log_prob(batch.x), terms.log_px)
+    assert torch.equal(model.decode(posterior.codes).mean, model.decode(posterior.mean).mean)
+    assert torch.equal(model.decode(terms.z).log_prob(batch.x), terms.log_px)
+    assert all(torch.equal(before[n], t) for n, t in tensors(model).items()), "evaluation changes nothing"
 
-    # the bound lies below the evidence, and objectives written for continuous latents give that bound
-    evidence = log_evidence(model, batch, chunk=50)
-    bound = terms.log_weight[0]
+
+def test_objectives_of_continuous_latents_and_scores_give_the_bound():
+    model = build(grid=(2, 2), prior="autoregressive", decoder="bernoulli").double().eval()
+    batch = batch_of(model)
+    bound, evidence = model.terms(batch).log_weight[0], log_evidence(model, batch, chunk=50)
     assert (bound < evidence.value).all()
-    assert (evidence.stderr == 0).all()
-    assert (evidence.ess == K ** math.prod(grid)).all()
-    assert torch.allclose(IWAE(5)(model, batch).per_datum, -bound)
-    assert torch.allclose(ELBO()(model, batch).per_datum, -bound)
-    assert torch.allclose(VQ()(model, batch).per_datum, -bound)
+    assert (evidence.ess == K**4).all()
+    for objective in (IWAE(5), ELBO(), VQ()):
+        assert torch.allclose(objective(model, batch).per_datum, -bound)
     assert torch.allclose(anomaly_score(model, batch), -bound)
     assert torch.allclose(anomaly_score(model, batch, "evidence"), -evidence.value)
-
-    # verbs; single precision; the description rebuilds it
-    draw = model.sample(B, batch.context, seed=4)
-    assert draw.shape == model.reconstruct(batch.x, batch.context).shape == (B, N)
-    assert torch.equal(draw, model.sample(B, batch.context, seed=4))
-    single = model.float().terms(batch.to(torch.float32))
-    assert single.log_weight.dtype == torch.float32
-    assert torch.allclose(single.log_weight.double(), bound, rtol=1e-3, atol=1e-3)
-    again = rebuild(describe(model))
-    again.load_state_dict(model.state_dict())
-    assert torch.equal(again.eval().terms(batch.to(torch.float32)).log_weight, single.log_weight)
 
 
 # ---- the quantiser -----------------------------------------------------------------------------------
@@ -534,37 +468,6 @@ def test_too_many_codes_to_sum_over():
 # ---- training ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("learned", ["average", "gradient"])
-def test_compiled_equals_eager(learned):
-    x, found = data(60, dtype=torch.float32), []
-    for compiled in (False, True):
-        model = build(grid=(2,), learned=learned, prior="autoregressive", decay=0.9)
-        history = fit(model, x, VQ(), settings=settings(compile=compiled), progress=False)
-        assert history.compiled == compiled
-        found.append(tensors(model))
-    assert all(torch.allclose(found[0][name], found[1][name], atol=1e-5) for name in found[0])
-
-
-@pytest.mark.parametrize("learned", ["average", "gradient"])
-def test_ensemble_members_are_what_single_trainings_give(learned):
-    x, valid = data(100, dtype=torch.float32), data(30, 8, torch.float32)
-
-    def fresh() -> VQVAE:
-        return VQVAE(
-            UniformCodes(K, (2,)),
-            Code(Grid(N, [D, 2]), Quantiser(K, D, learned, decay=0.9), (2,)),
-            decoders.Gaussian(Flat(Perceptron(2 * D, [6], N))),
-        )
-
-    models, _ = fit_ensemble(fresh, x, [3, 5], VQ(), valid, settings(), progress=False)
-    for seed, model in zip([3, 5], models, strict=True):
-        torch.manual_seed(seed)
-        alone = fresh()
-        fit(alone, x, VQ(), valid, settings(seed=seed), progress=False)
-        for name, tensor in tensors(alone).items():
-            assert torch.allclose(tensors(model)[name], tensor, atol=2e-5), name
-
-
 def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, monkeypatch):
     monkeypatch.setattr("sciencevae.training.loop.STEPS_BETWEEN_READINGS", 4)
     x, valid, chosen = data(100, dtype=torch.float32), data(30, 8, torch.float32), settings(epochs=5)
@@ -653,19 +556,9 @@ def decoder() -> decoders.Decoder:
     return decoders.Gaussian(Perceptron(D, [5], N))
 
 
-GAUSSIAN = encoders.Gaussian(Perceptron(N, [], 2 * D), D)
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (
-            lambda: VQVAE(priors.StandardNormal(D), encoder(), decoder()),
-            "prior StandardNormal is of continuous",
-        ),
-        (lambda: VQVAE(UniformCodes(K, ()), GAUSSIAN, decoder()), "encoder Gaussian is of continuous"),
-        (lambda: VAE(priors.StandardNormal(D), encoder(), decoder()), "encoder Code is of codes"),
-        (lambda: VAE(UniformCodes(K, ()), GAUSSIAN, decoder()), "prior UniformCodes is of codes, and a VAE"),
         (lambda: VQVAE(UniformCodes(5, ()), encoder(), decoder()), "over 5 codes .* gives 4 codes"),
         (lambda: VQVAE(UniformCodes(K, (2,)), encoder(), decoder()), r"grid \(2,\), and the encoder gives"),
         (lambda: Quantiser(1, 2), "codes ≥ 2"),
@@ -683,12 +576,7 @@ GAUSSIAN = encoders.Gaussian(Perceptron(N, [], 2 * D), D)
         (lambda: build(grid=(2,)).decode(torch.zeros(5, 3, dtype=torch.long)), "has grids of"),
         (lambda: build(grid=(2,)).decode(torch.full((5, 2), K)), r"reach 4 … 4; this model has 0 … 3"),
         (lambda: build(grid=(2,)).decode(torch.zeros(5, 3)), "takes codes"),
-        (
-            lambda: VQ()(
-                VAE(priors.StandardNormal(D), GAUSSIAN, decoder()), Batch(data(dtype=torch.float32))
-            ),
-            "trains a VQVAE, and this is a VAE",
-        ),
+        (lambda: build().check(Batch(torch.full((2, N), math.nan))), "missing entries"),
         (
             lambda: Code(Grid(N, [D, 3]), Quantiser(K, D), (2,))(data(dtype=torch.float32)),
             r"gave \(8, 2, 3\); expected \(B, 2, 2\)",
@@ -702,17 +590,3 @@ GAUSSIAN = encoders.Gaussian(Perceptron(N, [], 2 * D), D)
 def test_what_makes_no_sense_is_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()
-
-
-def test_missing_entries():
-    torch.manual_seed(0)
-    masked = Code(Perceptron(2 * N, [5], D), Quantiser(K, D), missing=True)
-    model = VQVAE(UniformCodes(K, ()), masked, decoder()).eval()
-    x = data(dtype=torch.float32)
-    x[0, 0] = x[1] = math.nan
-    model.check(Batch(x))
-    terms = model.terms(Batch(x))
-    assert terms.log_weight.isfinite().all()
-    assert terms.log_px[0, 1] == 0
-    with pytest.raises(InputError, match="missing entries"):
-        build().check(Batch(x))

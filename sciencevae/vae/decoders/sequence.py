@@ -57,6 +57,11 @@ class Sequence(Decoder):
 
     def forward(self, z: Tensor, context: Context | None = None) -> SequenceDistribution:
         """z (S, B, D) → batch shape (S, B), event shape (length,)."""
+        if z.dim() != 3:
+            raise InputError(
+                f"a Sequence likelihood reads one vector z of each datum, and the codes' vectors stand on a grid "
+                f"{tuple(z.shape[3:])}: encode to one code a datum, Code(…, grid=())"
+            )
         condition = condition_of("the decoder", context, self.conditional)
         joined = torch.cat([z, *(c.expand(*z.shape[:2], c.shape[-1]) for c in condition)], dim=-1)
         unknown = (self.token_dropout, self.vocabulary) if self.training and self.token_dropout else None

@@ -10,6 +10,7 @@ from torch.func import functional_call
 from torch.nn.functional import softplus
 
 from sciencevae.batch import Batch
+from sciencevae.errors import InputError
 from sciencevae.networks import Perceptron
 from sciencevae.training.schedules import Schedule, as_schedule
 from sciencevae.vae.model import VAE
@@ -49,6 +50,10 @@ class FactorVAE(Objective):
         return model.noise_shape(self.samples + 1, rows)
 
     def loss(self, model: VAE, batch: Batch, noise: Tensor | None, scalars: Scalars) -> Loss:
+        if model.coded:
+            raise InputError(
+                "FactorVAE tells dimensions of continuous latents apart, and codes have none: take VQ"
+            )
         terms = model(batch, self.samples, None if noise is None else noise[:-1])
         z = terms.z[0]  # (B, D)
         order = torch.randn_like(z) if noise is None else noise[-1]
