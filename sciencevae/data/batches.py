@@ -318,7 +318,7 @@ def _from_dataset(
 
 def identifiers(ds: xr.Dataset, rows: np.ndarray) -> tuple[str, np.ndarray]:
     """What prepared data name rows by: the coordinate that ``attrs["identifier"]`` says, else their numbers."""
-    name = ds.attrs.get("identifier")
+    name = str(ds.attrs.get("identifier", ""))
     # a part of a data set may have left its coordinates behind
     return (name, ds[name].values[rows]) if name in ds.coords else ("row of the store", rows)
 
