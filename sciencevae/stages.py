@@ -174,14 +174,12 @@ def report(run: Run, threads: int = 1) -> None:
 
 
 def prepared_dataset(domain: Domain, dataset: str) -> xr.Dataset:
-    """A data set prepared with its domain's settings, kept in the cache."""
-    from sciencevae.config import config_file, load, read_yaml
+    """A data set prepared with its domain's default settings, kept in the cache."""
+    from sciencevae.config import validate
     from sciencevae.data.store import open_store
     from sciencevae.paths import cache_folder
 
-    names = sorted((path.stem for path in domain.folder.glob("*.yaml")), key=lambda stem: stem != "config")
-    named = [n for n in names if (read_yaml(config_file(domain, n)) or {}).get("dataset") == dataset]
-    settings = load(domain, named[0])
+    settings = validate(domain.settings, {"dataset": dataset}, f"data set {dataset!r}")
     key = digest([domain.name, settings.slice("prepare")])
     store = cache_folder() / "prepared" / f"{dataset}-{key}.zarr"
     if not store.exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from sciencevae.builtin.digits.dataset import observed_quadrants, prepare, read,
 
 from sciencevae.config import load
 from sciencevae.errors import InputError
+from sciencevae.stages import prepared_dataset
 
 
 def settings(*overrides: str):
@@ -135,3 +137,12 @@ def test_other_images_are_refused(tmp_path, content, message) -> None:
 def test_settings_that_do_not_fit_are_refused_before_anything_is_fetched(override, message) -> None:
     with pytest.raises(InputError, match=message):
         settings(override)
+
+
+def test_a_data_set_is_whole_whatever_the_configurations_take_of_it(files, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SCIENCEVAE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("sciencevae.data.fetch.fetch", lambda name, parameters: files)
+    (tmp_path / "part.yaml").write_text("dataset: mnist\nprepare: {rows: 100, condition: quadrants}\n")
+    data = prepared_dataset(replace(DOMAIN, folder=tmp_path), "mnist")
+    assert data["x"].shape == (800, 1, 28, 28)
+    assert "condition" not in data
