@@ -74,6 +74,8 @@ class RunSettings(Section):
         "analyse": ("analyse",),
         "report": ("report",),
     }
+    #: the sections of the stages that look at all variants at once
+    shared: ClassVar[tuple[str, ...]] = (*stages["analyse"], *stages["report"])
 
     def dump(self) -> dict[str, Any]:
         """The settings as plain JSON values."""
@@ -94,6 +96,13 @@ class RunSettings(Section):
         if name != "main":
             if name not in self.variants:
                 raise InputError(f"no variant {name!r} in this run{did_you_mean(name, self.variant_names())}")
+            for section in self.shared:
+                if own := self.variants[name].get(section):
+                    key = next(iter(own)) if isinstance(own, Mapping) else ""
+                    raise InputError(
+                        f"variant {name!r}: {f'{section}.{key}'.rstrip('.')}: the sections "
+                        f"{' and '.join(self.shared)} are shared by all variants: set it outside 'variants'"
+                    )
             plain = _merge(plain, self.variants[name])
         return validate(type(self), plain, f"variant {name!r}" if name != "main" else "settings")
 

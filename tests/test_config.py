@@ -39,6 +39,10 @@ def test_overrides_are_typed_and_nested() -> None:
             "variants.wide.model.hiden=[3]",
             "variant 'wide': unknown key 'model.hiden'; did you mean 'hidden'?",
         ),
+        (
+            "variants.wide.analyse.slow=0.1",
+            "variant 'wide': analyse.slow: the sections analyse and report are shared by all variants",
+        ),
         ("training.epochs=many", "training.epochs: expected a valid integer"),
         ("training.epochs=0", "training.epochs: expected greater than or equal to 1, found 0 (int)"),
         ("model.hidden=[3, x]", "model.hidden.1: expected a valid integer"),
