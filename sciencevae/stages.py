@@ -309,7 +309,7 @@ def _write_store(data: xr.Dataset, path: Path, settings: Any) -> Details:
     from sciencevae.data.store import open_store, write
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    write(data, path, seed=settings.prepare.split_seed)
+    write(data, path, seed=settings.prepare.split_seed, shuffle=not data.attrs.get("ordered", False))
     stored = open_store(path)
     return {"rows": stored.sizes["sample"], "fingerprint": stored.attrs.get("fingerprint")}
 
