@@ -39,9 +39,12 @@ def reconstructions(run: Run) -> Drawn | None:
     found = [v for v in run.variants.values() if v.settings.prepare.condition != "quadrants"][:_SHOWN]
     if not found:
         return None
-    rows, labels = [_pictures(first_images(found[0], "test", 10).x)], ["test image"]
+    rows, labels, shown = [], [], None
     for variant in found:
         test = first_images(variant, "test", 10)
+        if not np.array_equal(images := _pictures(test.x), shown):  # variants may be of different images
+            rows.append(shown := images)
+            labels.append("test image")
         rows.append(_pictures(variant.model().reconstruct(test.x, test.context)))
         labels.append(variant.name)
     return image_grid(np.stack(rows), row_labels=labels, cmap=_GREY, limits=(0, 1)), (
