@@ -130,7 +130,8 @@ def latent_map(run: Run) -> Drawn | None:
         axes.scatter(*z[own].T, s=2, color=colour, linewidths=0, label=names[k])
     axes.set(xlabel="first direction of the latents", ylabel="second direction")
     axes.legend(markerscale=4, fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return figure, "Posterior means of test images, by class (which the model was not told)."
+    told = "was told" if main.settings.prepare.condition == "label" else "was not told"
+    return figure, f"Posterior means of test images, by class (which the model {told})."
 
 
 def factors(run: Run) -> Drawn | None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
 import pytest
 import torch
-from sciencevae.builtin.digits import figures
+import xarray as xr
+from sciencevae.builtin.digits import analysis, figures
 
 from sciencevae.batch import Batch
 
@@ -37,3 +41,31 @@ def test_each_reconstruction_is_below_its_own_image(monkeypatch: pytest.MonkeyPa
     for label, row in zip(drawn["l"], drawn["r"], strict=True):
         original = row if label == "test image" else original
         assert label == "test image" or (row == original / 2).all()
+
+
+@pytest.mark.parametrize(("condition", "says"), [("label", "was told"), ("none", "was not told")])
+def test_the_map_says_what_the_model_was_told(condition: str, says: str) -> None:
+    z = np.random.default_rng(0).normal(size=(20, 2))
+    coords = {"label": ("sample", np.arange(20) % 10), "split": ("sample", np.full(20, 2))}
+    settings = SimpleNamespace(dataset="mnist", prepare=SimpleNamespace(condition=condition))
+    latents = xr.Dataset({"z": (("sample", "latent"), z)}, coords=coords)
+    main = SimpleNamespace(latents=latents, settings=settings)
+    figure, caption = figures.latent_map(SimpleNamespace(variants={"main": main}))
+    plt.close(figure)
+    assert f"which the model {says})" in caption
+
+
+def test_only_models_of_the_same_images_are_ranked() -> None:
+    """The lowest cost of all is that of an image with fewer pixels; codes have no estimate."""
+    table = pd.DataFrame(
+        {
+            "model": ["one", "two", "small", "codes"],
+            "minus_log_p": [90.0, 85.0, 30.0, np.nan],
+            "trusted": [0.9, 0.42, 1.0, np.nan],
+        }
+    )
+    keys = {"one": "a", "two": "a", "small": "b", "codes": "a"}
+    (said,) = analysis._most_probable(table, keys)
+    assert said.startswith("Of one, two, two gives")
+    assert "42%" in said
+    assert not list(analysis._most_probable(table[1:], keys))
