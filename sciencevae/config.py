@@ -12,7 +12,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sciencevae.errors import InputError, did_you_mean
 from sciencevae.training.settings import TrainingSettings
@@ -76,6 +76,12 @@ class RunSettings(Section):
     }
     #: the sections of the stages that look at all variants at once
     shared: ClassVar[tuple[str, ...]] = (*stages["analyse"], *stages["report"])
+
+    @model_validator(mode="after")
+    def _one_seed(self) -> RunSettings:
+        if self.training.seed:
+            raise ValueError("training.seed: a run has one seed: set seed")
+        return self
 
     def dump(self) -> dict[str, Any]:
         """The settings as plain JSON values."""

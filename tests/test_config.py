@@ -47,6 +47,8 @@ def test_overrides_are_typed_and_nested() -> None:
         ("training.epochs=0", "training.epochs: expected greater than or equal to 1, found 0 (int)"),
         ("model.hidden=[3, x]", "model.hidden.1: expected a valid integer"),
         ("source.angle=.nan", "source.angle: expected a finite number, found nan"),
+        ("training.learning_rate=.inf", "training.learning_rate: expected a finite number, found inf"),
+        ("training.seed=3", "training.seed: a run has one seed: set seed"),
         ("seed=-1", "seed: expected greater than or equal to 0, found -1 (int)"),
         ("epochs", "write it as key=value"),
         ("training.epochs=[1", "not valid YAML"),
