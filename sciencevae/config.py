@@ -12,7 +12,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sciencevae.errors import InputError, did_you_mean
 from sciencevae.training.settings import TrainingSettings
@@ -74,6 +74,14 @@ class RunSettings(Section):
         "analyse": ("analyse",),
         "report": ("report",),
     }
+    #: the sections of the stages that look at all variants at once
+    shared: ClassVar[tuple[str, ...]] = (*stages["analyse"], *stages["report"])
+
+    @model_validator(mode="after")
+    def _one_seed(self) -> RunSettings:
+        if self.training.seed:
+            raise ValueError("training.seed: a run has one seed: set seed")
+        return self
 
     def dump(self) -> dict[str, Any]:
         """The settings as plain JSON values."""
@@ -94,6 +102,13 @@ class RunSettings(Section):
         if name != "main":
             if name not in self.variants:
                 raise InputError(f"no variant {name!r} in this run{did_you_mean(name, self.variant_names())}")
+            for section in self.shared:
+                if own := self.variants[name].get(section):
+                    key = next(iter(own)) if isinstance(own, Mapping) else ""
+                    raise InputError(
+                        f"variant {name!r}: {f'{section}.{key}'.rstrip('.')}: the sections "
+                        f"{' and '.join(self.shared)} are shared by all variants: set it outside 'variants'"
+                    )
             plain = _merge(plain, self.variants[name])
         return validate(type(self), plain, f"variant {name!r}" if name != "main" else "settings")
 

@@ -83,7 +83,8 @@ def run_record(run: Run) -> dict[str, Any]:
         for record in records
         if record["stage"] == "prepare"
     }
-    files = {name: entry for r in records if r["stage"] == "fetch" for name, entry in r["files"].items()}
+    # by the key of the fetch: variants may take files of one name from several sources
+    files = {r["name"]: r["files"] for r in records if r["stage"] in ("fetch", "simulate")}
     models = {
         name: file_hash(variant.model_path)
         for name, variant in run.variants.items()

@@ -50,7 +50,8 @@ class Domain:
 
     settings:  the RunSettings subclass of this domain
     prepare:   (settings, files {name: path}, input path or None) -> Dataset in the shared schema, lazily.
-               ``split`` and scaling are added by the stage unless the domain sets them.
+               ``split`` and scaling are added by the stage unless the domain sets them. Rows are shuffled once;
+               series that must stay in order say ``attrs["ordered"] = True``.
     build:     (settings, data) -> VAE
     objective: (settings, data) -> Objective; default: the ELBO
     augment:   (settings) -> how a batch is seen anew at each pass, (batch, generator) -> batch, or None
@@ -59,8 +60,8 @@ class Domain:
     read:      (path, settings) -> iterator of Datasets of bounded size from a user's own file, in its order,
                with coordinates ``row``, ``id``, ``status``; bad rows stay, as NaN with a reason
     analyses:  name -> (run) -> Findings, empty ones where there is nothing of the kind
-    figures:   name -> (run) -> (figure, caption), drawn from tables and latents on disk; None where a run has
-               nothing of the kind
+    figures:   name -> (run) -> (figure, caption), drawn from tables, latents and models on disk; None
+               where a run has nothing of the kind
     write:     (data, path) decoded samples in the field's own formats
     citations: BibTeX entries of the methods
     """

@@ -283,7 +283,7 @@ def _forget_lost(run: Run) -> None:
 
 
 def prune(run: Run) -> None:
-    """Remove prepared data and variants that the settings no longer name."""
+    """Remove prepared data that the settings no longer name."""
     keys = {variant.key for variant in run.variants.values()}
     for store in (run.folder / "prepared").glob("*.zarr"):
         if store.stem not in keys:

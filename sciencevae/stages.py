@@ -174,14 +174,12 @@ def report(run: Run, threads: int = 1) -> None:
 
 
 def prepared_dataset(domain: Domain, dataset: str) -> xr.Dataset:
-    """A data set prepared with its domain's settings, kept in the cache."""
-    from sciencevae.config import config_file, load, read_yaml
+    """A data set prepared with its domain's default settings, kept in the cache."""
+    from sciencevae.config import validate
     from sciencevae.data.store import open_store
     from sciencevae.paths import cache_folder
 
-    names = sorted((path.stem for path in domain.folder.glob("*.yaml")), key=lambda stem: stem != "config")
-    named = [n for n in names if (read_yaml(config_file(domain, n)) or {}).get("dataset") == dataset]
-    settings = load(domain, named[0])
+    settings = validate(domain.settings, {"dataset": dataset}, f"data set {dataset!r}")
     key = digest([domain.name, settings.slice("prepare")])
     store = cache_folder() / "prepared" / f"{dataset}-{key}.zarr"
     if not store.exists():
@@ -311,7 +309,7 @@ def _write_store(data: xr.Dataset, path: Path, settings: Any) -> Details:
     from sciencevae.data.store import open_store, write
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    write(data, path, seed=settings.prepare.split_seed)
+    write(data, path, seed=settings.prepare.split_seed, shuffle=not data.attrs.get("ordered", False))
     stored = open_store(path)
     return {"rows": stored.sizes["sample"], "fingerprint": stored.attrs.get("fingerprint")}
 

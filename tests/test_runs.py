@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from sciencevae.errors import InputError, RunError
 from sciencevae.locks import TOKEN, alive, hold, holders, inherited, run_lock
 from sciencevae.registry import domain
 from sciencevae.runs import Run, configure, read_json, write_json
+from sciencevae.stages import prepared_dataset
 
 
 @pytest.fixture
@@ -181,3 +183,15 @@ def test_a_lost_file_is_made_again(run: Run) -> None:
     store.rmdir()
     configure(run.folder, run.domain, run.settings)
     assert not run.record("prepare", "x").exists()
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_series_say_that_they_stay_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ordered: bool
+) -> None:
+    monkeypatch.setenv("SCIENCEVAE_CACHE", str(tmp_path))
+    toy = domain("toy")
+    series = replace(toy, prepare=lambda *given: toy.prepare(*given).assign_attrs(ordered=ordered))
+    number = prepared_dataset(series, "")["number"].values
+    assert sorted(number) == list(range(240))
+    assert (list(number) == sorted(number)) is ordered

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,14 +70,28 @@ def likelihood(run: Run) -> Findings:
         return Findings()
     table = pd.DataFrame(rows)
     metrics = {r["model"]: {k: v for k, v in r.items() if k != "model"} for r in table.to_dict("records")}
-    best = table.sort_values("minus_log_p" if "minus_log_p" in table else "minus_elbo").iloc[0]
+    if "minus_log_p" not in table:
+        return Findings(metrics, {"likelihood": table})
     note = (
-        f"The most probable test images are those of {best.model}. −log p(x) is −ELBO of all test images less the "
-        f"gap of {chosen.evidence_rows} of them, from {chosen.evidence_samples} draws for each; its error is that "
-        "of the mean over images. ‘trusted’ is the share of those images whose weights have no heavy tail; the "
-        "estimates of the others make log p(x) rather too small than too large."
+        f"−log p(x) is −ELBO of all test images less the gap of {chosen.evidence_rows} of them, from "
+        f"{chosen.evidence_samples} draws for each; its error is that of the mean over images. ‘trusted’ is the "
+        "share of those images whose weights have no heavy tail; the estimates of the others make log p(x) rather "
+        "too small than too large."
     )
-    return Findings(metrics, {"likelihood": table}, (note,))
+    data = {name: variant.key for name, variant in run.variants.items()}
+    return Findings(metrics, {"likelihood": table}, (*_most_probable(table, data), note))
+
+
+def _most_probable(table: pd.DataFrame, data: Mapping[str, str]) -> Iterator[str]:
+    """A sentence for the models of each prepared data set, {model: data}, of which there are several."""
+    known = table.dropna(subset="minus_log_p")
+    for _, group in known.groupby(known.model.map(data), sort=False):
+        if len(group) > 1:
+            best = group.loc[group.minus_log_p.idxmin()]
+            yield (
+                f"Of {', '.join(group.model)}, {best.model} gives its test images the highest probability; "
+                f"estimates that are trusted: {group.trusted.min():.0%} of the images or more."
+            )
 
 
 def _bound(model: VAE, batch: Batch, seed: int, draws: int = 16) -> np.ndarray:

@@ -80,7 +80,7 @@ def _labelled(settings: Digits, files: Mapping[str, Path]) -> xr.Dataset:
             np.eye(10, dtype=np.float32)[label],
             {"units": "1", "long_name": "class, as one of ten", "scaling": "identity"},
         )
-    data = data if chosen.binarise == "none" else _binarised(data, settings)
+    data = _binarised(data, settings)
     return _below_quadrants(data, settings) if chosen.condition == "quadrants" else data
 
 

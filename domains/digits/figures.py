@@ -39,9 +39,12 @@ def reconstructions(run: Run) -> Drawn | None:
     found = [v for v in run.variants.values() if v.settings.prepare.condition != "quadrants"][:_SHOWN]
     if not found:
         return None
-    rows, labels = [_pictures(first_images(found[0], "test", 10).x)], ["test image"]
+    rows, labels, shown = [], [], None
     for variant in found:
         test = first_images(variant, "test", 10)
+        if not np.array_equal(images := _pictures(test.x), shown):  # variants may be of different images
+            rows.append(shown := images)
+            labels.append("test image")
         rows.append(_pictures(variant.model().reconstruct(test.x, test.context)))
         labels.append(variant.name)
     return image_grid(np.stack(rows), row_labels=labels, cmap=_GREY, limits=(0, 1)), (
@@ -127,7 +130,8 @@ def latent_map(run: Run) -> Drawn | None:
         axes.scatter(*z[own].T, s=2, color=colour, linewidths=0, label=names[k])
     axes.set(xlabel="first direction of the latents", ylabel="second direction")
     axes.legend(markerscale=4, fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return figure, "Posterior means of test images, by class (which the model was not told)."
+    told = "was told" if main.settings.prepare.condition == "label" else "was not told"
+    return figure, f"Posterior means of test images, by class (which the model {told})."
 
 
 def factors(run: Run) -> Drawn | None:

@@ -9,6 +9,15 @@ from pydantic import Field, model_validator
 from sciencevae.config import PrepareSettings, RunSettings, Section
 from sciencevae.training.settings import TrainingSettings
 
+#: what each kind of objective reads
+_READ = {
+    "elbo": {"beta", "beta_rise", "free_bits", "samples"},
+    "iwae": {"samples"},
+    "tc": {"beta", "beta_rise"},
+    "factor": {"beta", "beta_rise"},
+    "vq": set(),
+}
+
 __all__ = ["Analyse", "Digits", "Model", "Objective", "Prepare", "Source"]
 
 
@@ -57,7 +66,9 @@ class Model(Section):
     network: Literal["perceptron", "convolution"] = "perceptron"
     hidden: tuple[int, ...] = Field(default=(300, 300), description="widths of a perceptron's layers")
     channels: tuple[int, ...] = Field(default=(32, 64), description="of the convolutions")
-    activation: str = "silu"
+    activation: Literal["relu", "silu", "gelu", "tanh", "softplus", "elu", "gated"] = Field(
+        default="silu", description="gated: of perceptrons"
+    )
     prior: Literal["standard", "mixture", "vamp", "flow", "conditional"] = Field(
         default="standard", description="trained with the model"
     )
@@ -79,6 +90,13 @@ class Objective(Section):
     )
     free_bits: float = Field(default=0.0, ge=0, description="nats a latent dimension has free")
     samples: int = Field(default=1, ge=1, description="draws of the posterior a datum")
+
+    @model_validator(mode="after")
+    def _is_read(self) -> Objective:
+        for name, field in type(self).model_fields.items():
+            if name not in {"kind", *_READ[self.kind]} and getattr(self, name) != field.default:
+                raise ValueError(f"{name} says nothing to {self.kind}: leave it at {field.default}")
+        return self
 
 
 class Refit(Section):
@@ -115,6 +133,21 @@ class Digits(RunSettings):
     analyse: Analyse = Field(default_factory=Analyse)
 
     @model_validator(mode="after")
+    def _data_fit(self) -> Digits:
+        """Said before anything is fetched."""
+        if self.dataset == "dsprites":
+            return self
+        if given := [name for name, value in self.source if value is not None]:
+            raise ValueError(
+                f"source.{given[0]}: {self.dataset} is fetched as it is, and only dsprites are drawn: leave it out"
+            )
+        if self.prepare.binarise == "none":
+            raise ValueError(
+                f"prepare.binarise: the likelihood is of bits, and {self.dataset} is grey: dynamic, static or threshold"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _parts_fit(self) -> Digits:
         """Said before anything is fetched."""
         if self.model.prior == "conditional" and self.prepare.condition == "none":
@@ -129,6 +162,14 @@ class Digits(RunSettings):
             raise ValueError("model.kind: vq takes no condition here: prepare.condition=none")
         if (self.refit.prior == "pixelcnn") and self.model.kind != "vq":
             raise ValueError("refit.prior: pixelcnn is a prior of codes: model.kind=vq")
+        if self.refit.prior in ("mixture", "flow") and self.model.kind == "vq":
+            raise ValueError(f"refit.prior: {self.refit.prior} is no prior of codes: pixelcnn, or none")
+        if self.refit.training.seed:
+            raise ValueError("refit.training.seed: a run has one seed: set seed")
+        if self.model.network == "convolution" and self.model.activation == "gated":
+            raise ValueError(
+                "model.activation: gated layers are those of a perceptron: model.network=perceptron"
+            )
         if self.model.network == "convolution" and self.prepare.condition == "quadrants":
             raise ValueError("model.network: quadrants are no rectangle of pixels to convolve: perceptron")
         return self

@@ -143,7 +143,7 @@ def motion_distance(cluster: Cluster, stars: Field) -> np.ndarray:
 
 
 def _result(variant: Variant) -> Result:
-    settings, latents, data = variant.settings.analyse, variant.latents, variant.data.load()
+    settings, latents, data = variant.run.settings.analyse, variant.latents, variant.data.load()
     # the latents lie in the order of the prepared store
     if not np.array_equal(latents["source_id"].values, data["source_id"].values):
         raise RuntimeError("latents.zarr and the prepared data differ in their stars: encode again")

@@ -350,8 +350,9 @@ def _matrix(table: pd.DataFrame, name: str) -> np.ndarray | None:
 
 def _spread(values: np.ndarray, good: np.ndarray) -> np.ndarray:
     """The values of the usable rows among all rows; elsewhere NaN, −1 among integers."""
-    missing = np.int32(-1) if values.dtype.kind == "i" else np.float32(np.nan)
-    everywhere = np.full(len(good), missing)
+    everywhere = np.full(
+        (len(good), *values.shape[1:]), -1 if values.dtype.kind == "i" else np.nan, values.dtype
+    )
     everywhere[good] = values
     return everywhere
 
@@ -383,9 +384,7 @@ def _physical(trained: Trained, x: Any, good: np.ndarray, table: pd.DataFrame) -
     fields = x if isinstance(x, dict) else {"x": x}
     variables = {}
     for name, tensor in fields.items():
-        decoded = trained.scaling.invert(name, tensor).numpy()
-        values = np.full((len(good), *decoded.shape[1:]), np.nan, decoded.dtype)
-        values[good] = decoded
+        values = _spread(trained.scaling.invert(name, tensor).numpy(), good)
         dims = ("sample", *(f"{name}_{axis}" for axis in range(1, values.ndim)))
         variables[name] = (dims, values, {"units": units.get(name, "")})
     kept = [name for name in table.columns if name in _IDENTIFY or str(name).startswith("condition")]

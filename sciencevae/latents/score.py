@@ -31,12 +31,13 @@ def anomaly_score(
     evidence:       −log p(x), by importance sampling
 
     Each from ``samples`` draws of the posterior. seed: the same draws at each call, leaving torch's own
-    generator as it was; None draws from that one.
+    generator as it was; None draws from that one. Raises InputError where the data do not fit the model.
     """
     if kind not in KINDS:
         raise InputError(f"unknown score {kind!r}{did_you_mean(kind, KINDS)}")
     if kind == "evidence":
         return -log_evidence(model, batch, samples, chunk=min(samples, 100), seed=seed).value
+    model.check(batch)
     with torch.random.fork_rng(enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)

@@ -12,7 +12,7 @@ __all__ = ["TrainingSettings"]
 class TrainingSettings(BaseModel):
     """How a model is trained; every choice here leaves the model and the objective as they are."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     epochs: int = Field(100, ge=1, description="passes over the training data")
     batch_size: int = Field(128, ge=1, description="data a step, over all ranks")

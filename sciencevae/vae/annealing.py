@@ -50,7 +50,7 @@ def annealed_evidence(
     their own, which run first and are then thrown away: for the S chains they are constants, so each transition
     is exact and nothing is biased.
 
-    Raises InputError for latents that are not continuous.
+    Raises InputError for latents that are not continuous, and where the data do not fit the model.
     """
     if start not in ("prior", "posterior"):
         raise InputError(
@@ -61,6 +61,7 @@ def annealed_evidence(
             "annealed_evidence needs temperatures ≥ 1, chains ≥ 2 and leapfrog ≥ 1, not "
             f"{temperatures}, {chains} and {leapfrog}"
         )
+    model.check(batch)
     ramp = torch.sigmoid(torch.linspace(-4, 4, temperatures + 1, dtype=torch.float64))
     betas = ((ramp - ramp[0]) / (ramp[-1] - ramp[0])).tolist()
     with torch.random.fork_rng(enabled=seed is not None):

@@ -112,10 +112,12 @@ def log_evidence(
 
     seed makes it reproducible and leaves torch's own generator as it was.
     Of a VQVAE it is the exact sum over all grids of codes (ess: their number), InputError where they are many.
+    Raises InputError where the data do not fit the model, as ``fit`` does.
     Burda et al. 2016, §2; for the standard error Owen, Monte Carlo theory, ch. 9; for k̂ Vehtari et al. 2024.
     """
     if samples < 2 or chunk < 1:
         raise InputError(f"log_evidence needs samples ≥ 2 and chunk ≥ 1, not {samples} and {chunk}")
+    model.check(batch)
     if isinstance(model, VQVAE):
         value, number = enumerated_log_evidence(model, batch, chunk)
         return Evidence(value, torch.zeros_like(value), torch.full_like(value, number))

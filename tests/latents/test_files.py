@@ -15,8 +15,11 @@ import xarray as xr
 from sciencevae.cli import main
 from sciencevae.config import load
 from sciencevae.data.scaling import Affine, Scaling
+from sciencevae.networks import Perceptron
 from sciencevae.registry import domain
+from sciencevae.vae import decoders, encoders, priors
 from sciencevae.vae.files import save
+from sciencevae.vae.model import VAE
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +162,16 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert says in shown
     assert shown.count("\n") == 1
     assert {path for path in tmp_path.rglob("*")} == before
+
+
+def test_what_was_not_decoded_is_missing_among_integers_too(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    decoder = decoders.Categorical(Perceptron(1, [4], 3 * 4), categories=4)
+    model = VAE(priors.StandardNormal(1), encoders.Gaussian(Perceptron(3, [4], 2), 1), decoder)
+    path = tmp_path / "model.safetensors"
+    save(model, path, {"domain": "toy", "settings": load(domain("toy")).dump()})
+    pd.DataFrame({"row": range(3), "z_0": [0.0, np.nan, 1.0]}).to_parquet(tmp_path / "z.parquet")
+    assert run("decode", "--model", path, tmp_path / "z.parquet", "-o", tmp_path / "x.csv") == 0
+    x = pd.read_csv(tmp_path / "x.csv")[["x_0", "x_1", "x_2"]].to_numpy()
+    assert (x[1] == -1).all()
+    assert ((x[[0, 2]] >= 0) & (x[[0, 2]] < 4)).all()

@@ -15,6 +15,8 @@ from sciencevae.latents.cluster import combine, fit_gaussians, gaussian_mixture
 from sciencevae.latents.collapse import latent_use
 from sciencevae.latents.score import anomaly_score
 from sciencevae.vae import decoders, encoders, priors
+from sciencevae.vae.annealing import annealed_evidence
+from sciencevae.vae.evidence import log_evidence
 from sciencevae.vae.model import VAE
 
 SIGMA = 0.5
@@ -79,6 +81,23 @@ def test_scores_are_reproducible_and_kinds_are_checked():
     assert torch.equal(anomaly_score(model, batch), anomaly_score(model, batch))
     with pytest.raises(InputError, match="did you mean 'elbo'"):
         anomaly_score(model, batch, "elbow")
+
+
+@pytest.mark.parametrize(
+    "estimate",
+    [
+        anomaly_score,
+        lambda model, batch: log_evidence(model, batch, samples=30),
+        lambda model, batch: annealed_evidence(model, batch, temperatures=2, chains=25),
+    ],
+    ids=["anomaly_score", "log_evidence", "annealed_evidence"],
+)
+def test_data_that_a_likelihood_does_not_take_have_no_density(estimate):
+    """Counts under a Bernoulli: x·logit − softplus(logit) has any value above 0."""
+    bits = decoders.Bernoulli(Decode(torch.ones(2)))
+    model = VAE(priors.StandardNormal(2), encoders.Gaussian(Encode(torch.ones(2)), 2), bits)
+    with pytest.raises(InputError, match="a Bernoulli likelihood takes 0 and 1; the data hold 7"):
+        estimate(model, Batch(torch.tensor([[0.0, 1.0], [7.0, 0.0]])))
 
 
 def test_use_of_latents_against_closed_forms():

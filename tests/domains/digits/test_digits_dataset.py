@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import gzip
 import lzma
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from sciencevae.builtin.digits import DOMAIN
 from sciencevae.builtin.digits.dataset import observed_quadrants, prepare, read, read_idx, write
+from sciencevae.builtin.digits.settings import Model
 
 from sciencevae.config import load
 from sciencevae.errors import InputError
+from sciencevae.stages import prepared_dataset
 
 
 def settings(*overrides: str):
     return load(DOMAIN, "mnist", overrides=["prepare={}", *overrides])
+
+
+def unchanged():
+    """Settings of images whose grey values stay."""
+    return settings("dataset=dsprites", "source.size=28", "prepare.binarise=none")
 
 
 def grey(files: dict[str, Path]) -> tuple[np.ndarray, np.ndarray]:
@@ -92,7 +101,7 @@ def test_own_images_keep_their_rows_and_come_back(tmp_path) -> None:
     images = np.random.default_rng(1).random((5, 28, 28)).astype(np.float32)
     images[2, 0, 0], images[3, 1, 1] = np.nan, 1.5
     np.save(tmp_path / "own.npy", images)
-    (block,) = read(tmp_path / "own.npy", settings("prepare.binarise=none"))
+    (block,) = read(tmp_path / "own.npy", unchanged())
     assert block["status"].values.tolist() == ["ok", "ok", *["a pixel is not within 0 to 1"] * 2, "ok"]
     assert np.isnan(block["x"].values[2:4]).all()
     assert np.array_equal(block["x"].values[[0, 1, 4], 0], images[[0, 1, 4]])
@@ -100,7 +109,7 @@ def test_own_images_keep_their_rows_and_come_back(tmp_path) -> None:
     assert set(np.unique(bits["x"].values[0])) == {0.0, 1.0}
     assert np.isnan(bits["x"].values[2]).all(), "what is missing is not black"
     write(block.isel(sample=[0, 1, 4]), tmp_path / "again.npz")
-    (again,) = read(tmp_path / "again.npz", settings("prepare.binarise=none"))
+    (again,) = read(tmp_path / "again.npz", unchanged())
     assert np.array_equal(again["x"].values, block["x"].values[[0, 1, 4]])
     with pytest.raises(InputError, match=r"written to \.npz"):
         write(block, tmp_path / "again.png")
@@ -130,8 +139,45 @@ def test_other_images_are_refused(tmp_path, content, message) -> None:
         ("model.kind=vq", "both vq, or neither"),
         ("model.kind=deterministic", "deterministic predicts pixels"),
         ("refit.prior=pixelcnn", "pixelcnn is a prior of codes"),
+        ("model.activation=rely", "model.activation: expected 'relu', 'silu'"),
+        (
+            "prepare.binarise=none",
+            "the likelihood is of bits, and mnist is grey: dynamic, static or threshold",
+        ),
+        ("source.scales=2", "source.scales: mnist is fetched as it is"),
+        ("refit.training.seed=2", "refit.training.seed: a run has one seed: set seed"),
+        ("objective={kind: iwae, beta: 2.0}", r"beta says nothing to iwae: leave it at 1\.0"),
+        ("objective={kind: factor, samples: 2}", "samples says nothing to factor: leave it at 1"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_before_anything_is_fetched(override, message) -> None:
     with pytest.raises(InputError, match=message):
         settings(override)
+
+
+def test_a_data_set_is_whole_whatever_the_configurations_take_of_it(files, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SCIENCEVAE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("sciencevae.data.fetch.fetch", lambda name, parameters: files)
+    (tmp_path / "part.yaml").write_text("dataset: mnist\nprepare: {rows: 100, condition: quadrants}\n")
+    data = prepared_dataset(replace(DOMAIN, folder=tmp_path), "mnist")
+    assert data["x"].shape == (800, 1, 28, 28)
+    assert "condition" not in data
+
+
+@pytest.mark.parametrize("prior", ["mixture", "flow"])
+def test_codes_take_priors_of_codes(prior) -> None:
+    codes = ("objective={kind: vq}", "model.kind=vq")
+    assert settings(*codes, "refit={prior: pixelcnn}").refit.prior == "pixelcnn"
+    with pytest.raises(InputError, match=f"refit.prior: {prior} is no prior of codes: pixelcnn, or none"):
+        settings(*codes, f"refit={{prior: {prior}}}")
+
+
+def test_the_activations_are_those_of_the_networks() -> None:
+    from sciencevae.networks.perceptron import ACTIVATIONS
+
+    assert set(get_args(Model.model_fields["activation"].annotation)) == {*ACTIVATIONS, "gated"}
+
+
+def test_every_configuration_is_a_valid_one() -> None:
+    for path in DOMAIN.folder.glob("*.yaml"):
+        assert load(DOMAIN, path.stem).variant_names()[0] == "main"

@@ -48,7 +48,7 @@ CASES = {
         "source={scales: 2, orientations: 4, x: 8, y: 8, size: 16}",
         "prepare.binarise=none",
         "objective={kind: tc, beta: 2.0}",
-        "variants={factor: {objective: {kind: factor}}, iwae: {objective: {kind: iwae, samples: 3}}}",
+        "variants={factor: {objective: {kind: factor}}, iwae: {objective: {kind: iwae, beta: 1.0, samples: 3}}}",
     ],
 }
 

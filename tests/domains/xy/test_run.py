@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sciencevae.builtin.xy import DOMAIN
 from sciencevae.builtin.xy.transition import steepest
 
+from sciencevae import stages
 from sciencevae.config import load
+from sciencevae.provenance import file_hash, run_record
 from sciencevae.runs import Run, configure
 
 TOY = [
@@ -51,6 +54,21 @@ def test_the_report_shows_every_figure(run: Run) -> None:
     assert set(DOMAIN.figures) <= names
     page = (run.folder / "report.html").read_text()
     assert "Monte Carlo" in page
+
+
+def test_raw_files_that_were_made_here_are_in_the_provenance(tmp_path: Path) -> None:
+    """Two lattices: their files have one name."""
+    tiny = "source={lattice: 6, temperatures: [1.0], samples: 2, chains: 1}"
+    variants = "variants={L8: {source: {lattice: 8}}}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SCIENCEVAE_CACHE", str(tmp_path / "cache"))
+        xy = configure(tmp_path / "run", DOMAIN, load(DOMAIN, overrides=[tiny, variants]))
+        for variant in xy.variants.values():
+            stages.fetch(xy, variant)
+    found = [files["xy.h5"] for files in run_record(xy)["files"].values()]
+    assert len({file["sha256"] for file in found}) == 2
+    for file in found:
+        assert file_hash(Path(file["path"])) == file["sha256"]
 
 
 def test_steepest_finds_a_known_inflection_with_its_error() -> None:
