@@ -43,8 +43,9 @@ def clusters(metrics: Found) -> dict[str, float]:
 def sprites(metrics: Found) -> dict[str, float]:
     """Of each objective."""
     scores = {"mig": "MIG", "factor_vae": "FactorVAE score"}
+    titles = {"main": "capacity", "tc": "β-TCVAE", "elbo": "ELBO"}
     return {
-        f"{title}, {'β-TCVAE' if model == 'main' else model}": found[key]
+        f"{title}, {titles[model]}": found[key]
         for model, found in metrics["disentanglement"].items()
         for key, title in scores.items()
     }

@@ -104,9 +104,11 @@ def objective(settings: Digits, data: xr.Dataset) -> Objective:
     chosen, training = settings.objective, settings.training
     rows = int((data["split"] == 0).sum())
     steps = training.epochs * math.ceil(rows / training.batch_size)
-    beta: float | Schedule = chosen.beta
-    if chosen.beta_rise > 0:
-        beta = WarmUp(chosen.beta, round(chosen.beta_rise * steps))
+
+    def risen(value: float) -> float | Schedule:
+        return WarmUp(value, round(chosen.beta_rise * steps)) if chosen.beta_rise > 0 else value
+
+    beta = risen(chosen.beta)
     if chosen.kind == "iwae":
         return IWAE(chosen.samples)
     if chosen.kind == "tc":
@@ -115,6 +117,8 @@ def objective(settings: Digits, data: xr.Dataset) -> Objective:
         return FactorVAE(settings.model.latent, gamma=beta)
     if chosen.kind == "vq":
         return VQ()
+    if chosen.capacity is not None:
+        return ELBO(beta=chosen.beta, capacity=risen(chosen.capacity), samples=chosen.samples)
     return ELBO(beta=beta, free_bits=chosen.free_bits, samples=chosen.samples)
 
 

@@ -11,7 +11,7 @@ from sciencevae.training.settings import TrainingSettings
 
 #: what each kind of objective reads
 _READ = {
-    "elbo": {"beta", "beta_rise", "free_bits", "samples"},
+    "elbo": {"beta", "beta_rise", "capacity", "free_bits", "samples"},
     "iwae": {"samples"},
     "tc": {"beta", "beta_rise"},
     "factor": {"beta", "beta_rise"},
@@ -85,8 +85,14 @@ class Objective(Section):
     beta: float = Field(
         default=1.0, ge=0, description="weight of the KL; of the total correlation for tc (β) and factor (γ)"
     )
+    capacity: float | None = Field(
+        default=None, gt=0, description="nats at which β |KL − capacity| holds the KL (Burgess et al. 2018)"
+    )
     beta_rise: float = Field(
-        default=0.0, ge=0, le=1, description="share of the steps over which β rises from 0"
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of the steps over which β, or the capacity where there is one, rises from 0",
     )
     free_bits: float = Field(default=0.0, ge=0, description="nats a latent dimension has free")
     samples: int = Field(default=1, ge=1, description="draws of the posterior a datum")
@@ -96,6 +102,8 @@ class Objective(Section):
         for name, field in type(self).model_fields.items():
             if name not in {"kind", *_READ[self.kind]} and getattr(self, name) != field.default:
                 raise ValueError(f"{name} says nothing to {self.kind}: leave it at {field.default}")
+        if self.capacity is not None and self.free_bits:
+            raise ValueError("capacity and free_bits each change what the KL costs: give one of them")
         return self
 
 
