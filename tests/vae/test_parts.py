@@ -60,8 +60,11 @@ MODELS = [
 ]
 
 
-#: what makes a large graph, as networks are passed several times
-LARGE = ("Vamp", "flow coupling", "flow autoregressive", "IWAE, doubly reparameterised")
+#: what makes a large graph: of deep networks, or of some that are passed several times
+LARGE = (
+    "Vamp", "flow coupling", "flow autoregressive", "IWAE, doubly reparameterised",
+    "PixelCNN", "transformer", "recurrent, conditional", "tokens, recurrent", "tokens, transformer",
+)  # fmt: skip
 
 
 def soon_compiled(row) -> bool:
@@ -282,13 +285,15 @@ def test_samples_and_files(names, tmp_path):
     noise = noise_for(ELBO(samples=2), model)
     sv.save(model, tmp_path / "model.safetensors")
     loaded = sv.load(tmp_path / "model.safetensors")
+    assert all(torch.equal(value, tensors(model)[name]) for name, value in tensors(loaded).items())
+    # what a file gave lies elsewhere in memory, and a sum in another order differs in its last digit
     wanted, found = (m.terms(batch, 2, noise) for m in (model, loaded))
-    assert torch.equal(found.z, wanted.z)
-    assert torch.equal(found.log_weight, wanted.log_weight)
-    for again in (model, loaded):
+    assert torch.allclose(found.z, wanted.z, atol=1e-12)
+    assert torch.allclose(found.log_weight, wanted.log_weight, atol=1e-12)
+    for again, largest in ((model, 0.0), (loaded, 1e-12)):
         same = Batch(again.sample(B, batch.context, seed=4))
         for one, other in zip(Batch(draw).tensors().values(), same.tensors().values(), strict=True):
-            assert torch.equal(one, other)
+            assert torch.allclose(one, other, rtol=largest, atol=largest)
 
 
 LISTED = json.loads((Path(__file__).parents[2] / "benchmarks" / "results" / "parts.json").read_text())[
