@@ -149,7 +149,7 @@ def _below_quadrants(data: xr.Dataset, settings: Digits) -> xr.Dataset:
 def read(path: Path, settings: Digits) -> Iterator[xr.Dataset]:
     """A user's images in blocks, from .npy, .npz (``images``), .h5 (``x``, as written here) or idx (also .gz, .xz).
 
-    images (n, H, W), uint8 from 0 to 255, or floats from 0 to 1; of the size the model was trained on. Every row
+    images (n, H, W), integers from 0 to 255, or floats or booleans from 0 to 1; of the size the model was trained on. Every row
     stays; one that is not within these bounds as NaN with a reason in ``status``. Bits are drawn as in
     ``prepare``, the same ones each time.
     """
@@ -169,13 +169,18 @@ def read(path: Path, settings: Digits) -> Iterator[xr.Dataset]:
     integer = images.dtype.kind in "iub"
     if images.dtype.kind not in "iufb":
         raise InputError(f"{path}: images is to be an array of real numbers, found {images.dtype}")
+    if integer and images.dtype.kind != "b" and images.size and images.max() == 1:
+        raise InputError(
+            f"{path}: images holds the integers 0 and 1, and integers are grey values from 0 to 255: give floats or "
+            "booleans, or multiply by 255"
+        )
     for start in range(0, len(images), _ROWS):
         block = np.array(images[start : start + _ROWS], np.float32)[:, None]
         if integer and images.dtype.kind != "b":
             block /= 255
         good = (np.isfinite(block) & (block >= 0) & (block <= 1)).all((1, 2, 3))
         block[~good] = np.nan
-        bounds = "0 to 255" if integer else "0 to 1"
+        bounds = "0 to 255" if integer else "0 to 1: divide grey values by 255"
         number = np.arange(start, start + len(block))
         data = _dataset(block, {}, None, settings)
         if settings.prepare.binarise != "none":

@@ -102,7 +102,8 @@ def test_own_images_keep_their_rows_and_come_back(tmp_path) -> None:
     images[2, 0, 0], images[3, 1, 1] = np.nan, 1.5
     np.save(tmp_path / "own.npy", images)
     (block,) = read(tmp_path / "own.npy", unchanged())
-    assert block["status"].values.tolist() == ["ok", "ok", *["a pixel is not within 0 to 1"] * 2, "ok"]
+    bad = "a pixel is not within 0 to 1: divide grey values by 255"
+    assert block["status"].values.tolist() == ["ok", "ok", *[bad] * 2, "ok"]
     assert np.isnan(block["x"].values[2:4]).all()
     assert np.array_equal(block["x"].values[[0, 1, 4], 0], images[[0, 1, 4]])
     (bits,) = read(tmp_path / "own.npy", settings())
@@ -121,6 +122,7 @@ def test_own_images_keep_their_rows_and_come_back(tmp_path) -> None:
         (np.zeros((4, 32, 32)), r"of images \(n, 28, 28\)"),
         (np.zeros((4, 784)), r"of images \(n, 28, 28\)"),
         (np.full((4, 28, 28), "a"), "real numbers"),
+        (np.eye(28, dtype=np.uint8)[None], "the integers 0 and 1, .*: give floats or booleans"),
     ],
 )
 def test_other_images_are_refused(tmp_path, content, message) -> None:
@@ -181,3 +183,10 @@ def test_the_activations_are_those_of_the_networks() -> None:
 def test_every_configuration_is_a_valid_one() -> None:
     for path in DOMAIN.folder.glob("*.yaml"):
         assert load(DOMAIN, path.stem).variant_names()[0] == "main"
+
+
+@pytest.mark.parametrize(("kind", "white"), [(np.uint8, 255), (np.int64, 255), (bool, 1), (np.float32, 1)])
+def test_white_is_white_in_every_kind_of_number(tmp_path, kind, white) -> None:
+    np.save(tmp_path / "own.npy", (np.eye(28) * white).astype(kind)[None])
+    (block,) = read(tmp_path / "own.npy", settings())
+    assert np.array_equal(block["x"].values[0, 0], np.eye(28))
