@@ -11,7 +11,28 @@ from markupsafe import Markup, escape
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["cell", "flatten", "grid", "table_html"]
+__all__ = ["cell", "grid", "table_html", "training_parts"]
+
+
+#: what training measures, in words; the parts of a loss have their own names
+_MEASURES = {
+    "epochs": "epochs",
+    "steps": "steps",
+    "seconds": "time (s)",
+    "stopped": "ended by",
+    "best_epoch": "epoch whose weights are kept",
+    "compiled": "compiled as one graph",
+    "kl": "KL (nats)",
+    "active_units": "active dimensions",
+    "dimensions": "dimensions",
+    "perplexity": "perplexity of the codes",
+    "used_codes": "codes that occur",
+    "codes": "codes",
+    "own_over_shuffled": "own latents over shuffled ones (nats)",
+    "collapsed": "collapsed",
+}
+_UNITLESS = ("perplexity", "commitment", "codebook")
+_DATA = {"train": "training data", "valid": "validation data"}
 
 
 def cell(value: Any) -> str:
@@ -37,18 +58,6 @@ def cell(value: Any) -> str:
     return str(value)
 
 
-def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with the keys joined: ``{"a": {"b": 1}}`` gives ``{"a · b": 1}``."""
-    flat: dict[str, Any] = {}
-    for name, value in metrics.items():
-        full = f"{prefix} · {name}" if prefix else str(name)
-        if isinstance(value, Mapping):
-            flat |= flatten(value, full)
-        else:
-            flat[full] = value
-    return flat
-
-
 def grid(metrics: Mapping[str, Any]) -> list[tuple[list[str], dict[str, list[Any]]]]:
     """Nested metrics as tables, (columns, {row: values}): what lies deepest side by side where it repeats.
 
@@ -64,6 +73,54 @@ def grid(metrics: Mapping[str, Any]) -> list[tuple[list[str], dict[str, list[Any
             single |= {(f"{row} · {name}" if row else name): [value] for name, value in leaves.items()}
     tables = [(list(columns), rows) for columns, rows in by_columns.items()]
     return [([], single), *tables] if single else tables
+
+
+def training_parts(training: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, dict[str, dict[str, Any]]]]:
+    """(title, {measure in words: {variant: value}}): the training, the prior fitted afterwards, the final latents.
+
+    What training measured is of the prior it had; the latents are of the final model.
+    """
+    afterwards = any("refit" in found for found in training.values())
+    own = {
+        name: {k: v for k, v in found.items() if k not in ("latents", "refit")}
+        for name, found in training.items()
+    }
+    refit = {name: found["refit"] for name, found in training.items() if "refit" in found}
+    latents = {
+        name: {k: v for k, v in found["latents"].items() if k in _MEASURES}
+        for name, found in training.items()
+    }
+    before, after = (
+        (" before the prior was fitted anew", " with the prior fitted anew") if afterwards else ("", "")
+    )
+    return [
+        (f"Training{before}: means of an epoch", _by_measure(own, "loss")),
+        *(
+            [("The prior fitted to the latents afterwards", _by_measure(refit, _CROSS_ENTROPY))]
+            if refit
+            else []
+        ),
+        (f"Latents{after}: validation data, 2,048 of them at most", _by_measure(latents, "")),
+    ]
+
+
+_CROSS_ENTROPY = "cross-entropy −E_q[log p(z)]"
+
+
+def _by_measure(found: Mapping[str, Mapping[str, Any]], loss: str) -> dict[str, dict[str, Any]]:
+    """One row a measure, in words, of which only the variants that have it have a value."""
+    rows: dict[str, dict[str, Any]] = {}
+    for variant, values in found.items():
+        for name, value in values.items():
+            data, _, part = name.partition("_")
+            if data in _DATA:
+                words = {"loss": loss, "kl": "KL"}.get(part, part.replace("_", " "))
+                unit = "" if part in _UNITLESS else " (nats)"
+                title = f"{words}, {_DATA[data]}{unit}"
+            else:
+                title = _MEASURES[name]
+            rows.setdefault(title, {})[variant] = value
+    return rows
 
 
 def _branches(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
