@@ -17,7 +17,7 @@ from sciencevae.progress import Progress
 from sciencevae.report import save_figure, style, table_html
 from sciencevae.report.figures import COLOURS, DOUBLE_COLUMN, image_grid
 from sciencevae.report.html import write_report
-from sciencevae.report.tables import cell, training_parts
+from sciencevae.report.tables import cell, grid, title, training_parts
 from sciencevae.runs import Run, read_json, write_json
 
 
@@ -48,6 +48,26 @@ def test_tables_are_escaped_and_cut() -> None:
     assert "&lt;name&gt;" in html
     assert html.count("<tr>") == 11
     assert "and 30 more rows" in html
+
+
+def test_headers_are_words_with_their_unit() -> None:
+    titles = {"minus_elbo": "−ELBO (nats)"}
+    html = str(table_html(pd.DataFrame({"minus_elbo": [1.0], "other_name": [2.0]}), titles=titles))
+    assert "<th>−ELBO (nats)</th><th>other name</th>" in html
+    assert title("main · minus_elbo", titles) == "main · −ELBO (nats)"
+
+
+def test_a_metric_that_is_a_row_of_a_table_is_shown_once(tmp_path: Path) -> None:
+    rows = [{"model": "main", "a": 1 / 3, "b": None}, {"model": "wide", "a": 2 / 3, "b": 5}]
+    pd.DataFrame(rows).to_csv(tmp_path / "t.csv", index=False)
+    tables = [pd.read_csv(tmp_path / "t.csv")]
+    by_model = {row["model"]: {k: v for k, v in row.items() if k != "model"} for row in rows}
+    assert grid(by_model, tables) == []
+    assert grid({"rows": rows}, tables) == []
+    assert grid(by_model) == [(["a", "b"], {"main": [1 / 3, None], "wide": [2 / 3, 5]})]
+    changed = by_model | {"wide": {"a": 2 / 3, "b": 6}}
+    assert grid(changed, tables) == [(["a", "b"], {"wide": [2 / 3, 6]})]
+    assert grid({"mean": 1 / 3, "x": {"a": 1 / 3}}, tables) == [([], {"mean": [1 / 3], "x · a": [1 / 3]})]
 
 
 def test_figures_are_written_twice_and_the_same_each_time(tmp_path: Path) -> None:
@@ -176,6 +196,12 @@ def test_a_collapsed_model_is_called_so_on_top_of_the_page(toy_run: Path, tmp_pa
     assert collapsed.describe() in banner
     assert "free_bits" in banner, "it says what to try"
     assert 0 < text.index(used.describe()) < text.index('id="figures"'), "the others' use is near the top too"
+    assert "<h3>spread</h3>" in text
+    analysed = read_json(folder / "state" / "analyse.json")
+    analysed["notes"]["spread"], analysed["tables"]["spread"] = [], []
+    write_json(folder / "state" / "analyse.json", analysed)
+    write_json(folder / "metrics.json", read_json(folder / "metrics.json") | {"spread": {}})
+    assert "<h3>spread</h3>" not in page(), "what found nothing has no heading"
     assert "warning" not in page(main=used, wide=used).split("</style>")[1]
 
 

@@ -162,8 +162,8 @@ def latent_figure(run: Run) -> tuple[Figure, str] | None:
         right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     unknown = [name for name, use in uses.items() if use["kl_by_dim"] is None]
     caption = (
-        "Left: KL of each latent dimension; one near 0 carries nothing. Right: latents of validation data, drawn from their "
-        "posteriors; grey: the standard normal, which they fill where that is the prior."
+        "Left: KL of each latent dimension; one near 0 carries nothing. Right: latents of validation data, drawn "
+        "from their posteriors; grey: the standard normal, which they fill where that is the prior."
     )
     if unknown:
         caption += f" The KL of {', '.join(unknown)} is not a sum over dimensions."

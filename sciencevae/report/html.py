@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sciencevae.data.atomic import atomic_path
 from sciencevae.provenance import citations, run_record
 from sciencevae.report.figures import latent_figure, save_figure, style, training_figure
-from sciencevae.report.tables import cell, grid, table_html, training_parts
+from sciencevae.report.tables import cell, grid, table_html, title, training_parts
 from sciencevae.runs import read_json
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def _page(run: Run, figures: list[dict[str, Any]]) -> str:
         settings=yaml.safe_dump(run.settings.dump(), sort_keys=False, allow_unicode=True),
         data=_data(run),
         cell=cell,
+        title=title,
     )
 
 
@@ -96,14 +97,19 @@ def _latent_use(training: dict[str, Any]) -> list[tuple[str, bool, str]]:
 
 
 def _analyses(run: Run, metrics: dict[str, Any], analysed: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What each analysis found, those that found something; a metric that a table has too is shown once."""
     for name in run.domain.analyses:
-        tables = analysed.get("tables", {}).get(name, [])
-        yield {
-            "name": name,
-            "grids": grid(metrics.get(name, {})),
+        frames = {table: run.table(table) for table in analysed.get("tables", {}).get(name, [])}
+        titles = analysed.get("titles", {}).get(name, {})
+        found = {
+            "grids": grid(metrics.get(name, {}), list(frames.values())),
             "notes": analysed.get("notes", {}).get(name, []),
-            "tables": [(table, len(frame := run.table(table)), table_html(frame)) for table in tables],
+            "tables": [
+                (table, len(frame), table_html(frame, titles=titles)) for table, frame in frames.items()
+            ],
         }
+        if any(found.values()):
+            yield {"name": name, "titles": titles, **found}
 
 
 def _data(run: Run) -> list[dict[str, Any]]:
