@@ -37,11 +37,13 @@ class Findings:
     """What an analysis found: numbers for ``metrics.json``, tables for ``tables/``, sentences for the report.
 
     A metric is a number, a string, a list, or a mapping of these; a table's name becomes its file's name.
+    titles: of metrics and columns on the page, in words with their unit: ``{"minus_elbo": "−ELBO (nats)"}``
     """
 
     metrics: Mapping[str, Any] = field(default_factory=dict)
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    titles: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

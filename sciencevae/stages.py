@@ -142,13 +142,14 @@ def analyse(run: Run, threads: int = 1) -> None:
         shutil.rmtree(run.tables, ignore_errors=True)
         run.tables.mkdir(parents=True)
         metrics: dict[str, Any] = {"training": {n: v.metrics for n, v in run.variants.items()}}
-        details |= {"notes": {}, "tables": {}}
+        details |= {"notes": {}, "tables": {}, "titles": {}}
         for done, (name, analysis) in enumerate(run.domain.analyses.items()):
             progress(done, len(run.domain.analyses), name)
             found = analysis(run)
             metrics[name] = _plain(found.metrics)
             details["notes"][name] = list(found.notes)
             details["tables"][name] = list(found.tables)
+            details["titles"][name] = dict(found.titles)
             for table, frame in found.tables.items():
                 path = run.tables / f"{table}.csv"
                 if path.exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,9 +12,13 @@ import pandas as pd
 import pytest
 
 from sciencevae.errors import InputError
+from sciencevae.latents.collapse import LatentUse
+from sciencevae.progress import Progress
 from sciencevae.report import save_figure, style, table_html
 from sciencevae.report.figures import COLOURS, DOUBLE_COLUMN, image_grid
-from sciencevae.report.tables import cell, flatten
+from sciencevae.report.html import write_report
+from sciencevae.report.tables import cell, grid, title, training_parts
+from sciencevae.runs import Run, read_json, write_json
 
 
 @pytest.mark.parametrize(
@@ -43,7 +48,26 @@ def test_tables_are_escaped_and_cut() -> None:
     assert "&lt;name&gt;" in html
     assert html.count("<tr>") == 11
     assert "and 30 more rows" in html
-    assert flatten({"a": {"b": 1, "c": {"d": 2}}}) == {"a · b": 1, "a · c · d": 2}
+
+
+def test_headers_are_words_with_their_unit() -> None:
+    titles = {"minus_elbo": "−ELBO (nats)"}
+    html = str(table_html(pd.DataFrame({"minus_elbo": [1.0], "other_name": [2.0]}), titles=titles))
+    assert "<th>−ELBO (nats)</th><th>other name</th>" in html
+    assert title("main · minus_elbo", titles) == "main · −ELBO (nats)"
+
+
+def test_a_metric_that_is_a_row_of_a_table_is_shown_once(tmp_path: Path) -> None:
+    rows = [{"model": "main", "a": 1 / 3, "b": None}, {"model": "wide", "a": 2 / 3, "b": 5}]
+    pd.DataFrame(rows).to_csv(tmp_path / "t.csv", index=False)
+    tables = [pd.read_csv(tmp_path / "t.csv")]
+    by_model = {row["model"]: {k: v for k, v in row.items() if k != "model"} for row in rows}
+    assert grid(by_model, tables) == []
+    assert grid({"rows": rows}, tables) == []
+    assert grid(by_model) == [(["a", "b"], {"main": [1 / 3, None], "wide": [2 / 3, 5]})]
+    changed = by_model | {"wide": {"a": 2 / 3, "b": 6}}
+    assert grid(changed, tables) == [(["a", "b"], {"wide": [2 / 3, 6]})]
+    assert grid({"mean": 1 / 3, "x": {"a": 1 / 3}}, tables) == [([], {"mean": [1 / 3], "x · a": [1 / 3]})]
 
 
 def test_figures_are_written_twice_and_the_same_each_time(tmp_path: Path) -> None:
@@ -145,8 +169,62 @@ def test_the_page_is_whole_and_escaped(toy_run: Path) -> None:
     assert "Points &amp; lines &lt;toy&gt;" in text
     assert "Histogram of the latents &lt;b&gt;." in text
     assert "A note with &lt;angle&gt; brackets." in text
-    assert text.count("<img") == 2
+    assert text.count("<img") == 3
     for section in ("Figures", "Results", "Training", "Data", "Cite", "Provenance"):
         assert f"<h2>{section}</h2>" in text
     assert "@software{sciencevae" in text
     assert re.search(r"torch==2\.\d+", text)
+
+
+def test_a_collapsed_model_is_called_so_on_top_of_the_page(toy_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(toy_run, folder, symlinks=True)
+    collapsed = LatentUse(0.01, [0.01], 0, 1, 0.02, [0.0], [1.0])
+    used = LatentUse(2.5, [2.5], 1, 1, 7.1, [0.0], [1.0])
+
+    def page(**uses: LatentUse) -> str:
+        metrics = read_json(folder / "metrics.json")
+        for name, use in uses.items():
+            metrics["training"][name]["latents"] = use.to_json()
+        write_json(folder / "metrics.json", metrics)
+        write_report(Run(folder), Progress())
+        return (folder / "report.html").read_text()
+
+    text = page(main=used, wide=collapsed)
+    (banner,) = re.findall(r'<p class="warning" role="alert">(.*?)</p>', text)
+    assert "wide" in banner
+    assert collapsed.describe() in banner
+    assert "free_bits" in banner, "it says what to try"
+    assert 0 < text.index(used.describe()) < text.index('id="figures"'), "the others' use is near the top too"
+    assert "<h3>spread</h3>" in text
+    analysed = read_json(folder / "state" / "analyse.json")
+    analysed["notes"]["spread"], analysed["tables"]["spread"] = [], []
+    write_json(folder / "state" / "analyse.json", analysed)
+    write_json(folder / "metrics.json", read_json(folder / "metrics.json") | {"spread": {}})
+    assert "<h3>spread</h3>" not in page(), "what found nothing has no heading"
+    assert "warning" not in page(main=used, wide=used).split("</style>")[1]
+
+
+def test_what_training_measured_stands_apart_from_the_prior_fitted_afterwards() -> None:
+    use = LatentUse(1.2, None, 3, 8, 5.0, [0.0] * 8, [1.0] * 8).to_json()
+    main = {
+        "epochs": 2,
+        "train_loss": 9.0,
+        "valid_loss": 9.5,
+        "valid_kl": 4.2,
+        "valid_perplexity": 7.0,
+        "latents": use,
+    }
+    plain = training_parts({"main": main})
+    assert [len(rows) for _, rows in plain] == [5, 5]
+    assert not any("anew" in title for title, _ in plain)
+
+    refitted = training_parts({"main": main, "mixture": main | {"refit": {"epochs": 1, "train_loss": 20.3}}})
+    (before, own), (_, refit), (after, latents) = refitted
+    assert "before the prior" in before
+    assert own["KL, validation data (nats)"] == {"main": 4.2, "mixture": 4.2}
+    assert "perplexity, validation data" in own
+    assert refit["cross-entropy −E_q[log p(z)], training data (nats)"] == {"mixture": 20.3}
+    assert "with the prior fitted anew" in after
+    assert latents["KL (nats)"]["mixture"] == 1.2
+    assert not any(isinstance(v, list) for row in latents.values() for v in row.values()), "lists are drawn"

@@ -32,6 +32,42 @@ __all__ = [
     "matched_accuracy",
 ]
 
+#: what the columns and metrics are, on the page
+TITLES = {
+    "minus_elbo": "−ELBO (nats/image)",
+    "minus_elbo_error": "error of −ELBO (nats/image)",
+    "minus_log_p": "−log p(x) (nats/image)",
+    "minus_log_p_error": "error of −log p(x) (nats/image)",
+    "trusted": "trusted (share)",
+    "seconds": "training time (s)",
+    "active_units": "active latent dimensions",
+    "components": "Gaussians",
+    "held_out": "log-density of validation latents (nats/image)",
+    "accuracy": "accuracy, matched one to one (share)",
+    "purity": "purity (share)",
+    "nmi": "normalised mutual information",
+    "ari": "adjusted Rand index",
+    "dimension": "latent with most information",
+    "mig": "MIG",
+    "factor_vae": "FactorVAE score",
+    "disentanglement": "DCI disentanglement",
+    "completeness": "DCI completeness",
+    "informativeness": "DCI informativeness",
+    "sap": "SAP",
+    "class": "class left out",
+    "auc": "area under the ROC curve",
+    "mean_auc": "mean area under the ROC curve",
+    "elbo": "−ELBO",
+    "reconstruction": "reconstruction probability",
+    "threshold": "threshold of −ELBO (nats)",
+    "false_positive_rate": "false positives, wanted (share)",
+    "measured_false_positives": "false positives, test (share)",
+    "found": "anomalies found (share)",
+    "error": "standard error",
+    "quadrants": "quadrants told",
+    "images": "test images",
+}
+COMPLETION_TITLES = TITLES | {"minus_log_p": "−log p(x | c) (nats/image)", "error": "its error (nats/image)"}
 _ROWS = 500
 #: images decoded at once in estimates of log p(x)
 _DECODED = 4_000
@@ -71,7 +107,7 @@ def likelihood(run: Run) -> Findings:
     table = pd.DataFrame(rows)
     metrics = {r["model"]: {k: v for k, v in r.items() if k != "model"} for r in table.to_dict("records")}
     if "minus_log_p" not in table:
-        return Findings(metrics, {"likelihood": table})
+        return Findings(metrics, {"likelihood": table}, titles=TITLES)
     note = (
         f"−log p(x) is −ELBO of all test images less the gap of {chosen.evidence_rows} of them, from "
         f"{chosen.evidence_samples} draws for each; its error is that of the mean over images. ‘trusted’ is the "
@@ -79,7 +115,7 @@ def likelihood(run: Run) -> Findings:
         "too small than too large."
     )
     data = {name: variant.key for name, variant in run.variants.items()}
-    return Findings(metrics, {"likelihood": table}, (*_most_probable(table, data), note))
+    return Findings(metrics, {"likelihood": table}, (*_most_probable(table, data), note), TITLES)
 
 
 def _most_probable(table: pd.DataFrame, data: Mapping[str, str]) -> Iterator[str]:
@@ -162,7 +198,7 @@ def clusters(run: Run) -> Findings:
         for r in table.to_dict("records")
     }
     note = "Components are chosen by the likelihood of validation images, and joined where they overlap most."
-    return Findings(metrics, {"clusters": table}, (note,))
+    return Findings(metrics, {"clusters": table}, (note,), TITLES)
 
 
 def matched_accuracy(found: np.ndarray, label: np.ndarray) -> float:
@@ -205,7 +241,7 @@ def disentanglement(run: Run) -> Findings:
         metrics[name] = found[found.factor == "all"].drop(columns=["factor", "dimension"]).iloc[0].to_dict()
     if not tables:
         return Findings()
-    return Findings(metrics, {"disentanglement": pd.concat(tables, ignore_index=True)})
+    return Findings(metrics, {"disentanglement": pd.concat(tables, ignore_index=True)}, titles=TITLES)
 
 
 def anomalies(run: Run) -> Findings:
@@ -260,6 +296,7 @@ def anomalies(run: Run) -> Findings:
             )
             + ".",
         ),
+        TITLES,
     )
 
 
@@ -313,7 +350,7 @@ def completion(run: Run) -> Findings:
     if not rows:
         return Findings()
     table = pd.DataFrame(rows).sort_values(["quadrants", "minus_log_p"])
-    return Findings({"rows": table.to_dict("records")}, {"completion": table})
+    return Findings({"rows": table.to_dict("records")}, {"completion": table}, titles=COMPLETION_TITLES)
 
 
 def _completed(quadrants: int, model: str, method: str, cost: np.ndarray) -> dict[str, Any]:

@@ -58,6 +58,20 @@ PLEIADES_NOTE = (
     "The Pleiades' parallax in Hipparcos, 8.18 mas or 120 pc, is known to disagree with Gaia's 7.36 mas or 136 pc; "
     "every distance to them here is made of Hipparcos' parallaxes and inherits that."
 )
+#: what the columns are, on the page
+TITLES = {
+    "parallax_mas": "parallax (mas)",
+    "member_parallax_mas": "parallax, the cluster's used (mas)",
+    "pmra_mas_yr": "proper motion, RA (mas/yr)",
+    "pmdec_mas_yr": "proper motion, Dec (mas/yr)",
+    "beyond_3_sigma_of_the_motion": "beyond 3σ of the cluster's motion",
+    "overlap_with_the_last": "overlap with the last method's (share)",
+    "source_id": "star",
+    "ra_deg": "RA (deg)",
+    "dec_deg": "Dec (deg)",
+    "colour": "colour (mag)",
+    "absolute_magnitude": "absolute magnitude (mag)",
+}
 _ACTIVE = 0.1  # share of a latent's variance that is between stars; below, it says nothing of a star
 _PLAUSIBLE = 0.3  # overlap from which a component of a mixture is called the cluster
 _LISTED = 0.1  # members of lower probability are not listed
@@ -100,7 +114,8 @@ def clusters(run: Run) -> Findings:
     ]
     if any("pleiades" in result.names for result in results):
         notes.append(PLEIADES_NOTE)
-    return Findings(metrics, {name: table for name, table in tables.items() if len(table)}, tuple(notes))
+    found = {name: table for name, table in tables.items() if len(table)}
+    return Findings(metrics, found, tuple(notes), TITLES)
 
 
 def star_field(data: xr.Dataset) -> tuple[Field, np.ndarray, float]:

@@ -18,6 +18,51 @@ if TYPE_CHECKING:
 
 __all__ = ["clusters", "decoding", "latents", "transition"]
 
+#: what the columns and metrics are, on the page
+TITLES = {
+    "temperature": "T (J/k_B)",
+    "held_out": "T held out",
+    "n": "configurations",
+    "energy": "energy (J/site)",
+    "energy_error": "its error (J/site)",
+    "magnetisation": "|m|",
+    "vortex_density": "vortices (per site)",
+    "vortex_pairs": "vortex pairs (per site)",
+    "helicity": "helicity modulus Υ (J)",
+    "helicity_error": "error of Υ (J)",
+    "g1": "G(1)",
+    "g2": "G(2)",
+    "g_quarter": "G(L/4)",
+    "g_half": "G(L/2)",
+    "g": "G(r)",
+    "r": "r (sites)",
+    "cosine": "mean cos(μ − θ)",
+    "expected_energy": "E[energy | z] (J/site)",
+    "expected_energy_bias": "E[energy | z] − energy (J/site)",
+    "energy_miss": "|energy of μ(z) − energy| (J/site)",
+    "energy_bias": "energy of μ(z) − energy (J/site)",
+    "drawn_energy_bias": "energy of a draw − energy (J/site)",
+    "mean_distance": "mean distance from Monte Carlo",
+    "mean_distance_held_out": "the same at held-out T",
+    "worst_temperature": "T of the largest (J/k_B)",
+    "worst_model": "model there",
+    "worst_monte_carlo": "Monte Carlo there",
+    "worst_error": "error there",
+    "lattice": "L (sites)",
+    "spearman_rho_magnetisation": "Spearman correlation of ρ and |m|",
+    "spearman_rho_temperature": "Spearman correlation of ρ and T",
+    "r2_temperature": "R² of T",
+    "ordered": "probability of the ordered cluster",
+    "boundary": "T of the boundary (J/k_B)",
+    "agreement": "on their side of T_KT (share)",
+    "largest_phase": "larger phase (share)",
+    "bic": "BIC, number of Gaussians",
+    "pseudo_transition": "T* ± error (J/k_B), L",
+    "t_kt": "T_KT (J/k_B)",
+    "statistical": "statistical error (J/k_B)",
+    "systematic": "systematic error (J/k_B)",
+    "consistent": "of the form T_KT + a/(ln bL)²",
+}
 MONTE_CARLO = "Monte Carlo"
 _COMPARED = ("energy", "magnetisation", "vortex_density", "vortex_pairs", "helicity", "g1", "g2", "g_half")
 
@@ -84,6 +129,7 @@ def decoding(run: Run) -> Findings:
         summary,
         {"observables": table, "correlation": pd.concat(curves), "disagreements": apart},
         tuple(_sentences(summary, apart)),
+        TITLES,
     )
 
 
@@ -120,6 +166,7 @@ def latents(run: Run) -> Findings:
         {row["model"]: {k: v for k, v in row.items() if k != "model"} for row in table.to_dict("records")},
         {"latent_correlations": table},
         (note,),
+        TITLES,
     )
 
 
@@ -162,7 +209,7 @@ def clusters(run: Run) -> Findings:
         "Where two Gaussians meet depends on the temperatures simulated: it is no measurement of T_KT."
     )
     metrics = {"boundary": boundary, "agreement": agree, "largest_phase": chance, "bic": bic}
-    return Findings(metrics, {"clusters": table}, (note,))
+    return Findings(metrics, {"clusters": table}, (note,), TITLES)
 
 
 def transition(run: Run) -> Findings:
@@ -201,7 +248,7 @@ def transition(run: Run) -> Findings:
                 f"{told}; extrapolated with T_KT + a/(ln bL)²: T_KT = {limit.value:.3f} ± {limit.statistical:.3f} "
                 f"(statistical) ± {limit.systematic:.3f} (b unknown). Large lattices: {xy.T_KT}."
             )
-    return Findings(metrics, {"transition": curves, "pseudo_transitions": found}, tuple(notes))
+    return Findings(metrics, {"transition": curves, "pseudo_transitions": found}, tuple(notes), TITLES)
 
 
 def _lattice(variant: Variant) -> int:

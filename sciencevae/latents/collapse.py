@@ -54,7 +54,7 @@ class LatentUse:
         return f"{use}; own latents explain the data better than shuffled ones by {self.own_over_shuffled:.1f} nats"
 
     def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "collapsed": self.collapsed}
+        return {**vars(self), "collapsed": self.collapsed, "summary": self.describe()}
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class CodeUse:
         return f"{use}; own codes explain the data better than shuffled ones by {self.own_over_shuffled:.1f} nats"
 
     def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "collapsed": self.collapsed}
+        return {**vars(self), "collapsed": self.collapsed, "summary": self.describe()}
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ __all__ = [
     "SEQUENTIAL",
     "SINGLE_COLUMN",
     "image_grid",
+    "latent_figure",
     "save_figure",
     "style",
     "training_figure",
@@ -134,6 +135,39 @@ def image_grid(
     if unit is not None:
         figure.colorbar(picture, ax=axes, label=unit)
     return figure
+
+
+def latent_figure(run: Run) -> tuple[Figure, str] | None:
+    """KL of each latent dimension and where the aggregate posterior lies, for every variant that has z."""
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    uses = {name: variant.metrics.get("latents", {}) for name, variant in run.variants.items()}
+    uses = {name: use for name, use in uses.items() if "aggregate_mean" in use}
+    if not uses:
+        return None
+    figure, (left, right) = plt.subplots(1, 2, figsize=(DOUBLE_COLUMN, 2.3))
+    right.axhspan(-1, 1, color="0.93")
+    for place, (name, use) in enumerate(uses.items()):
+        dims = np.arange(use["dimensions"]) + 0.6 * ((place + 0.5) / len(uses) - 0.5)
+        points = {"color": COLOURS[place % len(COLOURS)], "label": name, "fmt": "o", "ms": 2.5, "lw": 0.8}
+        if use["kl_by_dim"] is not None:
+            left.errorbar(dims, use["kl_by_dim"], **points)
+        right.errorbar(dims, use["aggregate_mean"], use["aggregate_std"], **points)
+    left.set(xlabel="latent dimension", ylabel="KL (nats)", ylim=(0, None))
+    right.set(xlabel="latent dimension", ylabel="latent, mean ± standard deviation")
+    for axes in (left, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    if len(uses) > 1:
+        right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    unknown = [name for name, use in uses.items() if use["kl_by_dim"] is None]
+    caption = (
+        "Left: KL of each latent dimension; one near 0 carries nothing. Right: latents of validation data, drawn "
+        "from their posteriors; grey: the standard normal, which they fill where that is the prior."
+    )
+    if unknown:
+        caption += f" The KL of {', '.join(unknown)} is not a sum over dimensions."
+    return figure, caption
 
 
 def training_figure(run: Run) -> tuple[Figure, str]:

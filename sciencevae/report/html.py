@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from sciencevae.data.atomic import atomic_path
 from sciencevae.provenance import citations, run_record
-from sciencevae.report.figures import save_figure, style, training_figure
-from sciencevae.report.tables import cell, flatten, grid, table_html
+from sciencevae.report.figures import latent_figure, save_figure, style, training_figure
+from sciencevae.report.tables import cell, grid, table_html, title, training_parts
 from sciencevae.runs import read_json
 
 if TYPE_CHECKING:
@@ -35,11 +35,12 @@ def write_report(run: Run, progress: Progress) -> list[str]:
 
 
 def draw_figures(run: Run, progress: Progress) -> list[dict[str, Any]]:
-    """Every figure of the domain, and the training's: name, caption and picture of each."""
+    """Every figure of the domain, those of the latents' use and the training: name, caption and picture of each."""
     folder = run.folder / "figures"
     folder.mkdir(exist_ok=True)
     wanted: dict[str, Callable[[Run], tuple[Figure, str] | None]] = {
         **run.domain.figures,
+        "latent_use": latent_figure,
         "training": training_figure,
     }
     drawn = []
@@ -76,32 +77,39 @@ def _page(run: Run, figures: list[dict[str, Any]]) -> str:
     return environment.get_template("report.html.j2").render(
         run=run,
         figures=figures,
-        training=_training_rows(metrics.get("training", {})),
+        latents=_latent_use(metrics.get("training", {})),
+        training=training_parts(metrics.get("training", {})),
         analyses=list(_analyses(run, metrics, analysed)),
         record=run_record(run),
         citations=list(citations(run)),
         settings=yaml.safe_dump(run.settings.dump(), sort_keys=False, allow_unicode=True),
         data=_data(run),
         cell=cell,
+        title=title,
     )
 
 
+def _latent_use(training: dict[str, Any]) -> list[tuple[str, bool, str]]:
+    """(variant, collapsed, what training said of its latents), the collapsed ones first."""
+    used = [(name, found["latents"]) for name, found in training.items()]
+    rows = [(name, use["collapsed"], use["summary"]) for name, use in used]
+    return sorted(rows, key=lambda row: not row[1])
+
+
 def _analyses(run: Run, metrics: dict[str, Any], analysed: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What each analysis found, those that found something; a metric that a table has too is shown once."""
     for name in run.domain.analyses:
-        tables = analysed.get("tables", {}).get(name, [])
-        yield {
-            "name": name,
-            "grids": grid(metrics.get(name, {})),
+        frames = {table: run.table(table) for table in analysed.get("tables", {}).get(name, [])}
+        titles = analysed.get("titles", {}).get(name, {})
+        found = {
+            "grids": grid(metrics.get(name, {}), list(frames.values())),
             "notes": analysed.get("notes", {}).get(name, []),
-            "tables": [(table, len(frame := run.table(table)), table_html(frame)) for table in tables],
+            "tables": [
+                (table, len(frame), table_html(frame, titles=titles)) for table, frame in frames.items()
+            ],
         }
-
-
-def _training_rows(training: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """One row a measure, one column a variant."""
-    flat = {variant: flatten(found) for variant, found in training.items()}
-    names = dict.fromkeys(name for found in flat.values() for name in found)
-    return {name: {variant: found.get(name) for variant, found in flat.items()} for name in names}
+        if any(found.values()):
+            yield {"name": name, "titles": titles, **found}
 
 
 def _data(run: Run) -> list[dict[str, Any]]:

@@ -31,6 +31,8 @@ __all__ = ["fit_prior"]
 BLOCK_ROWS = 2048
 #: bytes of encoded posteriors up to which they are kept; beyond, data are encoded anew at each pass
 MEMORY = 2 << 30
+#: added to the seed of EM's draws: who measures the prior with the same seed must not draw what it was fitted to
+STREAM = 1_299_709
 #: draws that EM sees, at most: its parameters are known to a thousandth then, and it holds all draws at once
 EM_DRAWS = 200_000
 
@@ -193,7 +195,7 @@ def _encoded(model: VAE, data: Batches) -> InMemory | None:
 def _by_em(fitted: _Fitted, prior: GaussianMixture, loop: Loop, seed: int) -> History:
     begun = time.monotonic()
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(seed + STREAM)
         z, weight = _draws(fitted.model, loop.train, seed)
         if not bool((weight == weight[0]).all()):  # EM knows no weights
             z_seen = z[torch.multinomial(weight, len(z), replacement=True)]

@@ -189,6 +189,20 @@ def test_a_conditional_prior_gets_its_condition():
         assert torch.allclose(p.scale[k], z[k == LABEL].std(0), rtol=0.15)
 
 
+def test_no_seed_of_a_measurement_draws_what_the_mixture_was_fitted_to():
+    encoder = encoders.Gaussian(Perceptron(3, [4], 12), 6)
+    for parameter in encoder.parameters():
+        nn.init.zeros_(parameter)  # q(z | x) = N(0, 1): the noise is all there is of z
+    model = VAE(priors.StandardNormal(6), encoder, decoders.Gaussian(Perceptron(6, [4], 3)))
+    x = X[:200]
+    fit_prior(model, Batch(x), priors.GaussianMixture(6, 15, "full"), seed=0)  # far too many components
+    for seed in range(3):
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            kl = model.terms(Batch(x)).divergence
+        assert kl.mean() > 4 * kl.std() / len(x) ** 0.5, f"seed {seed} sees the draws of the fit"
+
+
 def test_weights_count():
     model = trained()
     weight = (LABEL == 0).float() + 1e-9
