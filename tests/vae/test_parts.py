@@ -63,7 +63,7 @@ MODELS = [
 #: what makes a large graph: of deep networks, or of some that are passed several times
 LARGE = (
     "Vamp", "flow coupling", "flow autoregressive", "IWAE, doubly reparameterised",
-    "PixelCNN", "transformer", "recurrent, conditional", "tokens, recurrent", "tokens, transformer",
+    "PixelCNN", "transformer", "recurrent, conditional", "tokens, recurrent", "tokens, transformer", "joint",
 )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ class Sequence(Decoder):
     token_dropout: in training mode this share of the tokens told to the network is replaced by "not told", so
     that it must read them from z (Bowman et al. 2016, §3.2); evaluation and samples are without.
     Trailing −1 without a stop token before it: the end of the sequence is missing, and marginalised.
+    z is one vector of each datum: codes of a VQVAE that stand on a grid are refused.
 
     >>> from sciencevae.networks import Recurrent
     >>> decoder = Sequence(Recurrent(20, 12, condition_features=2), stop=0)

@@ -28,6 +28,7 @@ class FactorVAE(Objective):
     loss moves what belongs to the other. D belongs to the objective, and its state to the training's checkpoint.
 
     dim: latent dimensions D. hidden: widths of the discriminator (the paper's: five of 1000).
+    Raises InputError for a VQVAE.
 
     Departures from the paper's Algorithm 2: (1) model and discriminator take their steps at once, by the one
     optimiser of the training; (2) the permuted codes are those of the same batch, not of a second one, which
