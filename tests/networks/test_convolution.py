@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import conv2d, silu
 
 from sciencevae.errors import InputError
 from sciencevae.networks import (
@@ -63,6 +64,21 @@ def test_no_checkerboard_at_the_start():
     assert inside.std() < 1e-6
     blocks = ConvolutionalImage(3, (1, 16, 16), (6,))(torch.randn(1, 3, 8, 8)).unfold(2, 2, 2).unfold(3, 2, 2)
     assert (blocks - blocks.mean((-1, -2), keepdim=True)).abs().max() < 1e-6
+
+
+def test_a_decoder_is_its_layers():
+    """Written out, each activation before the convolution that reads it; 7 × 6 cuts a row of the last doubling."""
+    network = ConvolutionalDecoder(4, (2, 7, 6), (5, 3), hidden=8).double()
+    w = network.state_dict()
+    z = torch.randn(3, 4, dtype=torch.float64)
+    x = silu(z @ w["dense.0.weight"].mT + w["dense.0.bias"]) @ w["dense.2.weight"].mT + w["dense.2.bias"]
+    x = x.reshape(3, 5, 2, 2)
+    for number, (height, width) in ((1, (4, 3)), (3, (7, 6))):
+        name = f"convolutions.{number}.convolution"
+        x = conv2d(silu(x), w[f"{name}.weight"], w[f"{name}.bias"], padding=1)
+        blocks = x.reshape(3, -1, 2, 2, *x.shape[2:])  # four channels: the 2×2 block of one
+        x = blocks.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)[..., :height, :width]
+    assert torch.allclose(network(z), x, atol=1e-12)
 
 
 def test_a_pair_learns_to_reproduce_images():
