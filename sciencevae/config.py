@@ -20,7 +20,7 @@ from sciencevae.training.settings import TrainingSettings
 if TYPE_CHECKING:
     from sciencevae.registry import Domain
 
-__all__ = ["PrepareSettings", "RunSettings", "Section", "digest", "load", "read_yaml", "validate"]
+__all__ = ["PrepareSettings", "RunSettings", "Section", "describe", "digest", "load", "read_yaml", "validate"]
 
 _VARIANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]*")
 
@@ -207,7 +207,7 @@ def validate(settings: type[RunSettings], plain: Mapping[str, Any], where: str) 
     try:
         return settings.model_validate(plain)
     except ValidationError as error:
-        raise InputError(f"{where}: {_describe(settings, error)}") from error
+        raise InputError(f"{where}: {describe(settings, error)}") from error
 
 
 def digest(value: Any) -> str:
@@ -247,7 +247,7 @@ def _merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, An
     return merged
 
 
-def _describe(settings: type[BaseModel], error: ValidationError) -> str:
+def describe(settings: type[BaseModel], error: ValidationError) -> str:
     """The first error of a validation: key path, what was found, what was expected."""
     errors = error.errors(include_url=False)
     first = errors[0]

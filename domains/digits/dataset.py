@@ -149,9 +149,9 @@ def _below_quadrants(data: xr.Dataset, settings: Digits) -> xr.Dataset:
 def read(path: Path, settings: Digits) -> Iterator[xr.Dataset]:
     """A user's images in blocks, from .npy, .npz (``images``), .h5 (``x``, as written here) or idx (also .gz, .xz).
 
-    images (n, H, W), integers from 0 to 255, or floats or booleans from 0 to 1; of the model's size. Every row
-    stays; one that is not within these bounds as NaN with a reason in ``status``. Bits are drawn as in
-    ``prepare``, the same ones each time.
+    images (n, H, W), integers from 0 to 255, or floats or booleans from 0 to 1; of the size the model was trained
+    on. Every row stays; one that is not within these bounds as NaN with a reason in ``status``. Bits are drawn as
+    in ``prepare``, the same ones each time.
     """
     if settings.prepare.condition != "none":
         raise InputError(
@@ -171,8 +171,8 @@ def read(path: Path, settings: Digits) -> Iterator[xr.Dataset]:
         raise InputError(f"{path}: images is to be an array of real numbers, found {images.dtype}")
     if integer and images.dtype.kind != "b" and images.size and images.max() == 1:
         raise InputError(
-            f"{path}: images holds the integers 0 and 1, and integers are grey from 0 to 255: give floats or "
-            "booleans, or multiply by 255"
+            f"{path}: images holds the integers 0 and 1, and integers are grey values from 0 to 255: give floats "
+            "or booleans, or multiply by 255"
         )
     for start in range(0, len(images), _ROWS):
         block = np.array(images[start : start + _ROWS], np.float32)[:, None]

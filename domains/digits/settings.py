@@ -151,7 +151,8 @@ class Digits(RunSettings):
             )
         if self.prepare.binarise == "none":
             raise ValueError(
-                f"prepare.binarise: the likelihood is of bits, {self.dataset} is grey: dynamic, static or threshold"
+                f"prepare.binarise: the likelihood is of bits, and {self.dataset} is grey: dynamic, static or "
+                "threshold"
             )
         return self
 

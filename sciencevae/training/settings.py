@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sciencevae.errors import InputError
 
 __all__ = ["TrainingSettings"]
 
@@ -46,3 +48,17 @@ class TrainingSettings(BaseModel):
 
     # where and how fast it runs, not what comes out: a resume may change these
     VOLATILE: ClassVar[frozenset[str]] = frozenset({"threads", "checkpoint_seconds"})
+
+    if not TYPE_CHECKING:  # to a type checker the fields are the arguments
+
+        def __init__(self, **values: Any) -> None:
+            """Raises InputError with what is wrong in one line."""
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                from sciencevae.config import describe
+
+                raise InputError(f"TrainingSettings: {describe(type(self), error)}") from None
+
+        # inside a run's settings pydantic validates past it, and knows the whole path of a key
+        __init__.__pydantic_base_init__ = True

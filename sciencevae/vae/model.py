@@ -220,8 +220,7 @@ class VAE(nn.Module):
                     "encoder was built without missing=True: build it with missing=True (its network is then "
                     "twice as wide at the input), or drop those rows"
                 )
-        few = batch[:2]
-        likelihood = self.decoder(self.encoder(few.x, few.context).mean.unsqueeze(0), few.context)
+        likelihood = self._tried(batch[:2])
         if isinstance(x, Tensor) == isinstance(likelihood, Joint):
             raise InputError(
                 "x is one tensor, and the decoder describes named fields: give a mapping of them"
@@ -240,6 +239,21 @@ class VAE(nn.Module):
                 )
         if isinstance(self.decoder, Decoder):
             self.decoder.check(x, batch.context)
+
+    def _tried(self, few: Batch) -> td.Distribution:
+        """The likelihood of some data; InputError, naming all shapes, where a network does not take them."""
+        part = "encoder"
+        try:
+            z = self.encoder(few.x, few.context).mean.unsqueeze(0)
+            part = "decoder"
+            return self.decoder(z, few.context)
+        except RuntimeError as error:
+            shapes = {name: ", ".join(["B", *map(str, t.shape[1:])]) for name, t in few.tensors().items()}
+            given = ", ".join(f"{name} ({shape})" for name, shape in shapes.items())
+            raise InputError(
+                f"the {part} does not take these data: {given} ({str(error).splitlines()[0]}): change its "
+                "network (in_features, condition_features), or the data"
+            ) from error
 
 
 def log_likelihood(likelihood: td.Distribution, x: Any) -> tuple[Tensor, dict[str, Tensor]]:

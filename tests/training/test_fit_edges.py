@@ -233,3 +233,36 @@ def test_any_module_that_returns_a_distribution_stands_in():
     assert history.rows[-1]["train_loss"] < history.rows[0]["train_loss"]
     assert model.sample(3).shape == (3, 4)
     assert log_evidence(model, Batch(data(5)), 100).value.isfinite().all()
+
+
+def test_settings_that_are_wrong_are_one_line_in_python_too():
+    with pytest.raises(InputError, match=r"^TrainingSettings: unknown key 'epoch'; did you mean 'epochs'\?$"):
+        TrainingSettings(epoch=3)
+    with pytest.raises(InputError, match=r"^TrainingSettings: epochs: expected greater than or equal to 1"):
+        TrainingSettings(epochs=0)
+
+
+@pytest.mark.parametrize(
+    ("x", "context", "message"),
+    [
+        (
+            5,
+            {"condition": (3,), "noise": (4,)},
+            r"the encoder does not .* x \(B, 5\), context.condition \(B, 3\)",
+        ),
+        (4, {"condition": (), "noise": (4,)}, r"the encoder does not .* context.condition \(B\)"),
+        (4, {"condition": (6,), "noise": (4,)}, r"the encoder does not .* context.condition \(B, 6\)"),
+        (4, {"condition": (3,), "noise": (5,)}, r"the decoder does not .* context.noise \(B, 5\)"),
+    ],
+    ids=["x", "1-D condition", "condition", "noise"],
+)
+def test_data_that_a_network_does_not_take_are_named(x, context, message):
+    model = VAE(
+        priors.StandardNormal(2),
+        encoders.Gaussian(Perceptron(4, [8], 4, condition_features=3), 2, conditional=True),
+        decoders.Gaussian(Perceptron(2, [8], 4), scale="per-datum"),
+    )
+    batch = Batch(torch.ones(9, x), {name: torch.ones(9, *shape) for name, shape in context.items()})
+    with pytest.raises(InputError, match=message):
+        fit(model, batch, settings=settings(), progress=False)
+    assert model.training
