@@ -100,7 +100,7 @@ def traversal(run: Run) -> Drawn | None:
             z = model.encode(test.x).mean[0]
         images = traverse(model, z, dims, span=span, steps=9).mean.detach().numpy()[:, :, 0]
         labels = [f"$z_{{{d}}}$, {kl[d]:.1f} nats" if kl else f"$z_{{{d}}}$" for d in dims]
-        places = [f"{t:+.1f}σ".replace("-", "−") for t in np.linspace(-span, span, 9)]
+        places = [f"{t:+.1f}σ".replace("-", "−") if t else "0" for t in np.linspace(-span, span, 9)]
         figure = image_grid(images, labels, places, cmap=_GREY, limits=(0, 1))
         figure.axes[0].set_title("one latent, from the prior's mean, in units of the prior's σ")
         told = " Beside each, its KL." if kl else ""
@@ -128,7 +128,7 @@ def latent_map(run: Run) -> Drawn | None:
         z = centred @ directions[:2].T
         shares = size**2 / (size**2).sum()
         labels = [
-            f"{n} component ({s:.0%} of the variance)"
+            f"{n} component, {100 * s:.0f} % of variance"
             for n, s in zip(("first", "second"), shares, strict=False)
         ]
     figure, axes = plt.subplots(figsize=(SINGLE_COLUMN, 3.0))

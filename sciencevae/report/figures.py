@@ -158,7 +158,7 @@ def latent_figure(run: Run) -> tuple[Figure, str] | None:
             left.errorbar(dims, use["kl_by_dim"], **points)
         right.errorbar(dims, use["aggregate_mean"], use["aggregate_std"], **points)
     left.set(xlabel="latent dimension", ylabel="KL (nats)", ylim=(0, None))
-    right.set(xlabel="latent dimension", ylabel="latent, mean ± standard deviation")
+    right.set(xlabel="latent dimension", ylabel="latent, mean ± std. dev.")
     for axes in (left, right):
         axes.xaxis.get_major_locator().set_params(integer=True)
     if len(uses) > 1:
@@ -183,9 +183,12 @@ def training_figure(run: Run) -> tuple[Figure, str]:
         for column in next(iter(histories.values())).columns
         if column.startswith("train_")
     ][:3]
+    places = {name: place for place, name in enumerate(run.variants)}
     figure, panels = plt.subplots(1, len(parts), figsize=(DOUBLE_COLUMN, 2.3), squeeze=False)
     for axes, part in zip(panels[0], parts, strict=True):
-        for (name, history), colour in zip(histories.items(), COLOURS * len(histories), strict=False):
+        for name, history in histories.items():
+            # as in the other figures: each variant has its colour, whether others are like it or not
+            colour = COLOURS[places[name.split(" = ")[0]] % len(COLOURS)]
             for prefix, line in (("train", "-"), ("valid", "--")):
                 if f"{prefix}_{part}" in history:
                     label = name if prefix == "train" else None
