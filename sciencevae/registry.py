@@ -66,6 +66,7 @@ class Domain:
                where a run has nothing of the kind
     write:     (data, path) decoded samples in the field's own formats
     citations: BibTeX entries of the methods
+    about:     (run) -> title, summary and citations of what ran, where these are not the same for every run
     """
 
     name: str
@@ -82,8 +83,13 @@ class Domain:
     figures: Mapping[str, Callable[[Run], tuple[Figure, str] | None]] = field(default_factory=dict)
     write: Callable[[xr.Dataset, Path], None] | None = None
     citations: tuple[str, ...] = ()
+    about: Callable[[Run], tuple[str, str, tuple[str, ...]]] | None = None
     #: the folder with config.yaml, README.md and rules.smk; found from the code when not given
     folder: Path = Path()
+
+    def of(self, run: Run) -> tuple[str, str, tuple[str, ...]]:
+        """Title, summary and citations of a run."""
+        return self.about(run) if self.about else (self.title, self.summary, self.citations)
 
     def seen(self, batches: Batches, settings: Any) -> Batches:
         """The batches as training sees them: through ``augment``, where the domain has one for these settings."""

@@ -6,6 +6,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from sciencevae.errors import InputError
 from sciencevae.latents.collapse import LatentUse
 from sciencevae.progress import Progress
 from sciencevae.report import save_figure, style, table_html
-from sciencevae.report.figures import COLOURS, DOUBLE_COLUMN, image_grid
+from sciencevae.report.figures import COLOURS, DOUBLE_COLUMN, image_grid, latent_figure, training_figure
 from sciencevae.report.html import write_report
 from sciencevae.report.tables import cell, grid, title, training_parts
 from sciencevae.runs import Run, read_json, write_json
@@ -125,6 +126,50 @@ def test_what_is_no_grid_of_images_is_refused() -> None:
         image_grid(np.zeros((3, 4, 5)))
     with pytest.raises(InputError, match="2 column_labels for 4 columns"):
         image_grid(np.zeros((3, 4, 5, 6)), column_labels=["a", "b"])
+
+
+def test_curves_that_are_the_same_are_one() -> None:
+    import matplotlib.pyplot as plt
+
+    history = pd.DataFrame(
+        {"epoch": [1, 2], "seconds": [1.0, 2.0], "train_loss": [3.0, 2.0], "valid_loss": [3.0, 2.5]}
+    )
+    histories = {
+        "main": history,
+        "mixture": history.assign(seconds=[5.0, 9.0]),
+        "plane": history.assign(valid_loss=[3.0, 2.6]),
+        "codes": history.assign(train_kl=[1.0, 1.0]),
+    }
+    run = SimpleNamespace(
+        variants={name: SimpleNamespace(history=found) for name, found in histories.items()}
+    )
+    with style():
+        figure, _ = training_figure(run)
+    names = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert names == ["main = mixture", "plane", "codes"]
+    assert len(figure.axes[0].lines) == 6
+    plt.close(figure)
+
+
+def test_kl_and_aggregate_posterior_are_drawn_by_dimension() -> None:
+    import matplotlib.pyplot as plt
+
+    def variant(use: object) -> SimpleNamespace:
+        return SimpleNamespace(metrics={"latents": use})
+
+    plain = LatentUse(3.0, [2.0, 1.0], 2, 2, 5.0, [0.1, 0.2], [0.9, 1.1]).to_json()
+    mixture = LatentUse(3.0, None, 2, 2, 5.0, [0.3, 0.4], [1.0, 1.0]).to_json()
+    variants = {"main": variant(plain), "mixture": variant(mixture), "codes": variant({"perplexity": 3.0})}
+    with style():
+        figure, caption = latent_figure(SimpleNamespace(variants=variants))
+    left, right = figure.axes
+    assert [list(line.get_ydata()) for line in left.lines] == [[2.0, 1.0]]
+    assert [list(line.get_ydata()) for line in right.lines] == [[0.1, 0.2], [0.3, 0.4]]
+    assert np.abs(right.lines[0].get_xdata() - [0, 1]).max() < 0.5
+    assert "(nats)" in left.get_ylabel()
+    assert "mixture" in caption
+    plt.close(figure)
+    assert latent_figure(SimpleNamespace(variants={"codes": variants["codes"]})) is None
 
 
 def test_colours_differ_in_lightness_too() -> None:

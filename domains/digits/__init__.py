@@ -2,6 +2,7 @@
 
 from sciencevae.registry import Domain, lazy
 
+from .about import CITATIONS
 from .settings import Digits
 
 __all__ = ["DOMAIN"]
@@ -37,21 +38,6 @@ DOMAIN = Domain(
             "curves",
         )
     },
-    citations=(
-        """@inproceedings{KingmaWelling2014,
-  author = {Kingma, D. P. and Welling, M.}, title = {Auto-encoding variational {Bayes}},
-  booktitle = {International Conference on Learning Representations}, year = {2014},
-  eprint = {1312.6114}, archivePrefix = {arXiv}
-}""",
-        """@inproceedings{Sohn2015,
-  author = {Sohn, K. and Lee, H. and Yan, X.},
-  title = {Learning structured output representation using deep conditional generative models},
-  booktitle = {Advances in Neural Information Processing Systems}, volume = {28}, year = {2015}
-}""",
-        """@techreport{AnCho2015,
-  author = {An, J. and Cho, S.},
-  title = {Variational autoencoder based anomaly detection using reconstruction probability},
-  institution = {SNU Data Mining Center}, year = {2015}
-}""",
-    ),
+    citations=CITATIONS,
+    about=own("about.about"),
 )

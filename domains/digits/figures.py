@@ -92,19 +92,24 @@ def traversal(run: Run) -> Drawn | None:
     """One latent dimension at a time, those that tell most, from the first test image."""
     from sciencevae.latents.traverse import traverse
 
+    span = 2.5
     for variant in run.variants.values():
         if not _plain(variant):
             continue
         model, test = variant.model(), first_images(variant, "test", 1)
-        kl = np.array(variant.metrics["latents"]["kl_by_dim"] or np.zeros(model.dim))
-        dims = np.argsort(-kl)[:10].tolist()
+        kl = variant.metrics["latents"]["kl_by_dim"]  # None where it is not known by dimension
+        dims = (np.argsort(-np.array(kl)) if kl else np.arange(model.dim))[:10].tolist()
         with torch.no_grad():
             z = model.encode(test.x).mean[0]
-        images = traverse(model, z, dims, span=2.5, steps=9).mean.detach().numpy()[:, :, 0]
-        labels = [f"$z_{{{d}}}$, {kl[d]:.1f}" for d in dims]
-        return image_grid(images, row_labels=labels, cmap=_GREY, limits=(0, 1)), (
-            f"{variant.name}: a test image decoded with one latent at a time moved from −2.5 to 2.5 standard "
-            "deviations of the prior. Beside each, its KL in nats."
+        images = traverse(model, z, dims, span=span, steps=9).mean.detach().numpy()[:, :, 0]
+        labels = [f"$z_{{{d}}}$, {kl[d]:.1f} nats" if kl else f"$z_{{{d}}}$" for d in dims]
+        places = [f"{t:+.1f}σ".replace("-", "−") if t else "0" for t in np.linspace(-span, span, 9)]
+        figure = image_grid(images, labels, places, cmap=_GREY, limits=(0, 1))
+        figure.axes[0].set_title("one latent, from the prior's mean, in units of the prior's σ")
+        told = " Beside each, its KL." if kl else ""
+        return figure, (
+            f"{variant.name}: a test image decoded with one latent at a time moved from −{span} to {span} standard "
+            f"deviations σ of the prior.{told}"
         )
     return None
 
@@ -119,16 +124,24 @@ def latent_map(run: Run) -> Drawn | None:
         return None
     rows = np.flatnonzero(latents["split"].values == 2)[:4000]
     z, label = latents["z"].values[rows].astype(float), latents["label"].values[rows]
+    labels = [f"$z_{d}$" for d in range(2)]
     if z.shape[1] > 2:
         centred = z - z.mean(0)
-        z = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
+        _, size, directions = np.linalg.svd(centred, full_matrices=False)
+        z = centred @ directions[:2].T
+        shares = size**2 / (size**2).sum()
+        labels = [
+            f"{n} component, {100 * s:.0f} % of variance"
+            for n, s in zip(("first", "second"), shares, strict=False)
+        ]
     figure, axes = plt.subplots(figsize=(SINGLE_COLUMN, 3.0))
     names = CLASSES[main.settings.dataset]
     for k in np.unique(label):
         own = label == k
         colour = plt.get_cmap("tab10")(int(k))
         axes.scatter(*z[own].T, s=2, color=colour, linewidths=0, label=names[k])
-    axes.set(xlabel="first direction of the latents", ylabel="second direction")
+    axes.set(xlabel=labels[0], ylabel=labels[1])
+    axes.set_aspect("equal", "datalim")  # one scale: a direction that says little looks so
     axes.legend(markerscale=4, fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5))
     told = "was told" if main.settings.prepare.condition == "label" else "was not told"
     return figure, f"Posterior means of test images, by class (which the model {told})."

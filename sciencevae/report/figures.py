@@ -11,6 +11,7 @@ from sciencevae.data.atomic import atomic_path
 from sciencevae.errors import InputError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
     from sciencevae.runs import Run
@@ -35,6 +36,8 @@ SINGLE_COLUMN, DOUBLE_COLUMN = 3.5, 7.2
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 #: perceptually even maps: for amounts, for signed amounts, for angles
 SEQUENTIAL, DIVERGING, CYCLIC = "viridis", "RdBu_r", "twilight"
+#: columns of a history that are drawn
+_LOSSES = "^(epoch$|train_|valid_)"
 
 
 @contextmanager
@@ -155,7 +158,7 @@ def latent_figure(run: Run) -> tuple[Figure, str] | None:
             left.errorbar(dims, use["kl_by_dim"], **points)
         right.errorbar(dims, use["aggregate_mean"], use["aggregate_std"], **points)
     left.set(xlabel="latent dimension", ylabel="KL (nats)", ylim=(0, None))
-    right.set(xlabel="latent dimension", ylabel="latent, mean ± standard deviation")
+    right.set(xlabel="latent dimension", ylabel="latent, mean ± std. dev.")
     for axes in (left, right):
         axes.xaxis.get_major_locator().set_params(integer=True)
     if len(uses) > 1:
@@ -174,15 +177,18 @@ def training_figure(run: Run) -> tuple[Figure, str]:
     """The parts of the loss against the epoch, for every variant."""
     import matplotlib.pyplot as plt
 
-    histories = {name: variant.history for name, variant in run.variants.items()}
+    histories = _distinct({name: variant.history for name, variant in run.variants.items()})
     parts = [
         column.removeprefix("train_")
         for column in next(iter(histories.values())).columns
         if column.startswith("train_")
     ][:3]
+    places = {name: place for place, name in enumerate(run.variants)}
     figure, panels = plt.subplots(1, len(parts), figsize=(DOUBLE_COLUMN, 2.3), squeeze=False)
     for axes, part in zip(panels[0], parts, strict=True):
-        for (name, history), colour in zip(histories.items(), COLOURS * len(histories), strict=False):
+        for name, history in histories.items():
+            # as in the other figures: each variant has its colour, whether others are like it or not
+            colour = COLOURS[places[name.split(" = ")[0]] % len(COLOURS)]
             for prefix, line in (("train", "-"), ("valid", "--")):
                 if f"{prefix}_{part}" in history:
                     label = name if prefix == "train" else None
@@ -195,3 +201,17 @@ def training_figure(run: Run) -> tuple[Figure, str]:
     if len(histories) > 1:
         panels[0][0].legend()
     return figure, "Parts of the loss during training; solid: training data, dashed: validation data."
+
+
+def _distinct(histories: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Variants that were trained alike, as where only the prior is fitted anew, together: "main = mixture"."""
+    alike: list[tuple[list[str], pd.DataFrame]] = []
+    for name, history in histories.items():
+        losses = history.filter(regex=_LOSSES)
+        for names, other in alike:
+            if losses.equals(other.filter(regex=_LOSSES)):
+                names.append(name)
+                break
+        else:
+            alike.append(([name], history))
+    return {" = ".join(names): history for names, history in alike}

@@ -117,6 +117,17 @@ def test_the_numbers_are_of_the_right_kind(run: Run) -> None:
         assert (thresholds.false_positive_rate <= 0.05).all()
 
 
+def test_title_and_citations_are_of_what_ran(run: Run) -> None:
+    title, summary, cited = DOMAIN.of(run)
+    sprites = run.folder.name == "sprites"
+    assert title == ("Images of sprites" if sprites else "Images of digits")
+    assert summary.startswith("dSprites" if sprites else "MNIST")
+    for name in ("disentanglement", "anomalies", "completion"):
+        assert (name in summary) == (name in FOUND[run.folder.name][0])
+    assert any("Sohn" in entry for entry in cited) == (run.folder.name in ("cvae", "labels"))
+    assert any("AnCho" in entry for entry in cited) == (run.folder.name == "oneclass")
+
+
 def test_clusters_are_matched_one_to_one() -> None:
     label = np.repeat([0, 1, 2], [30, 20, 10])
     assert matched_accuracy((label + 1) % 3, label) == 1
