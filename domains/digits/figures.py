@@ -143,6 +143,7 @@ def latent_map(run: Run) -> Drawn | None:
     axes.set(xlabel=labels[0], ylabel=labels[1])
     axes.set_aspect("equal", "datalim")  # one scale: a direction that says little looks so
     axes.legend(markerscale=4, fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.draw_without_rendering()  # the scale changes the ticks, for which the layout then leaves room
     told = "was told" if main.settings.prepare.condition == "label" else "was not told"
     return figure, f"Posterior means of test images, by class (which the model {told})."
 
