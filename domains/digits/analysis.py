@@ -123,7 +123,7 @@ def _most_probable(table: pd.DataFrame, data: Mapping[str, str]) -> Iterator[str
     known = table.dropna(subset="minus_log_p")
     for _, group in known.groupby(known.model.map(data), sort=False):
         if len(group) > 1:
-            best = group.loc[group.minus_log_p.idxmin()]
+            best = group.sort_values("minus_log_p").iloc[0]
             yield (
                 f"Of {', '.join(group.model)}, {best.model} gives its test images the highest probability; "
                 f"estimates that are trusted: {group.trusted.min():.0%} of the images or more."

@@ -39,10 +39,12 @@ def reconstructions(run: Run) -> Drawn | None:
     found = [v for v in run.variants.values() if v.settings.prepare.condition != "quadrants"][:_SHOWN]
     if not found:
         return None
-    rows, labels, shown = [], [], None
+    rows, labels = [], []
+    shown: np.ndarray | None = None
     for variant in found:
         test = first_images(variant, "test", 10)
-        if not np.array_equal(images := _pictures(test.x), shown):  # variants may be of different images
+        images = _pictures(test.x)
+        if shown is None or not np.array_equal(images, shown):  # variants may be of different images
             rows.append(shown := images)
             labels.append("test image")
         rows.append(_pictures(variant.model().reconstruct(test.x, test.context)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -55,13 +55,17 @@ def build(settings: Digits, data: xr.Dataset) -> VAE:
 def _networks(settings: Digits, shape: tuple[int, ...], told: int) -> tuple[nn.Module, nn.Module]:
     chosen = settings.model
     if chosen.network == "convolution":
-        given = {"activation": chosen.activation, "hidden": chosen.hidden[-1], "condition_features": told}
+        given: dict[str, Any] = {
+            "activation": chosen.activation,
+            "hidden": chosen.hidden[-1],
+            "condition_features": told,
+        }
         return (
             ConvolutionalEncoder(shape, 2 * chosen.latent, channels=chosen.channels, **given),
             ConvolutionalDecoder(chosen.latent, shape, channels=chosen.channels[::-1], **given),
         )
     pixels = math.prod(shape)
-    layers = {"activation": chosen.activation}
+    layers: dict[str, Any] = {"activation": chosen.activation}
     encode = Perceptron(pixels, chosen.hidden, 2 * chosen.latent, condition_features=told, **layers)
     if chosen.kind == "deterministic":
         decode: nn.Module = ConditionAlone(Perceptron(told, chosen.hidden[::-1], pixels, **layers))

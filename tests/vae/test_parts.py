@@ -704,8 +704,10 @@ def test_an_unknown_error_of_an_observed_value_is_no_density():
     model = model_of(encoder="missing", decoder="noise")
     x = torch.tensor([[0.1, 0.2, 0.3], [0.1, nan, 0.3]])
     noise = torch.tensor([[0.1, nan, 0.1], [0.1, nan, 0.1]])
-    value = log_evidence(model, Batch(x, context={"noise": noise}), samples=10).value
-    assert value.isnan().tolist() == [True, False]
+    batch = Batch(x, context={"noise": noise})
+    assert model.terms(batch).log_px[0].isnan().tolist() == [True, False]
+    with pytest.raises(InputError, match="is nan at row 0"):
+        log_evidence(model, batch, samples=10)
 
 
 @pytest.mark.parametrize(
