@@ -31,12 +31,17 @@ def training_step(result: Result) -> str:
         title = f"{PROBLEMS[table['problem']]}; {threads} thread{'s'[: threads - 1]}, {TIME[table['time']]}, "
         title += f"load {table['load']}"
         lines = [
-            f"| {name} | {row['steps_per_second']:,.0f} | {row['time_ratio']:.2f} ({row['smallest']:.2f}–"
+            f"| {name} | {rate(row['steps_per_second'])} | {row['time_ratio']:.2f} ({row['smallest']:.2f}–"
             f"{row['largest']:.2f}) | {row['target'] or ''} | {row['start_up_seconds']:.0f} s |"
             for name, row in table["programs"].items()
         ]
         tables.append(rows(f"| {title} | steps/s | time of a step, ours = 1 | target | start-up |", lines))
     return "\n\n".join(tables)
+
+
+def rate(value: float) -> str:
+    """Small ones with a decimal."""
+    return f"{value:,.{1 if value < 20 else 0}f}"
 
 
 TIME = {"cpu": "processor time", "wall": "wall time"}
