@@ -30,7 +30,7 @@ test: $(STAMP) ## the tests
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --exclude '*.md' .
-	$(BIN)/mypy sciencevae
+	$(BIN)/mypy sciencevae domains
 
 bench: $(STAMP) ## every benchmark, each printing one table beside its peers
 	PYTHON=$(PYTHON) benchmarks/peers/setup

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import h5py
@@ -215,7 +216,8 @@ def read_idx(path: Path) -> np.ndarray:
 
     Raises InputError for another format, and for one that is truncated.
     """
-    opener = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)
+    packed: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
+    opener = packed.get(path.suffix, open)
     try:
         with opener(path, "rb") as file:
             content = file.read()

@@ -178,7 +178,7 @@ def _classes(key: str, wanted: Any) -> list[int]:
         return list(range(0, total, total // wanted))
     known = {name: number for number, name in enumerate(SHAPES)} if key == "shapes" else {}
     listed = wanted if isinstance(wanted, list | tuple) else []
-    found = [known.get(each, each) if isinstance(each, str) else each for each in listed]
+    found: list[Any] = [known.get(each, each) if isinstance(each, str) else each for each in listed]
     if not found or any(type(each) is not int or not 0 <= each < total for each in found):
         raise InputError(
             f"{key}: expected a count or a list of numbers from 0 to {total - 1}; found {wanted!r}"

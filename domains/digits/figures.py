@@ -61,8 +61,7 @@ def samples(run: Run) -> Drawn | None:
         if variant.settings.prepare.condition == "quadrants":
             continue
         model = variant.model()
-        told = "condition" in variant.data
-        context = {"condition": torch.eye(10)} if told else None
+        context = {"condition": torch.eye(10)} if "condition" in variant.data else None
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(run.settings.analyse.seed)
             rows.append(_pictures(model.decode(model.sample_latents(10, context), context).mean))
@@ -82,7 +81,7 @@ def manifold(run: Run) -> Drawn | None:
     for variant in run.variants.values():
         if variant.settings.model.latent == 2 and _plain(variant):
             found = plane(variant.model(), steps=20)
-            images = found.mean.detach().numpy()[:, :, 0]
+            images = _numbers(found.mean)[:, :, 0]
             return image_grid(images, cmap=_GREY, limits=(0, 1), gap=0), (
                 f"What the latent plane of {variant.name} decodes to, at equal shares of the prior "
                 "(Kingma & Welling 2014, figure 4)."
@@ -103,7 +102,7 @@ def traversal(run: Run) -> Drawn | None:
         dims = (np.argsort(-np.array(kl)) if kl else np.arange(model.dim))[:10].tolist()
         with torch.no_grad():
             z = model.encode(test.x).mean[0]
-        images = traverse(model, z, dims, span=span, steps=9).mean.detach().numpy()[:, :, 0]
+        images = _numbers(traverse(model, z, dims, span=span, steps=9).mean)[:, :, 0]
         labels = [f"$z_{{{d}}}$, {kl[d]:.1f} nats" if kl else f"$z_{{{d}}}$" for d in dims]
         places = [f"{t:+.1f}σ".replace("-", "−") if t else "0" for t in np.linspace(-span, span, 9)]
         figure = image_grid(images, labels, places, cmap=_GREY, limits=(0, 1))
@@ -141,7 +140,7 @@ def latent_map(run: Run) -> Drawn | None:
     for k in np.unique(label):
         own = label == k
         colour = plt.get_cmap("tab10")(int(k))
-        axes.scatter(*z[own].T, s=2, color=colour, linewidths=0, label=names[k])
+        axes.scatter(z[own, 0], z[own, 1], s=2, color=colour, linewidths=0, label=names[k])
     axes.set(xlabel=labels[0], ylabel=labels[1])
     axes.set_aspect("equal", "datalim")  # one scale: a direction that says little looks so
     axes.legend(markerscale=4, fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -225,5 +224,9 @@ def _plain(variant: Variant) -> bool:
 
 
 def _pictures(x: object) -> np.ndarray:
+    return _numbers(x)[:, 0]
+
+
+def _numbers(x: object) -> np.ndarray:
     assert isinstance(x, torch.Tensor)
-    return x.detach().numpy()[:, 0]
+    return x.detach().numpy()
