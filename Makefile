@@ -29,7 +29,7 @@ test: $(STAMP) ## the tests
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check --exclude '*.md' .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy sciencevae domains
 
 bench: $(STAMP) ## every benchmark, each printing one table beside its peers

@@ -116,7 +116,7 @@ def citations(run: Run) -> Iterator[tuple[str, str]]:
             bibtex = getattr(citation, "bibtex", None)
             if bibtex:
                 yield f"data: {dataset}", bibtex.strip()
-    for entry in run.domain.of(run)[2]:
+    for entry in run.domain.of(run).citations:
         yield "method", entry.strip()
     from sciencevae import __version__
 

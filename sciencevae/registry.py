@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sciencevae.errors import InputError, RunError, did_you_mean
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sciencevae.vae.model import VAE
     from sciencevae.vae.objectives import Objective
 
-__all__ = ["Domain", "Findings", "dataset", "domain", "domains", "lazy"]
+__all__ = ["About", "Domain", "Findings", "dataset", "domain", "domains", "lazy"]
 
 GROUP = "sciencevae.domains"
 
@@ -44,6 +44,14 @@ class Findings:
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     titles: Mapping[str, str] = field(default_factory=dict)
+
+
+class About(NamedTuple):
+    """What a page is headed by, and the BibTeX entries of its methods."""
+
+    title: str
+    summary: str
+    citations: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ class Domain:
                where a run has nothing of the kind
     write:     (data, path) decoded samples in the field's own formats
     citations: BibTeX entries of the methods
-    about:     (run) -> title, summary and citations of what ran, where these are not the same for every run
+    about:     (run) -> About of what ran, where title, summary and citations are not those of every run
     """
 
     name: str
@@ -83,13 +91,13 @@ class Domain:
     figures: Mapping[str, Callable[[Run], tuple[Figure, str] | None]] = field(default_factory=dict)
     write: Callable[[xr.Dataset, Path], None] | None = None
     citations: tuple[str, ...] = ()
-    about: Callable[[Run], tuple[str, str, tuple[str, ...]]] | None = None
+    about: Callable[[Run], About] | None = None
     #: the folder with config.yaml, README.md and rules.smk; found from the code when not given
     folder: Path = Path()
 
-    def of(self, run: Run) -> tuple[str, str, tuple[str, ...]]:
+    def of(self, run: Run) -> About:
         """Title, summary and citations of a run."""
-        return self.about(run) if self.about else (self.title, self.summary, self.citations)
+        return self.about(run) if self.about else About(self.title, self.summary, self.citations)
 
     def seen(self, batches: Batches, settings: Any) -> Batches:
         """The batches as training sees them: through ``augment``, where the domain has one for these settings."""

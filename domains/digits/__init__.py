@@ -2,7 +2,6 @@
 
 from sciencevae.registry import Domain, lazy
 
-from .about import CITATIONS
 from .settings import Digits
 
 __all__ = ["DOMAIN"]
@@ -38,6 +37,5 @@ DOMAIN = Domain(
             "curves",
         )
     },
-    citations=CITATIONS,
     about=own("about.about"),
 )

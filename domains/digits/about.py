@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sciencevae.registry import About
+
 if TYPE_CHECKING:
     from sciencevae.runs import Run
 
-__all__ = ["CITATIONS", "about"]
+__all__ = ["about"]
 
 KINGMA_WELLING = """@inproceedings{KingmaWelling2014,
   author = {Kingma, D. P. and Welling, M.}, title = {Auto-encoding variational {Bayes}},
@@ -24,7 +26,6 @@ AN_CHO = """@techreport{AnCho2015,
   title = {Variational autoencoder based anomaly detection using reconstruction probability},
   institution = {SNU Data Mining Center}, year = {2015}
 }"""
-CITATIONS = (KINGMA_WELLING, SOHN, AN_CHO)
 
 _SHOWN = {
     "mnist": ("digits", "MNIST"),
@@ -33,7 +34,7 @@ _SHOWN = {
 }
 
 
-def about(run: Run) -> tuple[str, str, tuple[str, ...]]:
+def about(run: Run) -> About:
     """Title by the data sets, summary by the analyses that found something, citations by the models."""
     settings = [variant.settings for variant in run.variants.values()]
     shown = dict.fromkeys(_SHOWN.get(one.dataset, ("", one.dataset)) for one in settings)
@@ -46,4 +47,4 @@ def about(run: Run) -> tuple[str, str, tuple[str, ...]]:
     if any(one.prepare.anomaly is not None for one in settings):
         cited.append(AN_CHO)
     title = f"Images of {things}" if things else "Images"
-    return title, f"{source}: {', '.join(found) or 'models trained'}", tuple(cited)
+    return About(title, f"{source}: {', '.join(found) or 'models trained'}", tuple(cited))

@@ -103,9 +103,7 @@ def _dataset(
     variables = {"x": (("sample", "channel", "row", "column"), x, attributes)}
     named = {n: ("sample", values, {"units": "1", "long_name": text}) for n, (values, text) in coords.items()}
     provenance = json.dumps({"binarise": settings.prepare.binarise, "seed": settings.prepare.split_seed})
-    attrs = {"fields": ["x"], "provenance": provenance} | (
-        {"identifier": "image"} if "image" in coords else {}
-    )
+    attrs = {"fields": ["x"], "identifier": "image", "provenance": provenance}
     data = xr.Dataset(variables, coords=named, attrs=attrs)
     if split is None:
         return data

@@ -56,8 +56,8 @@ class Augmented(Batches):
     def order(self, seed: int, epoch: int) -> Order:
         return self._data.order(seed, epoch)
 
-    def named(self, rows: np.ndarray) -> str:
-        return self._data.named(rows)
+    def identifiers(self, rows: np.ndarray) -> tuple[str, np.ndarray]:
+        return self._data.identifiers(rows)
 
     def blocks(self, rows: int) -> Iterator[Batch]:
         return (self._seen(block, 0, number, 0) for number, block in enumerate(self._data.blocks(rows)))

@@ -22,9 +22,10 @@ from sciencevae.errors import InputError
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Batches", "InMemory", "as_batches", "enumerated", "flat_names", "identifiers", "to_tensor"]
+__all__ = ["Batches", "InMemory", "as_batches", "flat_names", "identifiers_of", "to_tensor"]
 
 _EXAMPLE_ROWS = 8
+_NAMED_ROWS = 10  # as many as a message names
 _GROUP_BYTES = 16 << 20  # how much is gathered at once, to be handed out in slices
 _GROUP_BATCHES = 64
 
@@ -70,9 +71,15 @@ class Batches(ABC):
     def order(self, seed: int, epoch: int) -> Order:
         """The order of an epoch."""
 
+    @abstractmethod
+    def identifiers(self, rows: np.ndarray) -> tuple[str, np.ndarray]:
+        """What the rows of these numbers are known by to who made the data, and what that is called."""
+
     def named(self, rows: np.ndarray) -> str:
         """The rows of these numbers as a message names them."""
-        return enumerated("row", rows)
+        label, ids = self.identifiers(rows[:_NAMED_ROWS])
+        more = f" and {len(rows) - _NAMED_ROWS} more" if len(rows) > _NAMED_ROWS else ""
+        return f"{label} {', '.join(map(str, ids.tolist()))}{more}"
 
     def steps(self, batch_size: int) -> int:
         """Batches in one epoch."""
@@ -132,9 +139,11 @@ class InMemory(Batches):
     def order(self, seed: int, epoch: int) -> Order:
         return Order(seed, epoch, len(self), self._block, self._window)
 
-    def named(self, rows: np.ndarray) -> str:
-        label, ids = self._ids or ("row", np.arange(len(self)))
-        return enumerated(label, ids[rows])
+    def identifiers(self, rows: np.ndarray) -> tuple[str, np.ndarray]:
+        if self._ids is None:
+            return "row", rows
+        label, ids = self._ids
+        return label, ids[rows]
 
     def epoch(
         self, seed: int, epoch: int, batch_size: int, start: int = 0, rank: int = 0, ranks: int = 1
@@ -147,8 +156,7 @@ class InMemory(Batches):
     ) -> Iterator[Batch]:
         tensors = self.data.tensors()
         device = next(iter(tensors.values())).device
-        plan = self.order(seed, epoch)
-        rows = np.concatenate([plan.rows(w) for w in range(len(plan.bounds) - 1)])
+        rows = self.order(seed, epoch).between(0, len(self))
         whole = len(self) // batch_size
         mine = rows[: whole * batch_size].reshape(whole, batch_size)[:, first : first + size]
         share = max(1, self.nbytes * size // len(self))
@@ -313,20 +321,11 @@ def _from_dataset(
         array = np.asarray(ds[name].transpose("sample", ...).values)
         values = array[rows]  # a copy
         tensors[flat] = to_tensor(name, torch.from_numpy(values), scaling, dtype, noisy_field(names))
-    return InMemory(Batch.from_tensors(tensors), ids=identifiers(ds, rows))
+    return InMemory(Batch.from_tensors(tensors), ids=identifiers_of(ds, rows))
 
 
-def identifiers(ds: xr.Dataset, rows: np.ndarray) -> tuple[str, np.ndarray]:
+def identifiers_of(ds: xr.Dataset, rows: np.ndarray) -> tuple[str, np.ndarray]:
     """What prepared data name rows by: the coordinate that ``attrs["identifier"]`` says, else their numbers."""
     name = str(ds.attrs.get("identifier", ""))
     # a part of a data set may have left its coordinates behind
     return (name, ds[name].values[rows]) if name in ds.coords else ("row of the store", rows)
-
-
-def enumerated(label: str, ids: np.ndarray) -> str:
-    """
-    >>> enumerated("row", np.arange(12))
-    'row 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more'
-    """
-    more = f" and {len(ids) - 10} more" if len(ids) > 10 else ""
-    return f"{label} {', '.join(map(str, ids[:10].tolist()))}{more}"

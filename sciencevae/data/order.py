@@ -71,8 +71,7 @@ def order(seed: int, epoch: int, n: int, block: int | None = None, window: int =
     >>> sorted(order(0, 3, 10, block=4, window=2).tolist()) == list(range(10))
     True
     """
-    plan = Order(seed, epoch, n, block or n, window)
-    return np.concatenate([plan.rows(w) for w in range(len(plan.bounds) - 1)])
+    return Order(seed, epoch, n, block or n, window).between(0, n)
 
 
 def check_batch(rows: int, batch_size: int, rank: int, ranks: int) -> int:

@@ -13,15 +13,7 @@ import torch
 from torch import Tensor
 
 from sciencevae.batch import Batch
-from sciencevae.data.batches import (
-    Batches,
-    InMemory,
-    enumerated,
-    flat_names,
-    identifiers,
-    noisy_field,
-    to_tensor,
-)
+from sciencevae.data.batches import Batches, InMemory, flat_names, identifiers_of, noisy_field, to_tensor
 from sciencevae.data.chunks import Column, open_group
 from sciencevae.data.order import Order, check_batch
 from sciencevae.data.scaling import Scaling
@@ -65,7 +57,7 @@ class Streaming(Batches):
         ds = open_store(path)
         check_leakage(ds)
         rows = split_rows(ds, split)
-        self.path = folder
+        self.path, self._store = folder, ds
         self._n = len(rows)
         if not self._n:
             raise InputError(f"the data at {path} has no rows: nothing to make batches of")
@@ -101,19 +93,14 @@ class Streaming(Batches):
     def order(self, seed: int, epoch: int) -> Order:
         return Order(seed, epoch, self._n, self.block, self.window)
 
-    def named(self, rows: np.ndarray) -> str:
-        return enumerated(*self._identifiers(rows))
-
-    def _identifiers(self, rows: np.ndarray) -> tuple[str, np.ndarray]:
-        from sciencevae.data.store import open_store
-
+    def identifiers(self, rows: np.ndarray) -> tuple[str, np.ndarray]:
         stored = self._rows + rows if isinstance(self._rows, int) else self._rows[rows]
-        return identifiers(open_store(self.path), stored)
+        return identifiers_of(self._store, stored)
 
     def load(self) -> InMemory:
         """The same rows in memory."""
         tensors = {k: torch.from_numpy(v) for k, v in self._read(0, self._n).items()}
-        return InMemory(self._batch(tensors), ids=self._identifiers(np.arange(self._n)))
+        return InMemory(self._batch(tensors), ids=self.identifiers(np.arange(self._n)))
 
     def epoch(
         self, seed: int, epoch: int, batch_size: int, start: int = 0, rank: int = 0, ranks: int = 1

@@ -179,19 +179,17 @@ def training_figure(run: Run) -> tuple[Figure, str]:
 
     histories = _distinct({name: variant.history for name, variant in run.variants.items()})
     parts = [
-        column.removeprefix("train_")
-        for column in next(iter(histories.values())).columns
-        if column.startswith("train_")
+        column.removeprefix("train_") for column in histories[0][1].columns if column.startswith("train_")
     ][:3]
     places = {name: place for place, name in enumerate(run.variants)}
     figure, panels = plt.subplots(1, len(parts), figsize=(DOUBLE_COLUMN, 2.3), squeeze=False)
     for axes, part in zip(panels[0], parts, strict=True):
-        for name, history in histories.items():
+        for names, history in histories:
             # as in the other figures: each variant has its colour, whether others are like it or not
-            colour = COLOURS[places[name.split(" = ")[0]] % len(COLOURS)]
+            colour = COLOURS[places[names[0]] % len(COLOURS)]
             for prefix, line in (("train", "-"), ("valid", "--")):
                 if f"{prefix}_{part}" in history:
-                    label = name if prefix == "train" else None
+                    label = " = ".join(names) if prefix == "train" else None
                     values = history[f"{prefix}_{part}"]
                     dots = "." if len(values) < 4 else None
                     axes.plot(history["epoch"], values, line, color=colour, label=label, marker=dots)
@@ -203,8 +201,8 @@ def training_figure(run: Run) -> tuple[Figure, str]:
     return figure, "Parts of the loss during training; solid: training data, dashed: validation data."
 
 
-def _distinct(histories: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Variants that were trained alike, as where only the prior is fitted anew, together: "main = mixture"."""
+def _distinct(histories: dict[str, pd.DataFrame]) -> list[tuple[list[str], pd.DataFrame]]:
+    """Each history once, with the variants that have it: several where only the prior is fitted anew."""
     alike: list[tuple[list[str], pd.DataFrame]] = []
     for name, history in histories.items():
         losses = history.filter(regex=_LOSSES)
@@ -214,4 +212,4 @@ def _distinct(histories: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
                 break
         else:
             alike.append(([name], history))
-    return {" = ".join(names): history for names, history in alike}
+    return alike

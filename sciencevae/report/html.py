@@ -74,11 +74,11 @@ def _page(run: Run, figures: list[dict[str, Any]]) -> str:
     )
     metrics = run.metrics
     analysed = read_json(run.record("analyse"))
-    heading, summary, _ = run.domain.of(run)
+    about = run.domain.of(run)
     return environment.get_template("report.html.j2").render(
         run=run,
-        heading=heading,
-        summary=summary,
+        heading=about.title,
+        summary=about.summary,
         figures=figures,
         latents=_latent_use(metrics.get("training", {})),
         training=training_parts(metrics.get("training", {})),

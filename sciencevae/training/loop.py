@@ -26,14 +26,14 @@ from sciencevae.training.interrupts import Interrupts
 from sciencevae.training.progress import Report, training_progress
 from sciencevae.training.schedules import Constant, Schedule, WarmUp, WarmUpCosine
 from sciencevae.training.settings import TrainingSettings
-from sciencevae.training.state import State
+from sciencevae.training.state import Moment, State
 from sciencevae.training.step import Problem, Step, trainable
 from sciencevae.vae.model import VAE
 from sciencevae.vae.objectives import ELBO, VQ, Objective
 
-RunStep = Callable[[State, dict[str, Tensor], Tensor, Tensor], Tensor]
-
 __all__ = ["Loop", "fit", "limited_threads"]
+
+RunStep = Callable[[State, dict[str, Tensor], Tensor, Tensor], Tensor]
 
 log = logging.getLogger("sciencevae")
 
@@ -107,6 +107,7 @@ class Loop:
         self.schedules = {"learning_rate": _learning_rate(settings, self.total), **self.objective.schedules}
         names = ("correction1", "correction2", "average", *self.schedules)
         self.step = Step(self.problems[0], settings, names, self.ensemble)
+        self.good: Moment  # at the last reading whose loss was finite
 
     def run(self, folder: str | Path | None, resume: bool, progress: bool | Report | None) -> list[History]:
         """Train to the end and put the result into the models."""
@@ -337,7 +338,7 @@ class Loop:
         self, state: State, tensors: dict[str, Tensor], noise: Tensor, i: int, path: Path | None
     ) -> RunError:
         """``state`` is that before the step, i the member."""
-        member = (i,) if self.ensemble else ()
+        member = self._member(i)
         batch = Batch.from_tensors({name: tensor[member] for name, tensor in tensors.items()})
         scalars = dict(zip(self.step.scalar_names, self._values(state.step).unbind(), strict=True))
         per_datum = self._per_datum(state.parameters, state, i, batch, noise[member], scalars)
@@ -372,9 +373,7 @@ class Loop:
     ) -> Tensor:
         """The loss of each datum for member i, in the mode that the model is in."""
         problem = copy.deepcopy(self.problems[0])
-        named = {**dict(problem.named_parameters()), **dict(problem.named_buffers())}
-        for name, tensor in {**parameters, **state.buffers}.items():
-            named[name].data.copy_(tensor[(i,) if self.ensemble else ()])
+        self._put({**parameters, **state.buffers}, problem, i)
         with torch.random.fork_rng():
             return problem.objective(problem.model, batch, noise, scalars).per_datum
 
@@ -384,8 +383,7 @@ class Loop:
         self.problems[0].eval()
         for number, block in enumerate(self.valid.blocks(EVALUATION_ROWS)):
             block = block.to(self.device)
-            noise = self._noise(number, len(block), tag=1)
-            noise = noise[i] if self.ensemble else noise
+            noise = self._noise(number, len(block), tag=1)[self._member(i)]
             loss = self._per_datum(state.result, state, i, block, noise, self._final())
             if not bool(torch.isfinite(loss).all()):
                 rows = np.flatnonzero(~torch.isfinite(loss).cpu().numpy())
@@ -449,7 +447,7 @@ class Loop:
         if loss < state.best_loss[i]:
             state.best_loss[i], state.bad_rounds[i] = loss, 0
             history.best_epoch, history.best_loss = state.epoch, loss
-            member = (i,) if self.ensemble else ()
+            member = self._member(i)
             for name, best in state.best.items():
                 best[member] = state.result[name][member]
             for name, buffer in state.best_buffers.items():
@@ -466,11 +464,18 @@ class Loop:
         else:
             chosen = {**state.best, **state.best_buffers}
         for i, problem in enumerate(self.problems):
-            member = (i,) if self.ensemble else ()
-            named = {**dict(problem.named_parameters()), **dict(problem.named_buffers())}
-            for name, tensor in chosen.items():
-                named[name].data.copy_(tensor[member])
+            self._put(chosen, problem, i)
             problem.eval()
+
+    def _member(self, i: int) -> tuple[int, ...]:
+        """The index of member i in a tensor of the state or of a batch."""
+        return (i,) if self.ensemble else ()
+
+    def _put(self, tensors: Mapping[str, Tensor], problem: Problem, i: int) -> None:
+        """Those of member i, by the names of parameters and buffers, into the problem."""
+        named = {**dict(problem.named_parameters()), **dict(problem.named_buffers())}
+        for name, tensor in tensors.items():
+            named[name].data.copy_(tensor[self._member(i)])
 
     def _identity(self) -> dict[str, Any]:
         """What a checkpoint must share with the training that goes on from it."""

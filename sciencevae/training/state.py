@@ -16,7 +16,7 @@ from sciencevae.errors import InputError
 from sciencevae.training.checkpoint import read_tensors, rng_state, set_rng_state, write_tensors
 from sciencevae.training.history import History
 
-__all__ = ["State"]
+__all__ = ["Moment", "State"]
 
 log = logging.getLogger("sciencevae")
 REMEDY = "delete it to train from the beginning"
