@@ -170,6 +170,11 @@ def test_kl_and_aggregate_posterior_are_drawn_by_dimension() -> None:
     assert "mixture" in caption
     plt.close(figure)
     assert latent_figure(SimpleNamespace(variants={"codes": variants["codes"]})) is None
+    with style():
+        figure, caption = latent_figure(SimpleNamespace(variants={"mixture": variants["mixture"]}))
+    assert len(figure.axes) == 1, "no empty panel where no KL is known by dimension"
+    assert caption.startswith("Latents of validation data")
+    plt.close(figure)
 
 
 def test_colours_differ_in_lightness_too() -> None:

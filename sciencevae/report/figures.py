@@ -149,25 +149,31 @@ def latent_figure(run: Run) -> tuple[Figure, str] | None:
     uses = {name: use for name, use in uses.items() if "aggregate_mean" in use}
     if not uses:
         return None
-    figure, (left, right) = plt.subplots(1, 2, figsize=(DOUBLE_COLUMN, 2.3))
+    unknown = [name for name, use in uses.items() if use["kl_by_dim"] is None]
+    known = len(unknown) < len(uses)
+    figure, panels = plt.subplots(1, 1 + known, figsize=(DOUBLE_COLUMN, 2.3), squeeze=False)
+    *left, right = panels[0]
     right.axhspan(-1, 1, color="0.93")
     for place, (name, use) in enumerate(uses.items()):
         dims = np.arange(use["dimensions"]) + 0.6 * ((place + 0.5) / len(uses) - 0.5)
         points = {"color": COLOURS[place % len(COLOURS)], "label": name, "fmt": "o", "ms": 2.5, "lw": 0.8}
         if use["kl_by_dim"] is not None:
-            left.errorbar(dims, use["kl_by_dim"], **points)
+            left[0].errorbar(dims, use["kl_by_dim"], clip_on=False, **points)
         right.errorbar(dims, use["aggregate_mean"], use["aggregate_std"], **points)
-    left.set(xlabel="latent dimension", ylabel="KL (nats)", ylim=(0, None))
-    right.set(xlabel="latent dimension", ylabel="latent, mean ± std. dev.")
-    for axes in (left, right):
+    for axes in left:
+        axes.set(ylabel="KL (nats)", ylim=(0, None))
+    right.set(ylabel="latent, mean ± std. dev.")
+    for axes in panels[0]:
+        axes.set_xlabel("latent dimension")
         axes.xaxis.get_major_locator().set_params(integer=True)
     if len(uses) > 1:
         right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    unknown = [name for name, use in uses.items() if use["kl_by_dim"] is None]
     caption = (
-        "Left: KL of each latent dimension; one near 0 carries nothing. Right: latents of validation data, drawn "
-        "from their posteriors; grey: the standard normal, which they fill where that is the prior."
+        "Latents of validation data, drawn from their posteriors; grey: the standard normal, which they fill where "
+        "that is the prior."
     )
+    if known:
+        caption = f"Left: KL of each latent dimension; one near 0 carries nothing. Right: {caption}"
     if unknown:
         caption += f" The KL of {', '.join(unknown)} is not a sum over dimensions."
     return figure, caption
