@@ -69,7 +69,8 @@ class RunSettings(Section):
     stages: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "fetch": ("dataset", "source"),
         "prepare": ("dataset", "source", "prepare"),
-        "train": ("model", "objective", "training", "refit", "seed"),
+        "train": ("model", "objective", "training", "seed"),
+        "refit": ("refit",),
         "encode": ("encode",),
         "analyse": ("analyse",),
         "report": ("report",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -67,12 +67,15 @@ class Domain:
     augment:   (settings) -> how a batch is seen anew at each pass, (batch, generator) -> batch, or None
     refit:     (settings, model, train, valid) -> what is done to a trained model in place, as the fit of another
                prior to its latents: its History, or None where nothing is done
-    read:      (path, settings) -> iterator of Datasets of bounded size from a user's own file, in its order,
-               with coordinates ``row``, ``id``, ``status``; bad rows stay, as NaN with a reason
+    read:      (path, settings, template) -> iterator of Datasets of bounded size from a user's own file, in its
+               order, with coordinates ``row``, ``id``, ``status``; bad rows stay, as NaN with a reason.
+               ``template``: the data the model was trained on, without rows: its axes, and in its attributes
+               what ``prepare`` learned
     analyses:  name -> (run) -> Findings, empty ones where there is nothing of the kind
     figures:   name -> (run) -> (figure, caption), drawn from tables, latents and models on disk; None
                where a run has nothing of the kind
-    write:     (data, path) decoded samples in the field's own formats
+    write:     (data, path) decoded samples in the field's own formats; ``data`` has the template's axes and
+               attributes
     citations: BibTeX entries of the methods
     about:     (run) -> About of what ran, where title, summary and citations are not those of every run
     """
@@ -86,7 +89,7 @@ class Domain:
     objective: Callable[[Any, xr.Dataset], Objective] | None = None
     augment: Callable[[Any], Augmentation | None] | None = None
     refit: Callable[[Any, VAE, Batches, Batches], History | None] | None = None
-    read: Callable[[Path, Any], Iterator[xr.Dataset]] | None = None
+    read: Callable[[Path, Any, xr.Dataset], Iterator[xr.Dataset]] | None = None
     analyses: Mapping[str, Callable[[Run], Findings]] = field(default_factory=dict)
     figures: Mapping[str, Callable[[Run], tuple[Figure, str] | None]] = field(default_factory=dict)
     write: Callable[[xr.Dataset, Path], None] | None = None
@@ -106,10 +109,28 @@ class Domain:
         augment = self.augment(settings) if self.augment else None
         return Augmented(batches, augment) if augment else batches
 
+    @property
+    def package(self) -> str:
+        """The package that the domain is written in."""
+        return sys.modules[self.settings.__module__].__package__ or self.settings.__module__
+
+    def code(self, stage: str) -> str:
+        """A name for the domain's own code that a stage runs: other code, another name."""
+        from sciencevae.sources import code_digest
+
+        run: dict[str, Iterable[Callable[..., Any] | None]] = {
+            "prepare": [self.prepare],
+            "train": [self.build, self.objective, self.augment],
+            "refit": [self.refit],
+            "analyse": self.analyses.values(),
+            "report": [*self.figures.values(), self.about],
+        }
+        return code_digest(run[stage], self.package)
+
     def load_networks(self) -> None:
         """Import the domain's networks, so that a saved model's classes are known."""
-        package = sys.modules[self.settings.__module__].__package__
-        if package and find_spec(f"{package}.networks") is not None:
+        package = self.package
+        if find_spec(f"{package}.networks") is not None:
             importlib.import_module(f"{package}.networks")
 
     def __post_init__(self) -> None:
@@ -128,8 +149,9 @@ def lazy(package: str) -> Callable[[str], Callable[..., Any]]:
         module, function = name.rsplit(".", 1)
 
         def call(*arguments: Any) -> Any:
-            return getattr(importlib.import_module(f"{package}.{module}"), function)(*arguments)
+            return getattr(importlib.import_module(call.__module__), function)(*arguments)
 
+        call.__module__ = f"{package}.{module}"
         return call
 
     return named

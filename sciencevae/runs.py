@@ -5,6 +5,7 @@ DIR/config/<variant>/{train,encode}.json  what one stage depends on, rewritten o
 DIR/config/{analyse,report}.json          the same for the stages that see all variants
 DIR/config/{fetch,prepare}/<key>.json     the same for data, named by content: variants share them
 DIR/prepared/<key>.zarr                   prepared data
+DIR/trained/<key>/                        a training and its checkpoint, before a refit: variants share it
 DIR/{model.safetensors, latents.zarr, history.csv}   of ``main``; of others in DIR/variants/<name>/
 DIR/state/…                               one record for each stage done: when, where, how long
 DIR/{metrics.json, tables/, figures/, report.html, run.json, logs/}
@@ -29,7 +30,16 @@ if TYPE_CHECKING:
     from sciencevae.registry import Domain
     from sciencevae.vae.model import VAE
 
-__all__ = ["Run", "Variant", "check_folder", "configure", "prune", "read_json", "write_json"]
+__all__ = [
+    "Run",
+    "Variant",
+    "check_folder",
+    "configure",
+    "manifest_digest",
+    "prune",
+    "read_json",
+    "write_json",
+]
 
 FORMAT = 1
 #: stages whose records are named by a key of their content, because variants share them
@@ -69,6 +79,14 @@ class Variant:
     def store(self) -> Path:
         """The prepared Zarr store."""
         return self.run.folder / "prepared" / f"{self.key}.zarr"
+
+    @property
+    def training(self) -> Path:
+        """Where the training lies: equal settings, one training, whatever is refitted after it.
+
+        Named by content, so that a change of the settings and its revocation find the checkpoint again.
+        """
+        return self.run.folder / "trained" / digest(self.run.train_slice(self))
 
     @cached_property
     def data(self) -> xr.Dataset:
@@ -199,13 +217,17 @@ class Run:
 
     def fetch_slice(self, variant: Variant) -> dict[str, Any]:
         """What the raw files depend on."""
-        return {"manifest": _manifest_digest(variant.settings.dataset)} | variant.settings.slice("fetch")
+        return {"manifest": manifest_digest(variant.settings.dataset)} | variant.settings.slice("fetch")
 
     def prepare_slice(self, variant: Variant) -> dict[str, Any]:
         """What the prepared data depend on."""
-        chosen = {"domain": self.domain.name, **variant.settings.slice("prepare")}
+        chosen = {
+            "domain": self.domain.name,
+            "code": self.domain.code("prepare"),
+            **variant.settings.slice("prepare"),
+        }
         if self.input is None:
-            return chosen | {"manifest": _manifest_digest(variant.settings.dataset)}
+            return chosen | {"manifest": manifest_digest(variant.settings.dataset)}
         try:
             status = self.input.stat()
         except OSError as error:
@@ -213,8 +235,11 @@ class Run:
         return chosen | {"input": [str(self.input), status.st_size, status.st_mtime_ns]}
 
     def train_slice(self, variant: Variant) -> dict[str, Any]:
-        """What a trained model depends on."""
-        return {"data": variant.key, "domain": self.domain.name, **variant.settings.slice("train")}
+        """What a training depends on; ``refit`` comes after it."""
+        code = self.domain.code("train")
+        return {"data": variant.key, "domain": self.domain.name, "code": code} | variant.settings.slice(
+            "train"
+        )
 
 
 def check_folder(folder: Path, domain: Domain) -> None:
@@ -256,18 +281,24 @@ def configure(
             "source": variant.source if fetched else None,
             "fetch": fetch,
             "prepare": variant.key,
+            "trained": variant.training.name,
             "threads": variant.settings.training.threads or 1,
         }
         if fetch:
             write_json(folder / "config" / "fetch" / f"{fetch}.json", run.fetch_slice(variant))
         write_json(folder / "config" / "prepare" / f"{variant.key}.json", {"fetch": fetch, **prepare})
         for stage, chosen in (
-            ("train", run.train_slice(variant)),
+            (
+                "train",
+                run.train_slice(variant)
+                | {"refit_code": domain.code("refit")}
+                | variant.settings.slice("refit"),
+            ),
             ("encode", variant.settings.slice("encode")),
         ):
             write_json(folder / "config" / variant.name / f"{stage}.json", chosen)
     for stage in ("analyse", "report"):
-        chosen = {"variants": list(run.variants), **settings.slice(stage)}
+        chosen = {"variants": list(run.variants), "code": domain.code(stage), **settings.slice(stage)}
         write_json(folder / "config" / f"{stage}.json", chosen)
     write_json(folder / "config" / "workflow.json", plan)
     _forget_lost(run)
@@ -283,7 +314,11 @@ def _forget_lost(run: Run) -> None:
 
 
 def prune(run: Run) -> None:
-    """Remove prepared data that the settings no longer name."""
+    """Remove prepared data and trainings that the settings no longer name."""
+    trainings = {variant.training for variant in run.variants.values()}
+    for folder in (run.folder / "trained").glob("*"):
+        if folder not in trainings:
+            shutil.rmtree(folder)
     keys = {variant.key for variant in run.variants.values()}
     for store in (run.folder / "prepared").glob("*.zarr"):
         if store.stem not in keys:
@@ -317,7 +352,7 @@ def write_json(path: Path, value: Any, always: bool = False) -> bool:
     return True
 
 
-def _manifest_digest(name: str) -> str:
+def manifest_digest(name: str) -> str:
     """Changes when the data set's manifest does."""
     if not name:
         return ""

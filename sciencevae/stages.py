@@ -20,13 +20,15 @@ from sciencevae.config import digest
 from sciencevae.errors import InputError, Interrupted
 from sciencevae.locks import TOKEN, alive, hold, inherited, run_lock
 from sciencevae.progress import BEGAN, DONE, Progress
-from sciencevae.runs import Run, Variant, read_json, write_json
+from sciencevae.runs import Run, Variant, manifest_digest, read_json, write_json
 
 if TYPE_CHECKING:
     import xarray as xr
 
+    from sciencevae.data.batches import Batches
     from sciencevae.registry import Domain
     from sciencevae.training.history import History
+    from sciencevae.vae.model import VAE
 
 __all__ = ["analyse", "encode", "fetch", "prepare", "prepared_dataset", "report", "train"]
 
@@ -61,41 +63,22 @@ def prepare(run: Run, variant: Variant, threads: int = 1) -> None:
 
 
 def train(run: Run, variant: Variant, threads: int = 1) -> None:
-    """Fit one variant's model, resuming from its checkpoint when the settings are still the same."""
+    """Fit one variant's model, going on from its checkpoint, and refit what the domain refits."""
     with _stage(run, "train", variant.name, threads) as (progress, details):
+        from sciencevae.data import template
         from sciencevae.data.batches import as_batches
         from sciencevae.latents.collapse import latent_use
-        from sciencevae.training.loop import fit, limited_threads
+        from sciencevae.training.loop import limited_threads
         from sciencevae.vae.files import save
-        from sciencevae.vae.objectives import ELBO
 
         settings, data = variant.settings, variant.data
-        key = digest(run.train_slice(variant))
-        checkpoint = variant.folder / "checkpoint.safetensors"
-        started = variant.folder / "training.json"
-        if checkpoint.exists() and read_json(started).get("settings") != key:
-            progress.say("the settings changed since the checkpoint: training starts again")
-            checkpoint.unlink()
-        variant.folder.mkdir(parents=True, exist_ok=True)
-        write_json(started, {"settings": key})
-        _seed(settings.seed)
-        model = run.domain.build(settings, data)
-        objective = run.domain.objective(settings, data) if run.domain.objective else ELBO()
         batches, valid = (
             run.domain.seen(as_batches(data, split=part), settings) for part in ("train", "valid")
         )
-        steps = settings.training.epochs * math.ceil(len(batches) / settings.training.batch_size)
-        history = fit(
-            model,
-            batches,
-            objective=objective,
-            valid=valid,
-            settings=settings.training.model_copy(update={"seed": settings.seed, "threads": threads}),
-            run=variant.folder,
-            progress=lambda epoch, step, parts: progress(step, steps, f"epoch {epoch} · {_terms(parts)}"),
-        )
+        model, history = _fitted(run, variant, batches, valid, threads, progress)
         refitted = None
         if run.domain.refit:
+            _seed(settings.seed)
             with limited_threads(threads):
                 refitted = run.domain.refit(settings, model, batches, valid)
         use = latent_use(model, valid)
@@ -104,6 +87,7 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
         if refitted is not None:
             progress.say(f"refitted in {refitted.seconds:.0f} s · {_terms(refitted.rows[-1])}")
             details["metrics"]["refit"] = _training_metrics(refitted)
+        variant.folder.mkdir(parents=True, exist_ok=True)
         history.table().to_csv(variant.folder / "history.csv", index=False)
         save(
             model,
@@ -112,17 +96,46 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
                 "domain": run.domain.name,
                 "variant": variant.name,
                 "settings": settings.dump(),
-                "scaling": data.attrs.get("scaling"),
-                "units": {str(n): str(v.attrs.get("units", "")) for n, v in data.data_vars.items()},
-                "fingerprint": data.attrs.get("fingerprint"),
+                "data": template.to_json(data),
                 "metrics": details["metrics"],
             },
         )
-        checkpoint.unlink(missing_ok=True)
         details["outputs"] = [
             str(variant.model_path.relative_to(run.folder)),
             str((variant.folder / "history.csv").relative_to(run.folder)),
         ]
+
+
+def _fitted(
+    run: Run, variant: Variant, batches: Batches, valid: Batches, threads: int, progress: Progress
+) -> tuple[VAE, History]:
+    """The trained model, before any refit, and its history: of an equal training where there was one."""
+    from sciencevae.training.history import History
+    from sciencevae.training.loop import fit
+    from sciencevae.vae.files import load, save
+    from sciencevae.vae.objectives import ELBO
+
+    settings, domain = variant.settings, run.domain
+    folder, record = variant.training, variant.training / "history.json"
+    if record.exists():
+        progress.say(f"trained already, in {folder.relative_to(run.folder)}")
+        return load(folder / "model.safetensors"), History(**read_json(record))
+    _seed(settings.seed)
+    model = domain.build(settings, variant.data)
+    steps = settings.training.epochs * math.ceil(len(batches) / settings.training.batch_size)
+    history = fit(
+        model,
+        batches,
+        objective=domain.objective(settings, variant.data) if domain.objective else ELBO(),
+        valid=valid,
+        settings=settings.training.model_copy(update={"seed": settings.seed, "threads": threads}),
+        run=folder,
+        progress=lambda epoch, step, parts: progress(step, steps, f"epoch {epoch} · {_terms(parts)}"),
+    )
+    save(model, folder / "model.safetensors", {"domain": domain.name})
+    write_json(record, history.to_json())
+    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    return model, history
 
 
 def encode(run: Run, variant: Variant, threads: int = 1) -> None:
@@ -181,7 +194,7 @@ def prepared_dataset(domain: Domain, dataset: str) -> xr.Dataset:
     from sciencevae.paths import cache_folder
 
     settings = validate(domain.settings, {"dataset": dataset}, f"data set {dataset!r}")
-    key = digest([domain.name, settings.slice("prepare")])
+    key = digest([domain.name, domain.code("prepare"), manifest_digest(dataset), settings.slice("prepare")])
     store = cache_folder() / "prepared" / f"{dataset}-{key}.zarr"
     if not store.exists():
         with hold(store.with_suffix(".lock"), f"preparing {dataset}", patience=600):

@@ -146,7 +146,11 @@ def _reason(text: str) -> str:
         return "not done yet"
     if match := re.search(r"Updated input files: (.*)", text):
         changed = sorted(part for part in match[1].split(", ") if part.startswith("config/"))
-        return f"the settings changed ({', '.join(changed)})" if changed else "what it is made from changed"
+        return (
+            f"the settings or the code changed ({', '.join(changed)})"
+            if changed
+            else "what it is made from changed"
+        )
     if text.startswith("Input files updated by another job"):
         return "what it is made from is made again"
     return text

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from sciencevae import stages
 from sciencevae.config import load
 from sciencevae.errors import InputError, RunError
 from sciencevae.locks import TOKEN, alive, hold, holders, inherited, run_lock
 from sciencevae.registry import domain
 from sciencevae.runs import Run, configure, read_json, write_json
 from sciencevae.stages import prepared_dataset
+from sciencevae.vae.priors import GaussianMixture, StandardNormal
 
 
 @pytest.fixture
@@ -195,3 +197,31 @@ def test_series_say_that_they_stay_in_order(
     number = prepared_dataset(series, "")["number"].values
     assert sorted(number) == list(range(240))
     assert (list(number) == sorted(number)) is ordered
+
+
+def test_another_prior_is_refitted_to_the_training_that_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy = domain("toy")
+    short = ["training.epochs=1", "variants={mixed: {refit: {components: 3}}}"]
+    run = configure(tmp_path / "run", toy, load(toy, overrides=short))
+    stages.prepare(run, run.main)
+    for variant in run.variants.values():
+        stages.train(run, variant)
+    assert len(list((run.folder / "trained").iterdir())) == 1
+    assert "trained already" in capsys.readouterr().err
+    plain, mixed = (variant.model() for variant in run.variants.values())
+    assert isinstance(plain.prior, StandardNormal)
+    assert isinstance(mixed.prior, GaussianMixture)
+    encoders = [model.encoder.state_dict() for model in (plain, mixed)]
+    assert all((encoders[0][name] == encoders[1][name]).all() for name in encoders[0])
+    assert (run.variants["mixed"].history == run.main.history).all(axis=None)
+
+    # as it would be by itself
+    alone = configure(
+        tmp_path / "alone", toy, load(toy, overrides=["training.epochs=1", "refit.components=3"])
+    )
+    stages.prepare(alone, alone.main)
+    stages.train(alone, alone.main)
+    again = alone.main.model().state_dict()
+    assert all((again[name] == value).all() for name, value in mixed.state_dict().items())

@@ -218,13 +218,16 @@ def test_a_terminated_run_saves_and_ends_with_75_and_refuses_company(
         out, _ = process.communicate(timeout=60)
     assert process.returncode == 75
     assert "the same command goes on from there" in out
-    assert (folder / "checkpoint.safetensors").exists()
+    (checkpoint,) = folder.rglob("checkpoint.safetensors")
     assert not (folder / "model.safetensors").exists()
 
-    # the same command goes on from there, even when it's only the stage, and another setting starts again
+    # another setting is another training, and takes nothing from this one until it is done
+    other = (*ALONE, "--set", "model.hidden=[5]", "--set", "analyse.fail=true")
+    assert sciencevae_command("run", "toy", "--out", folder, *other).returncode == 1
+    assert checkpoint.exists()
     done = sciencevae_command("run", "toy", "--out", folder, *ALONE, "--set", "model.hidden=[5]")
     assert done.returncode == 0, done.stderr
-    assert "the settings changed since the checkpoint" in done.stderr
+    assert not checkpoint.exists()
     assert Run(folder).main.model().encoder.network.layers[0].out_features == 5
 
 
@@ -234,7 +237,7 @@ def test_a_run_killed_in_training_resumes_there_and_equals_an_uninterrupted_one(
     options = (*SLOW, "--set", "training.epochs=300")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     process = _start("run", "toy", "--out", broken, *options)
-    _wait_for((broken / "checkpoint.safetensors").exists)
+    _wait_for(lambda: list(broken.rglob("checkpoint.safetensors")))
     steps = _wait_for(lambda: _steps(broken))[-1]
     process.kill()
     assert process.wait(timeout=60) == -signal.SIGKILL

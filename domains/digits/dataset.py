@@ -145,7 +145,7 @@ def _below_quadrants(data: xr.Dataset, settings: Digits) -> xr.Dataset:
     )
 
 
-def read(path: Path, settings: Digits) -> Iterator[xr.Dataset]:
+def read(path: Path, settings: Digits, template: xr.Dataset | None = None) -> Iterator[xr.Dataset]:
     """A user's images in blocks, from .npy, .npz (``images``), .h5 (``x``, as written here) or idx (also .gz, .xz).
 
     images (n, H, W), integers from 0 to 255, or floats or booleans from 0 to 1; of the size the model was trained

@@ -88,7 +88,7 @@ def prepare(settings: Stars, files: Mapping[str, Path], input: Path | None) -> x
     return data.assign_attrs(provenance=json.dumps(provenance))
 
 
-def read(path: Path, settings: Stars) -> Iterator[xr.Dataset]:
+def read(path: Path, settings: Stars, template: xr.Dataset | None = None) -> Iterator[xr.Dataset]:
     """A user's own catalogue in its order, for a trained model; bad rows are NaN with a reason in ``status``."""
     row = 0
     for frame in _blocks(path, settings.prepare):

@@ -64,7 +64,7 @@ def prepare(settings: XY, files: Mapping[str, Path], input: Path | None) -> xr.D
     )
 
 
-def read(path: Path, settings: XY) -> Iterator[xr.Dataset]:
+def read(path: Path, settings: XY, template: xr.Dataset | None = None) -> Iterator[xr.Dataset]:
     """A user's configurations in blocks, from HDF5 or .npz (``theta``, ``temperature``) or .npy.
 
     theta (n, L, L), radians, any multiple of 2π; every row stays, one that is not finite as NaN with a

@@ -23,7 +23,7 @@ from sciencevae.errors import InputError, RunError
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["atomic_path", "fingerprint", "open_store", "write"]
+__all__ = ["atomic_path", "fingerprint", "open_store", "quiet", "write"]
 
 _CHUNK_BYTES = 2 << 20
 _SHARD_BYTES = 64 << 20
@@ -67,7 +67,7 @@ def write(
     shard = chunk * max(1, min(_SHARD_BYTES // (chunk * row_bytes), -(-n // chunk)))
     step = shard * max(1, memory_bytes // (2 * shard * row_bytes))
     # chunks that are all zeros are written too: looking for them takes longer than writing them
-    with atomic_path(path) as temporary, _quiet(), zarr.config.set({"array.write_empty_chunks": True}):
+    with atomic_path(path) as temporary, quiet(), zarr.config.set({"array.write_empty_chunks": True}):
         _template(ds, order, chunk, shard).to_zarr(
             temporary, compute=False, consolidated=False, zarr_format=3
         )
@@ -100,7 +100,7 @@ def open_store(path: str | Path) -> xr.Dataset:
     if not (path / "zarr.json").is_file():
         raise InputError(f"no prepared data at {path}: run 'sciencevae prepare' first")
     try:
-        with _quiet():
+        with quiet():
             ds = xr.open_zarr(path, consolidated=False, chunks=None)
             ds = ds[sorted(ds.data_vars, key=str)]  # zarr lists them in the order in which reading them ended
             shards = [v.encoding.get("shards") for v in ds.data_vars.values() if "sample" in v.dims]
@@ -224,7 +224,7 @@ def _refuse_nan(ds: xr.Dataset) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without zarr's notes that text coordinates have no settled specification yet."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*(V3|v3) spec.*")

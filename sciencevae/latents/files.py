@@ -48,30 +48,31 @@ _CONTEXT = ("condition", "noise", "exposure", "source")
 
 @dataclass(frozen=True)
 class Trained:
-    """A model's file opened: the model, and what the file says of its domain, settings and scaling."""
+    """A model's file opened: the model, its domain and settings, and the data it was trained on, without rows."""
 
     model: VAE
     domain: Domain
     settings: Any
+    template: xr.Dataset
     scaling: Scaling
-    metadata: dict[str, Any]
     fingerprint: str
 
     @classmethod
     def open(cls, path: str | Path) -> Trained:
         """Raises InputError for a file that no run of a domain wrote."""
         from sciencevae.config import validate
+        from sciencevae.data import template
         from sciencevae.data.scaling import Scaling
         from sciencevae.registry import domain
 
         path = Path(path)
         metadata = load_metadata(path)
-        if "domain" not in metadata or "settings" not in metadata:
+        if not {"domain", "settings", "data"} <= set(metadata):
             raise InputError(f"{path} does not say which domain it is of: give the model of a run")
         owner = domain(metadata["domain"])
         settings = validate(owner.settings, metadata["settings"], str(path)).variant("main")
-        scaling = Scaling.from_json(metadata["scaling"]) if metadata.get("scaling") else Scaling()
-        return cls(load(path), owner, settings, scaling, metadata, file_hash(path))
+        data = template.from_json(metadata["data"])
+        return cls(load(path), owner, settings, data, Scaling.of(data), file_hash(path))
 
     def read(self, source: str | Path) -> Iterator[xr.Dataset]:
         """The user's file in blocks, as the domain reads it."""
@@ -80,7 +81,7 @@ class Trained:
             raise InputError(f"domain {self.domain.name!r} does not read files of your own")
         if not source.exists():
             raise InputError(f"no file {source}")
-        for block in self.domain.read(source, self.settings):
+        for block in self.domain.read(source, self.settings, self.template):
             for start in range(0, block.sizes["sample"], BLOCK_ROWS):
                 yield block.isel(sample=slice(start, start + BLOCK_ROWS))
 
@@ -377,20 +378,19 @@ def _context(
 
 
 def _physical(trained: Trained, x: Any, good: np.ndarray, table: pd.DataFrame) -> xr.Dataset:
-    """Decoded fields unscaled, with the units the model's file names, beside what identifies each row."""
+    """Decoded fields unscaled, as the prepared data have them, beside what identifies each row."""
     import xarray as xr
 
-    units = trained.metadata.get("units", {})
     fields = x if isinstance(x, dict) else {"x": x}
     variables = {}
     for name, tensor in fields.items():
         values = _spread(trained.scaling.invert(name, tensor).numpy(), good)
-        dims = ("sample", *(f"{name}_{axis}" for axis in range(1, values.ndim)))
-        variables[name] = (dims, values, {"units": units.get(name, "")})
+        known = trained.template[name]
+        variables[name] = (known.dims, values, known.attrs)
     kept = [name for name in table.columns if name in _IDENTIFY or str(name).startswith("condition")]
     coords = {str(name): ("sample", table[name].to_numpy()) for name in kept}
-    attributes = {"domain": trained.domain.name, "model": trained.fingerprint}
-    return xr.Dataset(variables, coords=coords, attrs=attributes)
+    attributes = trained.template.attrs | {"domain": trained.domain.name, "model": trained.fingerprint}
+    return xr.Dataset(variables, coords=trained.template.coords, attrs=attributes).assign_coords(coords)
 
 
 def _concatenated(blocks: list[xr.Dataset]) -> xr.Dataset:
@@ -414,7 +414,9 @@ def _write_h5(data: xr.Dataset, path: Path) -> None:
 
 
 def _write_zarr(data: xr.Dataset, path: Path) -> None:
-    with atomic_path(path) as temporary:
+    from sciencevae.data.store import quiet
+
+    with atomic_path(path) as temporary, quiet():
         data.to_zarr(temporary, mode="w", consolidated=False)
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from sciencevae.batch import Batch
 from sciencevae.cli import main
 from sciencevae.config import load
+from sciencevae.data import template
 from sciencevae.data.scaling import Scaling
 from sciencevae.data.store import open_store, write
 from sciencevae.latents.encode import encode_store
@@ -77,7 +78,8 @@ def table(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    metadata = {"domain": "toy", "settings": load(domain("toy")).dump(), "scaling": Scaling().to_json()}
+    data = xr.Dataset({"x": (("sample", "feature"), np.zeros((1, 3), np.float32))})
+    metadata = {"domain": "toy", "settings": load(domain("toy")).dump(), "data": template.to_json(data)}
     save(build(), tmp_path / "model.safetensors", metadata)
     return tmp_path / "model.safetensors"
 

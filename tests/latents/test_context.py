@@ -14,6 +14,7 @@ import xarray as xr
 
 from sciencevae import registry
 from sciencevae.config import load
+from sciencevae.data import template
 from sciencevae.data.batches import as_batches
 from sciencevae.data.hdf5 import open_hdf5
 from sciencevae.data.scaling import Scaling
@@ -106,10 +107,11 @@ def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Saved:
 
     def save_(model: VAE, block: xr.Dataset) -> tuple[Path, Scaling]:
         toy = registry.domain("toy")
-        reads = replace(toy, read=lambda path, settings: iter([block]))
+        reads = replace(toy, read=lambda path, settings, template: iter([block]))
         monkeypatch.setattr(registry, "domain", lambda name: reads)
         scaling = Scaling.fit(block)
-        metadata = {"domain": "toy", "settings": load(toy).dump(), "scaling": scaling.to_json()}
+        block = block.assign_attrs(scaling=scaling.to_json())
+        metadata = {"domain": "toy", "settings": load(toy).dump(), "data": template.to_json(block)}
         save(model, tmp_path / "model.safetensors", metadata)
         return tmp_path / "model.safetensors", scaling
 

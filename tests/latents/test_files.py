@@ -14,6 +14,7 @@ import xarray as xr
 
 from sciencevae.cli import main
 from sciencevae.config import load
+from sciencevae.data import template
 from sciencevae.data.scaling import Affine, Scaling
 from sciencevae.networks import Perceptron
 from sciencevae.registry import domain
@@ -28,16 +29,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     toy = domain("toy")
     settings = load(toy)
     torch.manual_seed(0)
-    built = toy.build(settings, xr.Dataset({"x": (("sample", "feature"), np.zeros((2, 3), np.float32))}))
+    x = (("sample", "feature"), np.zeros((2, 3), np.float32), {"units": "m"})
+    data = xr.Dataset({"x": x}, {"feature": ["a", "b", "c"], "number": ("sample", [0, 1])})
+    built = toy.build(settings, data)
     scaling = Scaling({"x": Affine("standard", np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 0.5]), "m")})
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    metadata = {
-        "domain": "toy",
-        "settings": settings.dump(),
-        "scaling": scaling.to_json(),
-        "units": {"x": "m"},
-    }
-    save(built, path, metadata)
+    data = data.assign_attrs(scaling=scaling.to_json())
+    save(built, path, {"domain": "toy", "settings": settings.dump(), "data": template.to_json(data)})
     return path
 
 
@@ -85,6 +83,8 @@ def test_decoding_gives_units_and_the_rows_back(model: Path, table: Path, tmp_pa
     assert abs(decoded[["x_0", "x_1", "x_2"]].mean() - [1, 2, 3]).max() < 2  # the scaling is undone
     stored = xr.open_zarr(tmp_path / "x.zarr", consolidated=False)
     assert stored["x"].attrs["units"] == "m"
+    assert stored["x"].dims == ("sample", "feature")
+    assert stored["feature"].values.tolist() == ["a", "b", "c"]
 
 
 def test_samples_and_scores(model: Path, table: Path, tmp_path: Path) -> None:
@@ -169,7 +169,8 @@ def test_what_was_not_decoded_is_missing_among_integers_too(tmp_path: Path) -> N
     decoder = decoders.Categorical(Perceptron(1, [4], 3 * 4), categories=4)
     model = VAE(priors.StandardNormal(1), encoders.Gaussian(Perceptron(3, [4], 2), 1), decoder)
     path = tmp_path / "model.safetensors"
-    save(model, path, {"domain": "toy", "settings": load(domain("toy")).dump()})
+    data = template.to_json(xr.Dataset({"x": (("sample", "feature"), np.zeros((1, 3), int))}))
+    save(model, path, {"domain": "toy", "settings": load(domain("toy")).dump(), "data": data})
     pd.DataFrame({"row": range(3), "z_0": [0.0, np.nan, 1.0]}).to_parquet(tmp_path / "z.parquet")
     assert run("decode", "--model", path, tmp_path / "z.parquet", "-o", tmp_path / "x.csv") == 0
     x = pd.read_csv(tmp_path / "x.csv")[["x_0", "x_1", "x_2"]].to_numpy()

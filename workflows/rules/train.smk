@@ -2,13 +2,19 @@
 # SIGTERM saves and exits 75. The checkpoint is no declared output: a retry in a new job resumes from it.
 
 
-def prepared(wildcards):
-    return f"state/prepare/{VARIANTS[wildcards.variant]['prepare']}.json"
+def before_training(wildcards):
+    """The prepared data, and of variants that share a training the first, which trains."""
+    own = VARIANTS[wildcards.variant]
+    first = next(
+        name for name, keys in VARIANTS.items() if keys["trained"] == own["trained"]
+    )
+    shared = [] if first == wildcards.variant else [f"state/train/{first}.json"]
+    return [f"state/prepare/{own['prepare']}.json", *shared]
 
 
 rule train:
     input:
-        prepared,
+        before_training,
         settings="config/{variant}/train.json",
     output:
         "state/train/{variant}.json",

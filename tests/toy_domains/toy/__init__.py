@@ -28,6 +28,10 @@ class Objective(Section):
     beta: float = 1.0
 
 
+class Refit(Section):
+    components: int = 0
+
+
 class Analyse(Section):
     slow: float = 0.0
     fail: bool = False
@@ -42,6 +46,7 @@ class Toy(RunSettings):
     prepare: PrepareSettings = Field(default_factory=PrepareSettings)
     model: Model = Field(default_factory=Model)
     objective: Objective = Field(default_factory=Objective)
+    refit: Refit = Field(default_factory=Refit)
     analyse: Analyse = Field(default_factory=Analyse)
     report: Report = Field(default_factory=Report)
 
@@ -60,7 +65,7 @@ def prepare(settings: Toy, files: Mapping[str, Path], input: Path | None) -> xr.
     )
 
 
-def read(path: Path, settings: Toy) -> Iterator[xr.Dataset]:
+def read(path: Path, settings: Toy, template: xr.Dataset) -> Iterator[xr.Dataset]:
     row = 0
     for frame in pd.read_csv(path, chunksize=50, index_col="name"):
         values = frame.apply(pd.to_numeric, errors="coerce").to_numpy(np.float32, copy=True)
@@ -96,6 +101,17 @@ def objective(settings: Toy, data: xr.Dataset) -> Any:
     return ELBO(beta=settings.objective.beta)
 
 
+def refit(settings: Toy, model: Any, train: Any, valid: Any) -> Any:
+    from sciencevae.vae.fit_prior import fit_prior
+    from sciencevae.vae.priors import GaussianMixture
+
+    if not settings.refit.components:
+        return None
+    return fit_prior(
+        model, train, GaussianMixture(model.dim, settings.refit.components), valid, progress=False
+    )
+
+
 def spread(run: Run) -> Findings:
     import time
 
@@ -129,6 +145,7 @@ DOMAIN = Domain(
     build=build,
     read=read,
     objective=objective,
+    refit=refit,
     analyses={"spread": spread},
     figures={"latents": latents},
 )
