@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import signal
@@ -122,7 +121,7 @@ def _fitted(
         return load(folder / "model.safetensors"), History(**read_json(record))
     _seed(settings.seed)
     model = domain.build(settings, variant.data)
-    steps = settings.training.epochs * math.ceil(len(batches) / settings.training.batch_size)
+    steps = settings.training.steps(len(batches))
     history = fit(
         model,
         batches,

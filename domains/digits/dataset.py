@@ -8,13 +8,13 @@ import lzma
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import h5py
 import numpy as np
 import xarray as xr
 
-from sciencevae.data.atomic import atomic_path
+from sciencevae.data.arrays import Arrays, write_arrays
+from sciencevae.data.splits import SPLITS
 from sciencevae.errors import InputError
 
 from .settings import Digits
@@ -27,7 +27,6 @@ CLASSES = {
         "T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
     ),
 }  # fmt: skip
-SPLITS = {"train": 0, "valid": 1, "test": 2}
 _ROWS = 4096
 
 
@@ -105,10 +104,7 @@ def _dataset(
     provenance = json.dumps({"binarise": settings.prepare.binarise, "seed": settings.prepare.split_seed})
     attrs = {"fields": ["x"], "identifier": "image", "provenance": provenance}
     data = xr.Dataset(variables, coords=named, attrs=attrs)
-    if split is None:
-        return data
-    flags = {"flag_values": list(SPLITS.values()), "flag_meanings": " ".join(SPLITS)}
-    return data.assign_coords(split=("sample", split, flags))
+    return data if split is None else data.assign_coords(split=("sample", split))
 
 
 def _binarised(data: xr.Dataset, settings: Digits) -> xr.Dataset:
@@ -194,19 +190,12 @@ def read(path: Path, settings: Digits, template: xr.Dataset | None = None) -> It
 def _images(path: Path) -> np.ndarray:
     if path.suffix not in (".npy", ".npz", ".h5"):
         return read_idx(path)
-    try:
-        if path.suffix == ".h5":  # as ``decode`` and ``sample`` write it
-            with h5py.File(path) as file:
-                return np.asarray(file["x"])[:, 0]
-        found = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
-        if isinstance(found, np.ndarray):
-            return found
-        name = next((n for n in ("images", "x") if n in found), None)
-        if name is None:
-            raise InputError(f"{path} has no array 'images' (n, H, W); found {list(found)}")
-        return found[name]
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
+    with Arrays(path, "images") as file:
+        if "images" in file:
+            return file["images"] if path.suffix == ".npy" else file["images"][()]
+        if "x" in file:  # (n, 1, H, W), as ``decode`` and ``sample`` write it
+            return file["x"][:, 0]
+        raise InputError(f"{path} has no array 'images' (n, H, W); found {list(file)}")
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -237,12 +226,5 @@ def read_idx(path: Path) -> np.ndarray:
 
 def write(data: xr.Dataset, path: Path) -> None:
     """Decoded or sampled images as ``images`` (n, H, W), 0 to 1, in .npz or .npy; ``read`` takes them back."""
-    if path.suffix not in (".npy", ".npz"):
-        raise InputError(f"{path.name}: images are written to .npz, .npy, .h5 or .zarr")
     images = data["x"].values
-    images = images[:, 0] if images.ndim == 4 else images
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        if path.suffix == ".npy":
-            np.save(file, images)
-        else:
-            np.savez_compressed(file, images=images)
+    write_arrays(path, "images", images[:, 0] if images.ndim == 4 else images)

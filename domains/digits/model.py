@@ -107,7 +107,7 @@ def objective(settings: Digits, data: xr.Dataset) -> Objective:
     """−ELBO, or the bound, decomposition or code loss that the settings say."""
     chosen, training = settings.objective, settings.training
     rows = int((data["split"] == 0).sum())
-    steps = training.epochs * math.ceil(rows / training.batch_size)
+    steps = training.steps(rows)
 
     def risen(value: float) -> float | Schedule:
         return WarmUp(value, round(chosen.beta_rise * steps)) if chosen.beta_rise > 0 else value

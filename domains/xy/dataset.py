@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from zipfile import BadZipFile
 
-import h5py
 import numpy as np
 import xarray as xr
 
-from sciencevae.data.atomic import atomic_path
+from sciencevae.data.arrays import Arrays, write_arrays
 from sciencevae.errors import InputError
 
 from . import observables as xy
@@ -20,6 +18,17 @@ from .settings import XY
 __all__ = ["prepare", "read", "write"]
 
 _ROWS = 4096
+_SIMULATED = (
+    "theta",
+    "temperature",
+    "chain",
+    "energy",
+    "vortex_density",
+    "bond_sums",
+    "magnetisation",
+    "chain_temperature",
+    "tau_int",
+)
 _BONDS = ("cos_x", "cos_y", "sin_x", "sin_y")
 
 
@@ -32,7 +41,13 @@ def prepare(settings: XY, files: Mapping[str, Path], input: Path | None) -> xr.D
 
     ``input``: a file of the generator's layout (``python -m sciencevae.builtin.xy.simulate FILE``).
     """
-    with _open(input if input is not None else files["xy.h5"]) as file:
+    path = input if input is not None else files["xy.h5"]
+    with Arrays(path, "theta") as file:
+        if missing := [name for name in _SIMULATED if name not in file]:
+            raise InputError(
+                f"{path} has no array {missing[0]!r}, which a simulation has (python -m "
+                "sciencevae.builtin.xy.simulate); configurations alone are read by encode, score and decode"
+            )
         columns = {name: file[name][:] for name in ("temperature", "chain", "energy", "vortex_density")}
         theta, sums = file["theta"][:], file["bond_sums"][:]
         length = np.hypot(*file["magnetisation"][:].T)
@@ -55,11 +70,10 @@ def prepare(settings: XY, files: Mapping[str, Path], input: Path | None) -> xr.D
         **{name: (sums[:, k], "1", f"bond sum {name}") for k, name in enumerate(_BONDS)},
     }
     named = {k: ("sample", v, {"units": unit, "long_name": name}) for k, (v, unit, name) in coords.items()}
-    flags = {"flag_values": [0, 1, 2], "flag_meanings": "train valid test"}
     provenance |= {"seed": seed, "tau_int": {"median": float(np.median(tau)), "largest": float(tau.max())}}
     return (
         _dataset(theta, columns["temperature"])
-        .assign_coords({"split": ("sample", split, flags), **named})
+        .assign_coords({"split": ("sample", split), **named})
         .assign_attrs(provenance=json.dumps(provenance))
     )
 
@@ -70,42 +84,23 @@ def read(path: Path, settings: XY, template: xr.Dataset | None = None) -> Iterat
     theta (n, L, L), radians, any multiple of 2π; every row stays, one that is not finite as NaN with a
     reason in ``status``. A model that is told the temperature needs ``temperature`` (n,) too.
     """
-    path = Path(path)
-    if path.suffix in (".npy", ".npz"):
-        try:
-            found = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
-        except (OSError, ValueError, EOFError, BadZipFile) as error:
-            raise InputError(f"{path} cannot be read: {error}") from error
-        yield from _blocks({"theta": found} if isinstance(found, np.ndarray) else found, path, settings)
-    else:
-        with _open(path) as file:
-            yield from _blocks(file, path, settings)
+    with Arrays(Path(path), "theta") as file:
+        yield from _blocks(file, Path(path), settings)
 
 
 def write(data: xr.Dataset, path: Path) -> None:
     """Decoded or sampled configurations as ``theta`` (n, L, L), rad, in .npz or .npy; ``read`` takes them back."""
-    if path.suffix not in (".npy", ".npz"):
-        raise InputError(f"{path.name}: configurations are written to .npz, .npy, .h5 or .zarr")
-    theta = data["x"].values[:, 0]
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        if path.suffix == ".npy":
-            np.save(file, theta)
-        else:
-            np.savez_compressed(file, theta=theta)
+    write_arrays(path, "theta", data["x"].values[:, 0])
 
 
-def _blocks(source: Mapping[str, np.ndarray], path: Path, settings: XY) -> Iterator[xr.Dataset]:
+def _blocks(source: Arrays, path: Path, settings: XY) -> Iterator[xr.Dataset]:
     name = "theta" if "theta" in source else "x"  # x (n, 1, L, L) is how ``decode`` and ``sample`` write HDF5
     if name not in source:
         raise InputError(
             f"{path} has no array 'theta' (n, L, L) of spin angles in radians; found {list(source)}"
         )
     side = settings.source.lattice
-    try:
-        theta = source[name]
-        temperatures = source.get("temperature")
-    except (OSError, ValueError, BadZipFile) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
+    theta, temperatures = source[name], source.get("temperature")
     for what, array in ((name, theta), ("temperature", temperatures)):
         kind = getattr(getattr(array, "dtype", None), "kind", "no array")
         if array is not None and kind not in "iuf":
@@ -174,13 +169,6 @@ def _split(chain_temperature: np.ndarray, settings: XY) -> np.ndarray:
         split[own[: counts[0]]] = 1
         split[own[counts[0] : counts.sum()]] = 2
     return split
-
-
-def _open(path: Path) -> h5py.File:
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read as HDF5 (nor is it .npy or .npz): {error}") from error
 
 
 def _plain(value: object) -> object:

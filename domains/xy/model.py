@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from sciencevae.training.schedules import WarmUp
@@ -36,7 +35,7 @@ def objective(settings: XY, data: xr.Dataset) -> Objective:
     """−ELBO, with the energy term where it has a weight; both weights rise from 0 while training begins."""
     chosen, training = settings.objective, settings.training
     rows = int((data["split"] == 0).sum())
-    steps = training.epochs * math.ceil(rows / training.batch_size)
+    steps = training.steps(rows)
     beta = WarmUp(chosen.beta, round(chosen.beta_rise * steps))
     extra = {}
     if chosen.energy_weight > 0:

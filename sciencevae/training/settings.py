@@ -49,6 +49,10 @@ class TrainingSettings(BaseModel):
     # where and how fast it runs, not what comes out: a resume may change these
     VOLATILE: ClassVar[frozenset[str]] = frozenset({"threads", "checkpoint_seconds"})
 
+    def steps(self, rows: int) -> int:
+        """Of a training on ``rows`` data: of each epoch the last batch may be smaller."""
+        return self.epochs * -(-rows // self.batch_size)
+
     if not TYPE_CHECKING:  # to a type checker the fields are the arguments
 
         def __init__(self, **values: Any) -> None:
