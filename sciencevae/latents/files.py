@@ -85,16 +85,35 @@ class Trained:
             for start in range(0, block.sizes["sample"], BLOCK_ROWS):
                 yield block.isel(sample=slice(start, start + BLOCK_ROWS))
 
-    def batch(self, block: xr.Dataset) -> tuple[Batch | None, np.ndarray]:
-        """The usable rows of a block, scaled, and which they are."""
+    def batch(self, block: xr.Dataset, status: np.ndarray, checked: bool) -> Batch | None:
+        """The rows of a block whose ``status`` is ok, scaled.
+
+        checked: those that the likelihood cannot have made get their reason into ``status``
+        """
         from sciencevae.data.batches import as_batches
 
-        good = block["status"].values.astype(str) == "ok"
-        if not good.any():
-            return None, good
-        usable = block.isel(sample=np.flatnonzero(good)).drop_vars("split", errors="ignore")
-        (batch,) = as_batches(usable, scaling=self.scaling).blocks(int(good.sum()))
-        return batch, good
+        rows = np.flatnonzero(status == "ok")
+        if not len(rows):
+            return None
+        usable = block.isel(sample=rows).drop_vars("split", errors="ignore")
+        (batch,) = as_batches(usable, scaling=self.scaling).blocks(len(rows))
+        if refused := dict(_refused(self.model, batch)) if checked else {}:
+            status[rows[list(refused)]] = list(refused.values())
+            return self.batch(block, status, checked=False)
+        return batch
+
+
+def _refused(model: VAE, batch: Batch, first: int = 0) -> Iterator[tuple[int, str]]:
+    """The rows that a model does not take, and why: a batch with such is halved until they are alone."""
+    try:
+        model.check(batch)
+    except InputError as error:
+        if len(batch) == 1:
+            yield first, str(error)
+            return
+        half = len(batch) // 2
+        yield from _refused(model, batch[:half], first)
+        yield from _refused(model, batch[half:], first + half)
 
 
 def encode_file(model: str | Path, source: str | Path, out: str | Path) -> int:
@@ -127,7 +146,7 @@ def score_file(model: str | Path, source: str | Path, out: str | Path, kind: str
         found: Any = [] if batch is None else anomaly_score(trained.model, batch, kind=kind).numpy()
         return {"score": np.asarray(found, np.float32)}
 
-    return _write_rows(trained, source, out, scores, kind=kind)
+    return _write_rows(trained, source, out, scores, checked=True, kind=kind)
 
 
 def _write_rows(
@@ -136,35 +155,40 @@ def _write_rows(
     out: str | Path,
     compute: Callable[[Batch | None], dict[str, np.ndarray]],
     keep_context: bool = False,
+    checked: bool = False,
     **said: str,
 ) -> int:
     """A table of every row of a file: what identifies it, ``compute`` of the usable ones (NaN elsewhere), and the
     context as it is read; gives the number of usable rows."""
     import pandas as pd
 
-    usable = 0
+    usable, reason = 0, ""
     header: dict[str, Any] = _header(trained) | said
     path = _target(out, [".parquet"], source)
 
     def tables() -> Iterator[pd.DataFrame]:
-        nonlocal usable
+        nonlocal usable, reason
         for block in trained.read(source):
-            batch, good = trained.batch(block)
             table = _identity(block)
+            status = block["status"].values.astype(object)
+            batch = trained.batch(block, status, checked)
+            good = status == "ok"
             with torch.no_grad():
                 for name, values in compute(batch).items():
                     table[name] = _spread(values, good)
-                    lost = good & ~np.isfinite(table[name].to_numpy())
-                    table.loc[lost, "status"] = "the model gives no finite number"
-                    good = good & ~lost
+                    lost = (status == "ok") & ~np.isfinite(table[name].to_numpy())
+                    status[lost] = "the model gives no finite number"
+            table["status"] = status
             if keep_context:
                 context = _context_columns(block)
                 header["context"] = list(context)
                 columns = {c: values for found in context.values() for c, values in found.items()}
                 table = pd.concat([table, pd.DataFrame(columns, table.index)], axis=1)
-            usable += int(good.sum())
+            usable += int((status == "ok").sum())
+            reason = reason or next((str(found) for found in status if found != "ok"), "")
             yield table
-        _refuse_empty(usable, trained, source)
+        if not usable:
+            raise InputError(f"{source}: no row can be used; the first reason: {reason or 'it has no rows'}")
 
     _write_parquet(tables(), path, header)
     return usable
@@ -467,14 +491,3 @@ def _write_parquet(tables: Iterator[pd.DataFrame], path: Path, header: dict[str,
                 writer.close()
         if writer is None:
             raise InputError("the file has no rows: nothing to do")
-
-
-def _refuse_empty(usable: int, trained: Trained, source: str | Path) -> None:
-    """InputError when no row of the file could be used, with the first one's reason."""
-    if not usable:
-        block = next(iter(trained.read(source)), None)
-        found: Any = [] if block is None else block["status"].values
-        reason = str(found[0]) if len(found) else "it has no rows"
-        if reason == "ok":
-            reason = "the model gives no finite number"
-        raise InputError(f"{source}: no row can be used; the first reason: {reason}")

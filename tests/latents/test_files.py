@@ -176,3 +176,31 @@ def test_what_was_not_decoded_is_missing_among_integers_too(tmp_path: Path) -> N
     x = pd.read_csv(tmp_path / "x.csv")[["x_0", "x_1", "x_2"]].to_numpy()
     assert (x[1] == -1).all()
     assert ((x[[0, 2]] >= 0) & (x[[0, 2]] < 4)).all()
+
+
+def test_a_row_that_the_likelihood_cannot_have_made_is_named_and_the_others_scored(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    decoder = decoders.Bernoulli(Perceptron(1, [4], 3))
+    built = VAE(priors.StandardNormal(1), encoders.Gaussian(Perceptron(3, [4], 2), 1), decoder)
+    data = xr.Dataset({"x": (("sample", "feature"), np.zeros((1, 3), np.float32))})
+    path = tmp_path / "model.safetensors"
+    save(
+        built, path, {"domain": "toy", "settings": load(domain("toy")).dump(), "data": template.to_json(data)}
+    )
+    bits = np.random.default_rng(0).integers(0, 2, (120, 3)).astype(object)
+    bits[[3, 70], 1] = 0.5
+    bits[80, 0] = "n/a"
+    frame = pd.DataFrame(bits, columns=["a", "b", "c"])
+    frame.insert(0, "name", [f"p{i}" for i in range(120)])
+    frame.to_csv(tmp_path / "bits.csv", index=False)
+    assert run("score", "--model", path, tmp_path / "bits.csv", "-o", tmp_path / "score.parquet") == 0
+    scores = pd.read_parquet(tmp_path / "score.parquet")
+    assert list(scores.index[scores["score"].isna()]) == [3, 70, 80]
+    assert (scores["status"].drop([3, 70, 80]) == "ok").all()
+    assert scores["status"][80] == "not a number"
+    assert all("0.5" in scores["status"][row] for row in (3, 70))
+
+    frame[["a", "b", "c"]] = 0.5
+    frame.to_csv(tmp_path / "none.csv", index=False)
+    assert run("score", "--model", path, tmp_path / "none.csv", "-o", tmp_path / "none.parquet") == 2
+    assert not (tmp_path / "none.parquet").exists()
