@@ -205,7 +205,18 @@ class Loop:
         """
         block = next(self.train.blocks(PROBED_ROWS)).to(self.device)
         noise = self._noise(0, len(block), tag=2)
-        parts, names = self.step.probe(block.tensors(), noise[0] if self.ensemble else noise, self._final())
+        try:
+            parts, names = self.step.probe(
+                block.tensors(), noise[0] if self.ensemble else noise, self._final()
+            )
+        except RunError:
+            raise
+        except RuntimeError as error:  # the model takes these data: that was checked before
+            raise InputError(
+                f"the objective {type(self.objective).__name__} does not fit this model and these data "
+                f"({str(error).splitlines()[0]}): look at its terms and their networks: the head of a Property "
+                "takes the posterior mean, (B, D), or (B, D, *grid) of codes"
+            ) from error
         first, *others = [self._untrained(problem, names) for problem in self.problems]
         for other, seed in zip(others, self.seeds[1:], strict=True):
             for name, tensor in first.items():
