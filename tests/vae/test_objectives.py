@@ -68,13 +68,6 @@ def settings(**changes) -> TrainingSettings:
 # ---- capacity ----------------------------------------------------------------------------------------
 
 
-def test_a_head_of_another_width_is_refused_by_name() -> None:
-    objective = ELBO(extra={"property": Property(Perceptron(5, [4], 1))})
-    batch = Batch(torch.ones(32, N), target=torch.zeros(32, 1))
-    with pytest.raises(InputError, match=r"objective ELBO does not fit this model .*head of a Property"):
-        fit(fresh(), batch, objective=objective, settings=TrainingSettings(epochs=1), progress=False)
-
-
 def test_capacity_charges_the_distance_from_it():
     model, batch = fresh().double(), data()
     objective = ELBO(beta=30.0, capacity=WarmUp(5.0, 100, start=1.0))
@@ -437,3 +430,10 @@ def test_a_second_property_is_read_from_the_context():
         Property(head)(terms, other)
     with pytest.raises(InputError, match="has 2 numbers a datum and its head gives 1: expected 1"):
         Property(head)(terms, Batch(batch.x, target=batch.x[:, :2]))
+
+
+def test_a_head_of_another_width_is_refused_by_name() -> None:
+    objective = ELBO(extra={"property": Property(Perceptron(5, [4], 1))})
+    batch = Batch(torch.ones(32, N), target=torch.zeros(32, 1))
+    with pytest.raises(InputError, match=r"objective ELBO does not fit this model .*head of a Property"):
+        fit(fresh(), batch, objective=objective, settings=settings(), progress=False)
