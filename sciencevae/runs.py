@@ -64,8 +64,11 @@ class Variant:
 
     @property
     def key(self) -> str:
-        """The name of this variant's prepared data: equal settings, equal data."""
-        return digest(self.run.prepare_slice(self))
+        """The name of this variant's prepared data: equal settings, equal data.
+
+        As configured: a run that other code or another version opens still has the data it was made with.
+        """
+        return str(self.run.plan[self.name]["prepare"])
 
     @property
     def source(self) -> str:
@@ -86,7 +89,7 @@ class Variant:
 
         Named by content, so that a change of the settings and its revocation find the checkpoint again.
         """
-        return self.run.folder / "trained" / digest(self.run.train_slice(self))
+        return self.run.folder / "trained" / str(self.run.plan[self.name]["trained"])
 
     @cached_property
     def data(self) -> xr.Dataset:
@@ -162,6 +165,12 @@ class Run:
             name: Variant(self, name) for name in self.settings.variant_names()
         }
 
+    @cached_property
+    def plan(self) -> dict[str, Any]:
+        """What each variant starts from, by keys of content, as the folder was configured."""
+        found: dict[str, Any] = read_json(self.folder / "config" / "workflow.json").get("variants", {})
+        return found
+
     @property
     def main(self) -> Variant:
         return self.variants["main"]
@@ -210,9 +219,8 @@ class Run:
     def label(self, stage: str, name: str = "") -> str:
         """How a stage is called in messages: ``train``, ``train/energy``; data by a variant that uses them."""
         if stage in DATA_STAGES:
-            plan = read_json(self.folder / "config" / "workflow.json").get("variants", {})
             part = "prepare" if stage == "prepare" else "fetch"
-            name = next((variant for variant, keys in plan.items() if keys[part] == name), name)
+            name = next((variant for variant, keys in self.plan.items() if keys[part] == name), name)
         return f"{stage}/{name}" if name and name != "main" else stage
 
     def fetch_slice(self, variant: Variant) -> dict[str, Any]:
@@ -237,9 +245,8 @@ class Run:
     def train_slice(self, variant: Variant) -> dict[str, Any]:
         """What a training depends on; ``refit`` comes after it."""
         code = self.domain.code("train")
-        return {"data": variant.key, "domain": self.domain.name, "code": code} | variant.settings.slice(
-            "train"
-        )
+        data = digest(self.prepare_slice(variant))
+        return {"data": data, "domain": self.domain.name, "code": code} | variant.settings.slice("train")
 
 
 def check_folder(folder: Path, domain: Domain) -> None:
@@ -280,13 +287,13 @@ def configure(
         plan["variants"][variant.name] = {
             "source": variant.source if fetched else None,
             "fetch": fetch,
-            "prepare": variant.key,
-            "trained": variant.training.name,
+            "prepare": digest(prepare),
+            "trained": digest(run.train_slice(variant)),
             "threads": variant.settings.training.threads or 1,
         }
         if fetch:
             write_json(folder / "config" / "fetch" / f"{fetch}.json", run.fetch_slice(variant))
-        write_json(folder / "config" / "prepare" / f"{variant.key}.json", {"fetch": fetch, **prepare})
+        write_json(folder / "config" / "prepare" / f"{digest(prepare)}.json", {"fetch": fetch, **prepare})
         for stage, chosen in (
             (
                 "train",

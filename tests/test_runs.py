@@ -15,7 +15,7 @@ from sciencevae import stages
 from sciencevae.config import load
 from sciencevae.errors import InputError, RunError
 from sciencevae.locks import TOKEN, alive, hold, holders, inherited, run_lock
-from sciencevae.registry import domain
+from sciencevae.registry import Domain, domain
 from sciencevae.runs import Run, configure, read_json, write_json
 from sciencevae.stages import prepared_dataset
 from sciencevae.vae.priors import GaussianMixture, StandardNormal
@@ -225,3 +225,11 @@ def test_another_prior_is_refitted_to_the_training_that_is_there(
     stages.train(alone, alone.main)
     again = alone.main.model().state_dict()
     assert all((again[name] == value).all() for name, value in mixed.state_dict().items())
+
+
+def test_a_run_that_other_code_opens_still_has_its_data(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages.prepare(run, run.main)
+    monkeypatch.setattr(Domain, "code", lambda self, stage: "other")
+    again = Run(run.folder)
+    assert again.main.data.sizes["sample"] == 240
+    assert configure(run.folder, again.domain, again.settings).main.key != run.main.key
