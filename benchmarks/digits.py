@@ -27,7 +27,11 @@ Found = dict[str, Any]
 def nll(metrics: Found) -> dict[str, float]:
     """−log p(x) of test images."""
     main = metrics["likelihood"]["main"]
-    return {"−log p(x), nats": main["minus_log_p"], "−ELBO, nats": main["minus_elbo"]}
+    return {
+        "−log p(x), nats": main["minus_log_p"],
+        "its standard error, over the images": main["minus_log_p_error"],
+        "−ELBO, nats": main["minus_elbo"],
+    }
 
 
 def clusters(metrics: Found) -> dict[str, float]:

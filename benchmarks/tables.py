@@ -139,9 +139,22 @@ def digits(result: Result) -> str:
     return rows("| configuration | | median | range (seeds) | core-minutes a training | others |", lines)
 
 
+def evidence(result: Result) -> str:
+    """What importance sampling falls short of annealing."""
+    lines = []
+    for task, row in result["table"].items():
+        first = f"| {task}, {row['rows']} images | {row['minus_log_p']:.2f}, {row['annealed_seconds']:.0f} s"
+        lines += [
+            f"{first} | {int(draws):,} | {short['nats']:.3f} ± {short['error']:.3f} | {short['trusted']:.0%} "
+            f"| {short['seconds']:.1f} s |"
+            for draws, short in row["shortfall"].items()
+        ]
+    return rows("| | −log p(x), annealed | draws | fall short by, nats | trusted | time |", lines)
+
+
 TABLES: dict[str, Callable[[Result], str]] = {
     "training_step": training_step, "priors": priors, "parts": parts, "loader": loader, "encode": encode,
-    "imports": imports, "digits": digits,
+    "imports": imports, "digits": digits, "evidence": evidence,
 }  # fmt: skip
 
 

@@ -125,7 +125,7 @@ def _most_probable(table: pd.DataFrame, data: Mapping[str, str]) -> Iterator[str
         if len(group) > 1:
             best = group.sort_values("minus_log_p").iloc[0]
             yield (
-                f"Of {', '.join(group.model)}, {best.model} gives its test images the highest probability; "
+                f"Among {', '.join(group.model)}, {best.model} gives its test images the highest probability; "
                 f"estimates that are trusted: {group.trusted.min():.0%} of the images or more."
             )
 
