@@ -135,3 +135,19 @@ def test_clusters_are_matched_one_to_one() -> None:
     split = label.copy()
     split[:15] = 3  # half of the first class in a component of its own
     assert matched_accuracy(split, label) == 0.75
+
+
+@pytest.mark.parametrize(
+    ("config", "cited"),
+    [
+        ("config", {"KingmaWelling2014", "Burgess2018"}),
+        ("sprites", {"KingmaWelling2014", "Burgess2018", "Chen2018"}),
+        ("cvae", {"KingmaWelling2014", "Sohn2015"}),
+        ("priors", {"KingmaWelling2014", "TomczakWelling2018"}),
+        ("codes", {"KingmaWelling2014", "vandenOord2017"}),
+        ("oneclass", {"KingmaWelling2014", "AnCho2015"}),
+    ],
+)
+def test_a_run_cites_the_methods_it_has(config, cited, tmp_path) -> None:
+    about = DOMAIN.of(configure(tmp_path / "run", DOMAIN, load(DOMAIN, config)))
+    assert {entry.split("{", 1)[1].split(",", 1)[0] for entry in about.citations} == cited
