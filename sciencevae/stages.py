@@ -71,6 +71,7 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
         from sciencevae.vae.files import save
 
         settings, data = variant.settings, variant.data
+        described = template.to_json(data)  # what cannot travel is said before it is learned from
         batches, valid = (
             run.domain.seen(as_batches(data, split=part), settings) for part in ("train", "valid")
         )
@@ -95,7 +96,7 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
                 "domain": run.domain.name,
                 "variant": variant.name,
                 "settings": settings.dump(),
-                "data": template.to_json(data),
+                "data": described,
                 "metrics": details["metrics"],
             },
         )
