@@ -233,3 +233,9 @@ def test_a_run_that_other_code_opens_still_has_its_data(run: Run, monkeypatch: p
     again = Run(run.folder)
     assert again.main.data.sizes["sample"] == 240
     assert configure(run.folder, again.domain, again.settings).main.key != run.main.key
+
+
+def test_a_folder_configured_halfway_says_so(run: Run) -> None:
+    (run.folder / "config" / "workflow.json").unlink()
+    with pytest.raises(RunError, match="was not configured to the end"):
+        stages.prepare(Run(run.folder), Run(run.folder).main)

@@ -20,8 +20,8 @@ __all__ = ["open_hdf5", "write_hdf5"]
 def write_hdf5(ds: xr.Dataset, path: str | Path) -> None:
     """Write every variable and coordinate of ``ds`` as an HDF5 dataset with its attributes and dimensions.
 
-    Written block by block along the first dimension where it is lazy. The file appears whole or not at all. Times are
-    numbers with a unit, "hours since …"; an attribute for which HDF5 has no type, or no room, is JSON text.
+    Written block by block along the first dimension where it is lazy. The file appears whole or not at all.
+    Times are numbers with a unit, "hours since …"; an attribute that HDF5 has no type or no room for is JSON text.
     """
     import h5py
     from xarray.conventions import encode_cf_variable

@@ -20,8 +20,7 @@ __all__ = ["from_json", "to_json"]
 
 
 def to_json(ds: xr.Dataset) -> dict[str, Any]:
-    """The template of a prepared Dataset as plain JSON values; InputError for an axis of other than numbers, text and
-    times."""
+    """The template of a prepared Dataset as plain JSON values; InputError for axes that JSON cannot hold."""
     variables = {
         str(name): {"dims": list(v.dims), "shape": list(v.shape[1:]), "dtype": str(v.dtype), "attrs": v.attrs}
         for name, v in ds.data_vars.items()
@@ -39,7 +38,8 @@ def from_json(plain: Mapping[str, Any]) -> xr.Dataset:
         for name, v in plain["variables"].items()
     }
     axes = {
-        name: (c["dims"], np.asarray(c["values"], c["dtype"]), c["attrs"]) for name, c in plain["axes"].items()
+        name: (c["dims"], np.asarray(c["values"], c["dtype"]), c["attrs"])
+        for name, c in plain["axes"].items()
     }
     return xr.Dataset(variables, coords=axes, attrs=plain["attrs"])
 
@@ -50,4 +50,9 @@ def _axis(axis: xr.DataArray) -> dict[str, Any]:
     if values.dtype.kind not in "biufUmM":
         raise InputError(f"the axis {axis.name!r} is of type {axis.dtype}: give numbers, text or times")
     plain = values.astype(np.int64) if values.dtype.kind in "mM" else values
-    return {"dims": list(axis.dims), "values": plain.tolist(), "dtype": str(values.dtype), "attrs": axis.attrs}
+    return {
+        "dims": list(axis.dims),
+        "values": plain.tolist(),
+        "dtype": str(values.dtype),
+        "attrs": axis.attrs,
+    }
