@@ -116,10 +116,11 @@ def _fitted(
     from sciencevae.vae.objectives import ELBO
 
     settings, domain = variant.settings, run.domain
-    folder, record = variant.training, variant.training / "history.json"
-    if record.exists():
+    folder = variant.training
+    trained, record = folder / "model.safetensors", folder / "history.json"
+    if trained.exists() and record.exists():
         progress.say(f"trained already, in {folder.relative_to(run.folder)}")
-        return load(folder / "model.safetensors"), History(**read_json(record))
+        return load(trained), History(**read_json(record))
     _seed(settings.seed)
     model = domain.build(settings, variant.data)
     steps = settings.training.steps(len(batches))
@@ -132,7 +133,7 @@ def _fitted(
         run=folder,
         progress=lambda epoch, step, parts: progress(step, steps, f"epoch {epoch} · {_terms(parts)}"),
     )
-    save(model, folder / "model.safetensors", {"domain": domain.name})
+    save(model, trained, {"domain": domain.name})
     write_json(record, history.to_json())
     (folder / "checkpoint.safetensors").unlink(missing_ok=True)
     return model, history
