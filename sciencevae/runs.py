@@ -169,6 +169,11 @@ class Run:
     def plan(self) -> dict[str, Any]:
         """What each variant starts from, by keys of content, as the folder was configured."""
         found: dict[str, Any] = read_json(self.folder / "config" / "workflow.json").get("variants", {})
+        if missing := [name for name in self.variants if name not in found]:
+            raise RunError(
+                f"{self.folder} was not configured to the end ({missing[0]} is missing): do that again, with "
+                f"'sciencevae configure {self.domain.name} --out {self.folder}' and its options"
+            )
         return found
 
     @property

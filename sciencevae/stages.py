@@ -71,6 +71,7 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
         from sciencevae.vae.files import save
 
         settings, data = variant.settings, variant.data
+        described = template.to_json(data)  # what cannot travel is said before it is learned from
         batches, valid = (
             run.domain.seen(as_batches(data, split=part), settings) for part in ("train", "valid")
         )
@@ -95,7 +96,7 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
                 "domain": run.domain.name,
                 "variant": variant.name,
                 "settings": settings.dump(),
-                "data": template.to_json(data),
+                "data": described,
                 "metrics": details["metrics"],
             },
         )
@@ -115,10 +116,11 @@ def _fitted(
     from sciencevae.vae.objectives import ELBO
 
     settings, domain = variant.settings, run.domain
-    folder, record = variant.training, variant.training / "history.json"
-    if record.exists():
+    folder = variant.training
+    trained, record = folder / "model.safetensors", folder / "history.json"
+    if trained.exists() and record.exists():
         progress.say(f"trained already, in {folder.relative_to(run.folder)}")
-        return load(folder / "model.safetensors"), History(**read_json(record))
+        return load(trained), History(**read_json(record))
     _seed(settings.seed)
     model = domain.build(settings, variant.data)
     steps = settings.training.steps(len(batches))
@@ -131,7 +133,7 @@ def _fitted(
         run=folder,
         progress=lambda epoch, step, parts: progress(step, steps, f"epoch {epoch} · {_terms(parts)}"),
     )
-    save(model, folder / "model.safetensors", {"domain": domain.name})
+    save(model, trained, {"domain": domain.name})
     write_json(record, history.to_json())
     (folder / "checkpoint.safetensors").unlink(missing_ok=True)
     return model, history

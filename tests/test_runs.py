@@ -217,6 +217,12 @@ def test_another_prior_is_refitted_to_the_training_that_is_there(
     assert all((encoders[0][name] == encoders[1][name]).all() for name in encoders[0])
     assert (run.variants["mixed"].history == run.main.history).all(axis=None)
 
+    # a training that is lost is done again, and comes out the same
+    (run.main.training / "model.safetensors").unlink()
+    stages.train(run, run.variants["mixed"])
+    again = run.variants["mixed"].model().state_dict()
+    assert all((again[name] == value).all() for name, value in mixed.state_dict().items())
+
     # as it would be by itself
     alone = configure(
         tmp_path / "alone", toy, load(toy, overrides=["training.epochs=1", "refit.components=3"])
@@ -233,3 +239,9 @@ def test_a_run_that_other_code_opens_still_has_its_data(run: Run, monkeypatch: p
     again = Run(run.folder)
     assert again.main.data.sizes["sample"] == 240
     assert configure(run.folder, again.domain, again.settings).main.key != run.main.key
+
+
+def test_a_folder_configured_halfway_says_so(run: Run) -> None:
+    (run.folder / "config" / "workflow.json").unlink()
+    with pytest.raises(RunError, match="was not configured to the end"):
+        stages.prepare(Run(run.folder), Run(run.folder).main)

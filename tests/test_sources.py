@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from sciencevae.errors import RunError
 from sciencevae.registry import domain, domains, lazy
 from sciencevae.sources import _source, code_digest
 
@@ -72,6 +74,26 @@ def test_a_module_that_moves_and_a_domain_in_one_file(folder: Path) -> None:
     (folder / "constants.py").rename(folder / "constants" / "__init__.py")
     assert _digests() == before  # a module may become a folder
     assert domain("toy").code("prepare") == domain("toy").code("report")
+
+
+def test_a_partial_function_counts_as_the_one_it_calls(folder: Path) -> None:
+    prepare = lazy("a_package")("dataset.prepare")
+    assert code_digest([partial(partial(prepare, 1), 2)], "a_package") == code_digest([prepare], "a_package")
+    assert code_digest([prepare], "a_package") != code_digest([None], "a_package")
+
+
+def test_a_package_without_init_has_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a_namespace").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "a_namespace" / "rings.py").write_text("def prepare(): ...")
+    prepare = importlib.import_module("a_namespace.rings").prepare
+    assert code_digest([prepare], "a_namespace") != code_digest([None], "a_namespace")
+
+
+def test_an_error_of_syntax_is_named(folder: Path) -> None:
+    (folder / "units.py").write_text("C = 1\ndef (")
+    with pytest.raises(RunError, match=r"units.py, line 2: invalid syntax: mend it"):
+        _digests()
 
 
 def test_each_domain_of_ours_has_code_of_its_own_for_each_stage() -> None:

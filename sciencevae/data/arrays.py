@@ -42,6 +42,9 @@ class Arrays(Mapping[str, Any]):
         with self._named_errors():
             return self._file[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._file  # Mapping's own would read the array to find out
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._file)
 
@@ -51,9 +54,12 @@ class Arrays(Mapping[str, Any]):
     def __enter__(self) -> Arrays:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if hasattr(self._file, "close"):
             self._file.close()
+        if isinstance(error, OSError):  # what stays on disk may turn out damaged when it is indexed
+            with self._named_errors():
+                raise error
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
@@ -69,8 +75,9 @@ def write_arrays(path: Path, name: str, values: np.ndarray) -> None:
     """One array to .npy, or as ``name`` to .npz; the file appears whole or not at all."""
     if path.suffix not in (".npy", ".npz"):
         raise InputError(f"{path.name}: {name} is written to .npz, .npy, .h5 or .zarr")
+    arrays: dict[str, Any] = {name: values}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         if path.suffix == ".npy":
             np.save(file, values)
         else:
-            np.savez_compressed(file, allow_pickle=False, **{name: values})
+            np.savez_compressed(file, **arrays)

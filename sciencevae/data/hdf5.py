@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +21,17 @@ def write_hdf5(ds: xr.Dataset, path: str | Path) -> None:
     """Write every variable and coordinate of ``ds`` as an HDF5 dataset with its attributes and dimensions.
 
     Written block by block along the first dimension where it is lazy. The file appears whole or not at all.
+    Times are numbers with a unit, "hours since …"; an attribute that HDF5 has no type or no room for is JSON text.
     """
     import h5py
+    from xarray.conventions import encode_cf_variable
 
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         for key, value in ds.attrs.items():
-            file.attrs[key] = value
+            _attach(file, str(key), value)
         for name, variable in ds.variables.items():
+            if variable.dtype.kind in "mM":
+                variable = encode_cf_variable(variable)
             text = variable.dtype.kind in "OUS"
             kind: Any = h5py.string_dtype() if text else variable.dtype
             target = file.create_dataset(str(name), variable.shape, kind)
@@ -34,7 +39,7 @@ def write_hdf5(ds: xr.Dataset, path: str | Path) -> None:
                 values = variable[where].values
                 target[where] = values.astype(object) if text else values
             for key, value in variable.attrs.items():
-                target.attrs[key] = value
+                _attach(target, str(key), value)
             target.attrs["dims"] = [str(dim) for dim in variable.dims]
             target.attrs["coordinate"] = name in ds.coords
 
@@ -72,6 +77,13 @@ def open_hdf5(path: str | Path) -> xr.Dataset:
     ds = xr.Dataset(variables, attrs={key: _plain(value) for key, value in file.attrs.items()})
     ds.set_close(file.close)
     return ds.set_coords(coords)
+
+
+def _attach(target: Any, key: str, value: Any) -> None:
+    try:
+        target.attrs[key] = value
+    except (TypeError, ValueError, OSError):  # None, nested, mixed; or longer than 64 kB
+        target.attrs[key] = json.dumps(value, ensure_ascii=False)
 
 
 def _steps(variable: Any) -> list[Any]:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sciencevae.errors import InputError
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -18,16 +20,12 @@ __all__ = ["from_json", "to_json"]
 
 
 def to_json(ds: xr.Dataset) -> dict[str, Any]:
-    """The template of a prepared Dataset as plain JSON values."""
+    """The template of a prepared Dataset as plain JSON values; InputError for axes that JSON cannot hold."""
     variables = {
         str(name): {"dims": list(v.dims), "shape": list(v.shape[1:]), "dtype": str(v.dtype), "attrs": v.attrs}
         for name, v in ds.data_vars.items()
     }
-    axes = {
-        str(name): {"dims": list(c.dims), "values": c.values.tolist(), "attrs": c.attrs}
-        for name, c in ds.coords.items()
-        if "sample" not in c.dims
-    }
+    axes = {str(name): _axis(c) for name, c in ds.coords.items() if "sample" not in c.dims}
     return {"variables": variables, "axes": axes, "attrs": ds.attrs}
 
 
@@ -39,5 +37,22 @@ def from_json(plain: Mapping[str, Any]) -> xr.Dataset:
         name: (v["dims"], np.empty((0, *v["shape"]), v["dtype"]), v["attrs"])
         for name, v in plain["variables"].items()
     }
-    axes = {name: (c["dims"], np.asarray(c["values"]), c["attrs"]) for name, c in plain["axes"].items()}
+    axes = {
+        name: (c["dims"], np.asarray(c["values"], c["dtype"]), c["attrs"])
+        for name, c in plain["axes"].items()
+    }
     return xr.Dataset(variables, coords=axes, attrs=plain["attrs"])
+
+
+def _axis(axis: xr.DataArray) -> dict[str, Any]:
+    """Times as whole numbers of their unit, all else as it is."""
+    values = axis.values.astype(str) if axis.dtype.kind in "OT" else axis.values
+    if values.dtype.kind not in "biufUmM":
+        raise InputError(f"the axis {axis.name!r} is of type {axis.dtype}: give numbers, text or times")
+    plain = values.astype(np.int64) if values.dtype.kind in "mM" else values
+    return {
+        "dims": list(axis.dims),
+        "values": plain.tolist(),
+        "dtype": str(values.dtype),
+        "attrs": axis.attrs,
+    }

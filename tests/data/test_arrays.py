@@ -66,3 +66,16 @@ def test_another_ending_is_refused_and_nothing_left(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"field is written to \.npz"):
         write_arrays(tmp_path / "a.txt", "field", VALUES)
     assert not list(tmp_path.iterdir())
+
+
+def test_hdf5_that_is_damaged_is_named_when_it_is_indexed(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        where = file.create_dataset("field", data=VALUES, chunks=VALUES.shape, fletcher32=True)
+        place = where.id.get_chunk_info(0).byte_offset
+    whole = bytearray(path.read_bytes())
+    whole[place + 8] ^= 0xFF
+    path.write_bytes(whole)
+    with pytest.raises(InputError, match=r"a.h5 cannot be read"), Arrays(path, "x") as found:
+        assert "other" not in found
+        found["field"][:]

@@ -166,3 +166,15 @@ def test_hdf5_keeps_units_names_and_text(table: Table, tmp_path: Path) -> None:
     (tmp_path / "b.h5").write_bytes((tmp_path / "a.h5").read_bytes()[:500])
     with pytest.raises(RunError, match="no HDF5 file, or damaged"):
         open_hdf5(tmp_path / "b.h5")
+
+
+def test_hdf5_has_times_as_numbers_and_other_attributes_as_json(tmp_path: Path) -> None:
+    words = [f"word {k}" for k in range(6000)]  # more than an HDF5 attribute holds
+    learned = {"none": None, "nested": {"a": [1, None]}, "mixed": [1, "a"], "words": words}
+    begin = np.array(["2020-01-01", "2020-01-02"], "M8[ns]")
+    ds = xr.Dataset({"x": (("sample", "begin"), np.ones((3, 2)), learned)}, {"begin": begin}, learned)
+    write_hdf5(ds, tmp_path / "a.h5")
+    with open_hdf5(tmp_path / "a.h5") as back:
+        for attrs in (back.attrs, back["x"].attrs):
+            assert {name: json.loads(value) for name, value in attrs.items()} == learned
+        assert (xr.decode_cf(back)["begin"].values == begin).all()
