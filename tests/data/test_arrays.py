@@ -77,5 +77,4 @@ def test_hdf5_that_is_damaged_is_named_when_it_is_indexed(tmp_path: Path) -> Non
     whole[place + 8] ^= 0xFF
     path.write_bytes(whole)
     with pytest.raises(InputError, match=r"a.h5 cannot be read"), Arrays(path, "x") as found:
-        assert "other" not in found
         found["field"][:]
