@@ -194,7 +194,9 @@ def _images(path: Path) -> np.ndarray:
         if "images" in file:
             return file["images"] if path.suffix == ".npy" else file["images"][()]
         if "x" in file:  # (n, 1, H, W), as ``decode`` and ``sample`` write it
-            return file["x"][:, 0]
+            if (found := file["x"]).ndim != 4:
+                raise InputError(f"{path}: x has shape {found.shape}; decoded images are (n, 1, H, W)")
+            return found[:, 0]
         raise InputError(f"{path} has no array 'images' (n, H, W); found {list(file)}")
 
 

@@ -40,10 +40,14 @@ class Arrays(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         with self._named_errors():
-            return self._file[name]
+            found = self._file[name]
+        if getattr(found, "shape", None) is None:  # a group of HDF5, or its null
+            raise InputError(f"{self._path}: {name} is no array")
+        return found
 
     def __contains__(self, name: object) -> bool:
-        return name in self._file  # Mapping's own would read the array to find out
+        names = getattr(self._file, "files", None)  # of .npz, where to look is to read
+        return super().__contains__(name) if names is None else name in names
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._file)

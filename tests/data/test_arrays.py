@@ -78,3 +78,15 @@ def test_hdf5_that_is_damaged_is_named_when_it_is_indexed(tmp_path: Path) -> Non
     path.write_bytes(whole)
     with pytest.raises(InputError, match=r"a.h5 cannot be read"), Arrays(path, "x") as found:
         found["field"][:]
+
+
+def test_what_is_no_array_is_named(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_group("group")
+        file["null"] = h5py.Empty("f")
+        file["link"] = h5py.SoftLink("/nowhere")
+    with Arrays(tmp_path / "a.h5", "x") as found:
+        assert "link" not in found
+        for name in ("group", "null"):
+            with pytest.raises(InputError, match=f"{name} is no array"):
+                found[name]
