@@ -109,11 +109,6 @@ class Domain:
         augment = self.augment(settings) if self.augment else None
         return Augmented(batches, augment) if augment else batches
 
-    @property
-    def package(self) -> str:
-        """The package that the domain is written in."""
-        return sys.modules[self.settings.__module__].__package__ or self.settings.__module__
-
     def code(self, stage: str) -> str:
         """A name for the domain's own code that a stage runs: other code, another name."""
         from sciencevae.sources import code_digest
@@ -125,12 +120,12 @@ class Domain:
             "analyse": self.analyses.values(),
             "report": [*self.figures.values(), self.about],
         }
-        return code_digest(run[stage], self.package)
+        return code_digest(run[stage])
 
     def load_networks(self) -> None:
         """Import the domain's networks, so that a saved model's classes are known."""
-        package = self.package
-        if find_spec(f"{package}.networks") is not None:
+        package = sys.modules[self.settings.__module__].__package__
+        if package and find_spec(f"{package}.networks") is not None:
             importlib.import_module(f"{package}.networks")
 
     def __post_init__(self) -> None:

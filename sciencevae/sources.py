@@ -16,26 +16,25 @@ from sciencevae.errors import RunError
 __all__ = ["code_digest"]
 
 
-def code_digest(functions: Iterable[Callable[..., Any] | None], package: str) -> str:
-    """A name for the source of the modules of ``functions``, and of what they import of the same package.
+def code_digest(functions: Iterable[Callable[..., Any] | None]) -> str:
+    """A name for the source of the modules of ``functions``, and of what each imports of its own package.
 
-    Nothing is imported to find out. The module ``settings`` is left out, because settings count by their values;
-    so is what lies outside the package. Raises RunError for a module with an error of syntax.
+    Nothing is imported to find out. A module ``settings`` is left out, because settings count by their values; so
+    is what lies outside the package. Raises RunError for a module with an error of syntax.
     """
-    home = sys.modules[package]
-    folder = Path(home.__path__[0]) if hasattr(home, "__path__") else None
-    waiting = {_module(f) for f in functions if f is not None}
+    waiting = {(module, _package(module)) for module in map(_module, functions) if module}
     found: dict[str, bytes] = {}
     while waiting:
-        module = waiting.pop()
-        path = Path(home.__file__ or "") if module == package else _file(module, package, folder)
+        module, package = waiting.pop()
+        path = _file(module, package)
         if path is None or module in found or module == f"{package}.settings":
             continue
         found[module], imported = _source(path, module)
-        waiting |= imported - {package}  # that names a domain and its functions, it does not do their work
+        # the package itself names a domain and its functions, it does not do their work
+        waiting |= {(name, package) for name in imported - {package}}
     whole = hashlib.sha256()
     for module in sorted(found):
-        whole.update(module.removeprefix(package).encode() + b"\0" + found[module] + b"\0")
+        whole.update(module.encode() + b"\0" + found[module] + b"\0")
     return whole.hexdigest()[:12]
 
 
@@ -43,14 +42,23 @@ def _module(function: Any) -> str:
     """Where a function is written; of a partial one the function that it calls."""
     while isinstance(function, partial):
         function = function.func
-    return str(getattr(function, "__module__", ""))
+    return "" if function is None else str(getattr(function, "__module__", ""))
 
 
-def _file(module: str, package: str, folder: Path | None) -> Path | None:
-    """Where a module of the package lies; None for what is no module of it."""
-    if folder is None or not module.startswith(f"{package}."):
+def _package(module: str) -> str:
+    """The package that a module is of: itself where it is one, or stands alone."""
+    return module if hasattr(sys.modules.get(module), "__path__") else module.rpartition(".")[0] or module
+
+
+def _file(module: str, package: str) -> Path | None:
+    """Where a module of a package that is imported lies; None for what is no module of it."""
+    home = sys.modules[package]
+    if module == package:
+        file = getattr(home, "__file__", None)
+        return Path(file) if file else None
+    if not module.startswith(f"{package}.") or not hasattr(home, "__path__"):
         return None
-    path = folder.joinpath(*module.removeprefix(f"{package}.").split("."))
+    path = Path(home.__path__[0]).joinpath(*module.removeprefix(f"{package}.").split("."))
     return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
 
 

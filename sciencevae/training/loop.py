@@ -209,7 +209,7 @@ class Loop:
             parts, names = self.step.probe(
                 block.tensors(), noise[0] if self.ensemble else noise, self._final()
             )
-        except RunError:
+        except (RunError, torch.OutOfMemoryError):
             raise
         except RuntimeError as error:  # the model takes these data: that was checked before
             raise InputError(
