@@ -61,9 +61,9 @@ def main() -> None:
     """Compare, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="*", type=Path, help="default: those in runs/benchmark")
-    parser.add_argument("--rows", type=int, default=100, help="test images")
+    parser.add_argument("--rows", type=int, default=50, help="test images")
     parser.add_argument("--chains", type=int, default=25)
-    parser.add_argument("--temperatures", type=int, default=1000)
+    parser.add_argument("--temperatures", type=int, default=500)
     chosen = parser.parse_args()
     path = HERE / "results" / "evidence.json"
     table: dict[str, Any] = json.loads(path.read_text())["table"] if path.exists() else {}
