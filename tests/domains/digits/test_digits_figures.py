@@ -66,6 +66,6 @@ def test_only_models_of_the_same_images_are_ranked() -> None:
     )
     keys = {"one": "a", "two": "a", "small": "b", "codes": "a"}
     (said,) = analysis._most_probable(table, keys)
-    assert said.startswith("Of one, two, two gives")
+    assert said.startswith("Among one, two, two gives")
     assert "42%" in said
     assert not list(analysis._most_probable(table[1:], keys))
