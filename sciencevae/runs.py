@@ -247,10 +247,9 @@ class Run:
             raise InputError(f"cannot read the input {self.input}: {error.strerror}") from error
         return chosen | {"input": [str(self.input), status.st_size, status.st_mtime_ns]}
 
-    def train_slice(self, variant: Variant) -> dict[str, Any]:
-        """What a training depends on; ``refit`` comes after it."""
+    def train_slice(self, variant: Variant, data: str) -> dict[str, Any]:
+        """What a training on the prepared data of that key depends on; ``refit`` comes after it."""
         code = self.domain.code("train")
-        data = digest(self.prepare_slice(variant))
         return {"data": data, "domain": self.domain.name, "code": code} | variant.settings.slice("train")
 
 
@@ -287,27 +286,22 @@ def configure(
     plan: dict[str, Any] = {"rules": str(rules) if rules.is_file() else None, "variants": {}}
     for variant in run.variants.values():
         prepare = run.prepare_slice(variant)
+        key = digest(prepare)
+        training = run.train_slice(variant, key)
         fetched = run.input is None and bool(variant.settings.dataset)
         fetch = digest(run.fetch_slice(variant)) if fetched else None
         plan["variants"][variant.name] = {
             "source": variant.source if fetched else None,
             "fetch": fetch,
-            "prepare": digest(prepare),
-            "trained": digest(run.train_slice(variant)),
+            "prepare": key,
+            "trained": digest(training),
             "threads": variant.settings.training.threads or 1,
         }
         if fetch:
             write_json(folder / "config" / "fetch" / f"{fetch}.json", run.fetch_slice(variant))
-        write_json(folder / "config" / "prepare" / f"{digest(prepare)}.json", {"fetch": fetch, **prepare})
-        for stage, chosen in (
-            (
-                "train",
-                run.train_slice(variant)
-                | {"refit_code": domain.code("refit")}
-                | variant.settings.slice("refit"),
-            ),
-            ("encode", variant.settings.slice("encode")),
-        ):
+        write_json(folder / "config" / "prepare" / f"{key}.json", {"fetch": fetch, **prepare})
+        refit = {"refit_code": domain.code("refit")} | variant.settings.slice("refit")
+        for stage, chosen in (("train", training | refit), ("encode", variant.settings.slice("encode"))):
             write_json(folder / "config" / variant.name / f"{stage}.json", chosen)
     for stage in ("analyse", "report"):
         chosen = {"variants": list(run.variants), "code": domain.code(stage), **settings.slice(stage)}

@@ -84,8 +84,9 @@ def read(path: Path, settings: XY, template: xr.Dataset | None = None) -> Iterat
     theta (n, L, L), radians, any multiple of 2π; every row stays, one that is not finite as NaN with a
     reason in ``status``. A model that is told the temperature needs ``temperature`` (n,) too.
     """
-    with Arrays(Path(path), "theta") as file:
-        yield from _blocks(file, Path(path), settings)
+    path = Path(path)
+    with Arrays(path, "theta") as file:
+        yield from _blocks(file, path, settings)
 
 
 def write(data: xr.Dataset, path: Path) -> None:
