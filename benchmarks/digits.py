@@ -56,8 +56,10 @@ def sprites(metrics: Found) -> dict[str, float]:
 
 
 def oneclass(metrics: Found) -> dict[str, float]:
-    """Mean area under the ROC curve over the ten digits."""
-    return {f"mean AUC, {score}": value for score, value in metrics["anomalies"]["mean_auc"].items()}
+    """Area under the ROC curve: its mean over the ten digits by score, and by digit of −ELBO."""
+    found = metrics["anomalies"]
+    means = {f"mean AUC, {score}": value for score, value in found["mean_auc"].items()}
+    return means | {f"AUC of −ELBO, digit {digit}": value for digit, value in found["elbo_auc"].items()}
 
 
 def completion(metrics: Found) -> dict[str, float]:
@@ -76,7 +78,12 @@ TASKS: dict[str, tuple[Callable[[Found], dict[str, float]], int, str]] = {
     "mnist": (nll, 1, "−log p(x): VAE 84.45, VampPrior 82.43 (Tomczak & Welling 2018; Norouzi et al. 2020)"),
     "clusters": (clusters, 5, "accuracy: audits of VaDE 0.72 ± 0.04 (published 0.94), AE + k-means 0.79"),
     "sprites": (sprites, 3, "MIG and FactorVAE score, β-TCVAE on the full grid: about 0.3 and 0.8"),
-    "oneclass": (oneclass, 1, "An & Cho 2015: 0.5 to 0.98 by digit"),
+    "oneclass": (
+        oneclass,
+        3,
+        "An & Cho 2015: 0.5 to 0.98 by digit; −ELBO of a convolutional VAE, mean: 0.855 with 2 latents, 0.718 with 32 "
+        "(L. Tonnaer, doctoral thesis, Table 3.3)",
+    ),
     "cvae": (
         completion,
         1,
