@@ -81,8 +81,8 @@ TASKS: dict[str, tuple[Callable[[Found], dict[str, float]], int, str]] = {
     "oneclass": (
         oneclass,
         3,
-        "An & Cho 2015: 0.5 to 0.98 by digit; −ELBO of a convolutional VAE, mean: 0.855 with 2 latents, 0.718 with 32 "
-        "(L. Tonnaer, doctoral thesis, Table 3.3)",
+        "An & Cho 2015: 0.5 to 0.98 by digit; −ELBO of a convolutional VAE, mean: 0.855 with 2 latents, 0.718 with "
+        "32 (L. Tonnaer, doctoral thesis, Table 3.3)",
     ),
     "cvae": (
         completion,
