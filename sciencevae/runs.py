@@ -41,7 +41,7 @@ __all__ = [
     "write_json",
 ]
 
-FORMAT = 1
+FORMAT = 2
 #: stages whose records are named by a key of their content, because variants share them
 DATA_STAGES = ("fetch", "simulate", "prepare")
 
