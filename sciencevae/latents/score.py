@@ -18,6 +18,8 @@ from sciencevae.vae.model import VAE
 __all__ = ["AUC", "KINDS", "Threshold", "anomaly_score", "auc", "threshold"]
 
 KINDS = ("elbo", "reconstruction", "evidence")
+#: data decoded at once in estimates of log p(x)
+_DECODED = 50_000
 
 
 @torch.no_grad()
@@ -36,7 +38,7 @@ def anomaly_score(
     if kind not in KINDS:
         raise InputError(f"unknown score {kind!r}{did_you_mean(kind, KINDS)}")
     if kind == "evidence":
-        return -log_evidence(model, batch, samples, chunk=min(samples, 100), seed=seed).value
+        return -log_evidence(model, batch, samples, max(1, _DECODED // len(batch)), seed).value
     model.check(batch)
     with torch.random.fork_rng(enabled=seed is not None):
         if seed is not None:
