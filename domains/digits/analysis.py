@@ -297,8 +297,8 @@ def anomalies(run: Run) -> Findings:
                 f"{score} {value:.3f}" for score, value in sorted(means.items(), key=lambda kv: -kv[1])
             )
             + ".",
-            f"−log p(x) is from {run.settings.analyse.evidence_samples} draws of each image: too large for those that the "
-            "model does not know, which does not harm a score.",
+            f"−log p(x) is from {run.settings.analyse.evidence_samples} draws of each image: too large where "
+            "images are unlike the training images, which does not harm a score.",
         ),
         TITLES,
     )
