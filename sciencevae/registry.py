@@ -74,8 +74,9 @@ class Domain:
     analyses:  name -> (run) -> Findings, empty ones where there is nothing of the kind
     figures:   name -> (run) -> (figure, caption), drawn from tables, latents and models on disk; None
                where a run has nothing of the kind
-    write:     (data, path) decoded samples in the field's own formats; ``data`` has the template's axes and
+    write:     (data, path) decoded samples in the field's own ``formats``; ``data`` has the template's axes and
                attributes
+    formats:   the endings that ``write`` takes, in place of the general ones where they are the same
     citations: BibTeX entries of the methods
     about:     (run) -> About of what ran, where title, summary and citations are not those of every run
     """
@@ -93,6 +94,7 @@ class Domain:
     analyses: Mapping[str, Callable[[Run], Findings]] = field(default_factory=dict)
     figures: Mapping[str, Callable[[Run], tuple[Figure, str] | None]] = field(default_factory=dict)
     write: Callable[[xr.Dataset, Path], None] | None = None
+    formats: tuple[str, ...] = ()
     citations: tuple[str, ...] = ()
     about: Callable[[Run], About] | None = None
     #: the folder with config.yaml, README.md and rules.smk; found from the code when not given

@@ -16,6 +16,7 @@ DOMAIN = Domain(
     prepare=own("dataset.prepare"),
     read=own("dataset.read"),
     write=own("dataset.write"),
+    formats=(".npz", ".npy"),
     build=own("model.build"),
     objective=own("model.objective"),
     augment=own("model.augment"),

@@ -310,15 +310,12 @@ def _given(trained: Trained, condition: Sequence[float] | None) -> dict[str, tor
     return {"condition": trained.scaling.apply("condition", given)}
 
 
-def _target(out: str | Path, endings: Sequence[str] | None, source: str | Path | None = None) -> Path:
-    """Where to write; InputError, before anything is computed, where that would destroy something.
-
-    endings: those that can be written; None where the domain says so itself.
-    """
+def _target(out: str | Path, endings: Sequence[str], source: str | Path | None = None) -> Path:
+    """Where to write; InputError, before anything is computed, where that would destroy something."""
     path = Path(out)
     if not path.name:
         raise InputError(f"cannot write {str(out)!r}: it names no file")
-    if endings is not None and path.suffix not in endings:
+    if path.suffix not in endings:
         raise InputError(
             f"cannot write {str(out)!r}: give a file's name that ends with {' or '.join(endings)}"
         )
@@ -333,7 +330,7 @@ def _target(out: str | Path, endings: Sequence[str] | None, source: str | Path |
 
 def _data_target(out: str | Path, trained: Trained, source: str | Path | None = None) -> Path:
     """The same for data, which a domain may write in formats of its own."""
-    return _target(out, None if trained.domain.write else list(_WRITERS), source)
+    return _target(out, [*trained.domain.formats, *_WRITERS], source)
 
 
 def _identity(block: xr.Dataset) -> pd.DataFrame:
@@ -424,11 +421,11 @@ def _concatenated(blocks: list[xr.Dataset]) -> xr.Dataset:
 
 
 def _write_data(data: xr.Dataset, path: Path, trained: Trained) -> None:
-    """By the ending: .h5, .zarr, .csv or .parquet; otherwise the domain's own formats."""
-    if path.suffix in _WRITERS:
-        _WRITERS[path.suffix](data, path)
-    elif trained.domain.write is not None:
+    """By the ending: the domain's own formats; otherwise .h5, .zarr, .csv or .parquet."""
+    if trained.domain.write is not None and path.suffix in trained.domain.formats:
         trained.domain.write(data, path)
+    else:
+        _WRITERS[path.suffix](data, path)
 
 
 def _write_h5(data: xr.Dataset, path: Path) -> None:

@@ -11,6 +11,8 @@ from sciencevae.builtin.digits import DOMAIN
 from sciencevae.builtin.digits.analysis import matched_accuracy
 
 from sciencevae.config import load
+from sciencevae.errors import InputError
+from sciencevae.latents.files import sample_file
 from sciencevae.runs import Run, configure
 
 SMALL = [
@@ -126,6 +128,17 @@ def test_title_and_citations_are_of_what_ran(run: Run) -> None:
         assert (name in summary) == (name in FOUND[run.folder.name][0])
     assert any("Sohn" in entry for entry in cited) == (run.folder.name in ("cvae", "labels"))
     assert any("AnCho" in entry for entry in cited) == (run.folder.name == "oneclass")
+
+
+def test_new_images_in_the_domains_own_formats(run: Run, tmp_path) -> None:
+    if run.folder.name != "sprites":
+        return
+    model = run.main.folder / "model.safetensors"
+    sample_file(model, tmp_path / "new.npz", 3)
+    assert np.load(tmp_path / "new.npz")["images"].shape == (3, 16, 16)
+    sample_file(model, tmp_path / "new.h5", 3)
+    with pytest.raises(InputError, match=r"ends with \.npz or \.npy or \.h5"):
+        sample_file(model, tmp_path / "new.png", 3)
 
 
 def test_clusters_are_matched_one_to_one() -> None:
