@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from sciencevae.config import RunSettings
     from sciencevae.data.augment import Augmentation
     from sciencevae.data.batches import Batches
+    from sciencevae.report.figures import Drawing
     from sciencevae.runs import Run
     from sciencevae.training.history import History
     from sciencevae.vae.model import VAE
     from sciencevae.vae.objectives import Objective
 
-__all__ = ["About", "Domain", "Findings", "dataset", "domain", "domains", "lazy"]
+__all__ = ["About", "Domain", "Findings", "dataset", "domain", "domains", "lazy", "weights"]
 
 GROUP = "sciencevae.domains"
 
@@ -72,11 +73,13 @@ class Domain:
                ``template``: the data the model was trained on, without rows: its axes, and in its attributes
                what ``prepare`` learned
     analyses:  name -> (run) -> Findings, empty ones where there is nothing of the kind
-    figures:   name -> (run) -> (figure, caption), drawn from tables, latents and models on disk; None
+    figures:   name -> (run) -> (figure or Drawing, caption), from tables, latents and models on disk; None
                where a run has nothing of the kind
     write:     (data, path) decoded samples in the field's own ``formats``; ``data`` has the template's axes and
                attributes
     formats:   the endings that ``write`` takes, in place of the general ones where they are the same
+    line:      the ending of a text file that ``read`` takes, of lines "DATUM NAME", where there is one: then a
+               command takes data as they are
     citations: BibTeX entries of the methods
     about:     (run) -> About of what ran, where title, summary and citations are not those of every run
     """
@@ -92,9 +95,10 @@ class Domain:
     refit: Callable[[Any, VAE, Batches, Batches], History | None] | None = None
     read: Callable[[Path, Any, xr.Dataset], Iterator[xr.Dataset]] | None = None
     analyses: Mapping[str, Callable[[Run], Findings]] = field(default_factory=dict)
-    figures: Mapping[str, Callable[[Run], tuple[Figure, str] | None]] = field(default_factory=dict)
+    figures: Mapping[str, Callable[[Run], tuple[Figure | Drawing, str] | None]] = field(default_factory=dict)
     write: Callable[[xr.Dataset, Path], None] | None = None
     formats: tuple[str, ...] = ()
+    line: str = ""
     citations: tuple[str, ...] = ()
     about: Callable[[Run], About] | None = None
     #: the folder with config.yaml, README.md and rules.smk; found from the code when not given
@@ -184,6 +188,19 @@ def dataset(name: str) -> xr.Dataset:
     if name in list_manifests():
         raise InputError(f"no domain prepares the data set {name!r}; its files: sciencevae fetch {name}")
     raise InputError(f"unknown data set {name!r}{did_you_mean(name, list_manifests())}")
+
+
+def weights() -> dict[str, Path]:
+    """The trained models that come with domains, by DOMAIN-NAME: NAME.safetensors in a domain's folder ``weights``.
+
+    >>> all(path.suffix == ".safetensors" for path in weights().values())
+    True
+    """
+    import sciencevae.builtin
+
+    places = [Path(place) for place in sciencevae.builtin.__path__]
+    found = [path for place in places for path in sorted(place.glob("*/weights/*.safetensors"))]
+    return {f"{path.parent.parent.name}-{path.stem}": path for path in found}
 
 
 def _dataset_names(owner: Domain) -> set[str]:

@@ -67,6 +67,7 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
         from sciencevae.data import template
         from sciencevae.data.batches import as_batches
         from sciencevae.latents.collapse import latent_use
+        from sciencevae.latents.typical import Typical
         from sciencevae.training.loop import limited_threads
         from sciencevae.vae.files import save
 
@@ -97,6 +98,7 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
                 "variant": variant.name,
                 "settings": settings.dump(),
                 "data": described,
+                "typical": Typical.of(model, valid).to_json(),
                 "metrics": details["metrics"],
             },
         )

@@ -74,7 +74,7 @@ def test_it_runs_from_elsewhere_without_the_checkout(wheel: Path, tmp_path: Path
     assert Path(where.strip()).is_relative_to(site)
     command = venv / "bin" / "sciencevae"
     listed = _run(command, "domains", cwd=elsewhere)
-    assert [line.split()[0] for line in listed.splitlines()] == ["digits", "stars", "xy"]
+    assert [line.split()[0] for line in listed.splitlines()] == ["digits", "molecules", "stars", "xy"]
     assert "hipparcos" in _run(command, "datasets", cwd=elsewhere)
     planned = _run(command, "run", "xy", "--dry-run", cwd=elsewhere)
     assert "would run train" in planned

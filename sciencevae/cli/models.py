@@ -1,4 +1,4 @@
-"""Verbs that use a trained model: ``encode``, ``decode``, ``sample``, ``score``."""
+"""Verbs of a trained model: ``encode``, ``decode``, ``sample``, ``score``, ``interpolate``, ``neighbours``."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def add(verb: Verb) -> None:
     sample.add_argument("-n", type=_positive, default=100, help="how many (default: 100)")
     sample.add_argument("--seed", type=_seed, default=0)
     sample.add_argument(
-        "--condition", metavar="VALUE[,VALUE…]", help="numbers to condition on, in the data's units"
+        "--condition",
+        metavar="VALUE[,…]|NAME=VALUE[,…]",
+        help="numbers that the model is to be told, or what new data are to have, in the data's units",
     )
     _model(sample)
     sample.set_defaults(call=_sample)
@@ -53,6 +55,28 @@ def add(verb: Verb) -> None:
     score.add_argument("--kind", choices=("elbo", "reconstruction", "evidence"), default="elbo")
     _model(score)
     score.set_defaults(call=_score)
+
+    interpolate = verb(
+        "interpolate",
+        "the way between two data in the latents, decoded",
+        "sciencevae interpolate --model runs/molecules/model.safetensors CCO c1ccccc1O -o way.smi",
+    )
+    interpolate.add_argument("ends", metavar="A B|FILE", nargs="+", help="two data, or a file of two rows")
+    interpolate.add_argument("-n", type=_positive, default=10, help="steps, with both ends (default: 10)")
+    interpolate.add_argument("--kind", choices=("linear", "spherical", "geodesic"), default="linear")
+    _model(interpolate)
+    interpolate.set_defaults(call=_interpolate)
+
+    neighbours = verb(
+        "neighbours",
+        "the rows of a file that are nearest in the latents",
+        "sciencevae neighbours --model runs/molecules/model.safetensors CCO --among all.smi -o near.csv",
+    )
+    neighbours.add_argument("asked", metavar="DATUM|FILE", nargs="+", help="data, or a file of them")
+    neighbours.add_argument("--among", metavar="FILE", required=True, help="where to look")
+    neighbours.add_argument("-n", type=_positive, default=10, help="how many of each (default: 10)")
+    _model(neighbours)
+    neighbours.set_defaults(call=_neighbours)
 
 
 def _model(parser: argparse.ArgumentParser, required: bool = True) -> None:
@@ -100,11 +124,36 @@ def _sample(arguments: argparse.Namespace) -> int:
     limit_threads(arguments.threads or 1)
     from sciencevae.latents.files import sample_file
 
+    condition = _condition(arguments.condition or "")
+    sample_file(arguments.model, arguments.out, arguments.n, seed=arguments.seed, condition=condition)
+    return 0
+
+
+def _condition(text: str) -> list[float] | dict[str, float] | None:
+    entries = [entry for entry in text.split(",") if entry]
     try:
-        condition = [float(value) for value in (arguments.condition or "").split(",") if value]
+        if "=" not in text:
+            return [float(entry) for entry in entries] or None
+        return {name.strip(): float(value) for name, value in (entry.split("=") for entry in entries)}
     except ValueError:
-        raise InputError(f"--condition {arguments.condition!r}: write numbers, separated by commas") from None
-    sample_file(arguments.model, arguments.out, arguments.n, seed=arguments.seed, condition=condition or None)
+        raise InputError(
+            f"--condition {text!r}: write numbers, separated by commas, or NAME=NUMBER, likewise"
+        ) from None
+
+
+def _interpolate(arguments: argparse.Namespace) -> int:
+    limit_threads(arguments.threads or 1)
+    from sciencevae.latents.queries import interpolate_file
+
+    interpolate_file(arguments.model, arguments.ends, arguments.out, arguments.n, arguments.kind)
+    return 0
+
+
+def _neighbours(arguments: argparse.Namespace) -> int:
+    limit_threads(arguments.threads or 1)
+    from sciencevae.latents.queries import neighbours_file
+
+    neighbours_file(arguments.model, arguments.asked, arguments.among, arguments.out, arguments.n)
     return 0
 
 

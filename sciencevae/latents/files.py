@@ -1,17 +1,19 @@
 """A trained model on a user's own file: encode, decode, sample and score, block by block.
 
 Latents of a file are a Parquet table: ``row``, ``id``, ``status``, then ``z_0 …`` (posterior means), ``z_std_0 …``,
-and what is known beside each row, in physical units, as decoding needs it: ``condition_0 …``, ``noise_0 …``,
-``exposure``, ``source_0_0_0 …``. The file's metadata have the model's fingerprint and the names of that context.
+``beyond`` (see ``typical``), and what is known beside each row, in physical units, as decoding needs it:
+``condition_0 …``, ``noise_0 …``, ``exposure``, ``source_0_0_0 …``. The file's metadata have the model's fingerprint
+and the names of that context.
 Those of a VQVAE are its codes ``code_0 …``, the places of a grid row by row.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +23,11 @@ import torch
 
 from sciencevae.batch import Batch
 from sciencevae.data.atomic import atomic_path
-from sciencevae.errors import InputError
+from sciencevae.errors import InputError, did_you_mean
+from sciencevae.latents.typical import Typical, distance
 from sciencevae.provenance import file_hash
 from sciencevae.vae.decoders import Warp
-from sciencevae.vae.files import load, load_metadata
+from sciencevae.vae.files import load, load_metadata, model_path
 from sciencevae.vae.model import VAE, centre
 from sciencevae.vae.vq import VQVAE
 
@@ -35,8 +38,9 @@ if TYPE_CHECKING:
     from sciencevae.data.scaling import Scaling
     from sciencevae.registry import Domain
 
-__all__ = ["decode_file", "encode_file", "sample_file", "score_file"]
+__all__ = ["Trained", "decode_file", "encode_file", "sample_file", "score_file", "target", "write_decoded"]
 
+log = logging.getLogger(__name__)
 #: rows that go through the model at once
 BLOCK_ROWS = 8192
 #: numbers of one variable of the context that a row of latents has room for, a column each
@@ -55,6 +59,7 @@ class Trained:
     settings: Any
     template: xr.Dataset
     scaling: Scaling
+    typical: Typical | None
     fingerprint: str
 
     @classmethod
@@ -65,14 +70,15 @@ class Trained:
         from sciencevae.data.scaling import Scaling
         from sciencevae.registry import domain
 
-        path = Path(path)
+        path = model_path(path)
         metadata = load_metadata(path)
         if not {"domain", "settings", "data"} <= set(metadata):
             raise InputError(f"{path} does not say which domain it is of: give the model of a run")
         owner = domain(metadata["domain"])
         settings = validate(owner.settings, metadata["settings"], str(path)).variant("main")
         data = template.from_json(metadata["data"])
-        return cls(load(path), owner, settings, data, Scaling.of(data), file_hash(path))
+        typical = Typical.from_json(metadata["typical"]) if "typical" in metadata else None
+        return cls(load(path), owner, settings, data, Scaling.of(data), typical, file_hash(path))
 
     def read(self, source: str | Path) -> Iterator[xr.Dataset]:
         """The user's file in blocks, as the domain reads it."""
@@ -84,6 +90,12 @@ class Trained:
         for block in self.domain.read(source, self.settings, self.template):
             for start in range(0, block.sizes["sample"], BLOCK_ROWS):
                 yield block.isel(sample=slice(start, start + BLOCK_ROWS))
+
+    def beyond(self, values: np.ndarray, kind: str) -> dict[str, np.ndarray]:
+        """The column that says how far rows lie from the training data, where the model brings what it needs."""
+        if self.typical is None:
+            return {}
+        return {"beyond": self.typical.beyond(values, kind).astype(np.float32)}
 
     def batch(self, block: xr.Dataset, status: np.ndarray, checked: bool) -> Batch | None:
         """The rows of a block whose ``status`` is ok, scaled.
@@ -118,10 +130,14 @@ def _refused(model: VAE, batch: Batch, first: int = 0) -> Iterator[tuple[int, st
 
 def encode_file(model: str | Path, source: str | Path, out: str | Path) -> int:
     """Latents of every row of a file, in its order; bad rows are there with NaN, codes with −1. Gives the
-    number encoded."""
+    number encoded.
+
+    ``beyond`` is the share of validation data whose latents the prior finds likelier: near 1 a row is unlike all
+    that the model was trained on.
+    """
     trained = Trained.open(model)
 
-    def latents(batch: Batch | None) -> dict[str, np.ndarray]:
+    def codes_or_means(batch: Batch | None) -> dict[str, np.ndarray]:
         if isinstance(trained.model, VQVAE):
             codes = np.zeros((0, *trained.model.grid), np.int32)
             if batch is not None:
@@ -133,18 +149,26 @@ def encode_file(model: str | Path, source: str | Path, out: str | Path) -> int:
             mean, std = posterior.mean.numpy(), posterior.stddev.numpy()
         return _columns("z", mean) | _columns("z_std", std)
 
+    def latents(batch: Batch | None) -> dict[str, np.ndarray]:
+        far = np.zeros(0) if batch is None else distance(trained.model, batch)
+        return codes_or_means(batch) | trained.beyond(far, "latent")
+
     return _write_rows(trained, source, out, latents, keep_context=True)
 
 
 def score_file(model: str | Path, source: str | Path, out: str | Path, kind: str = "elbo") -> int:
-    """How anomalous each row is, in the file's order; higher is more anomalous. Gives the number scored."""
+    """How anomalous each row is, in the file's order; higher is more anomalous. Gives the number scored.
+
+    Of the ELBO there is also ``beyond``, the share of validation data that score lower.
+    """
     from sciencevae.latents.score import anomaly_score
 
     trained = Trained.open(model)
 
     def scores(batch: Batch | None) -> dict[str, np.ndarray]:
         found: Any = [] if batch is None else anomaly_score(trained.model, batch, kind=kind).numpy()
-        return {"score": np.asarray(found, np.float32)}
+        beyond = trained.beyond(np.asarray(found, float), "elbo") if kind == "elbo" else {}
+        return {"score": np.asarray(found, np.float32), **beyond}
 
     return _write_rows(trained, source, out, scores, checked=True, kind=kind)
 
@@ -220,7 +244,7 @@ def decode_file(model: str | Path, source: str | Path, out: str | Path) -> int:
 
     trained = Trained.open(model)
     source = Path(source)
-    path = _data_target(out, trained, source)
+    path = target(out, trained, source)
     try:
         latents = pq.ParquetFile(source)
     except (OSError, ValueError) as error:
@@ -245,6 +269,13 @@ def decode_file(model: str | Path, source: str | Path, out: str | Path) -> int:
     return sum(block.sizes["sample"] for block in blocks)
 
 
+@torch.no_grad()
+def write_decoded(trained: Trained, z: torch.Tensor, table: pd.DataFrame, path: Path) -> None:
+    """The means of p(x | z) of latents (N, D), in physical units, beside what identifies them."""
+    x = centre(trained.model.decode(z))
+    _write_data(_physical(trained, x, np.ones(len(z), bool), table), path, trained)
+
+
 def _latents(table: pd.DataFrame, model: VAE, source: Path) -> tuple[torch.Tensor, Any]:
     """The latents of the rows that have them, as ``decode`` takes them, and which rows these are, (N,)."""
     name, columns = ("code", math.prod(model.grid)) if isinstance(model, VQVAE) else ("z", model.dim)
@@ -264,20 +295,73 @@ def _latents(table: pd.DataFrame, model: VAE, source: Path) -> tuple[torch.Tenso
 
 
 def sample_file(
-    model: str | Path, out: str | Path, n: int, seed: int = 0, condition: Sequence[float] | None = None
+    model: str | Path,
+    out: str | Path,
+    n: int,
+    seed: int = 0,
+    condition: Sequence[float] | Mapping[str, float] | None = None,
 ) -> None:
-    """n new data from p(z) and p(x | z), in physical units, given a condition where the model wants one."""
+    """n new data from p(z) and p(x | z), in physical units.
+
+    condition: numbers, where the model wants to be told some; or by their names values of what it describes, as
+    ``{"QED": 0.9}``, which the new data are to have (``latents_given``).
+    """
     import pandas as pd
 
     trained = Trained.open(model)
-    path = _data_target(out, trained)
-    context = _given(trained, condition)
-    rows = {name: value.expand(n, -1) for name, value in context.items()}
-    x = trained.model.sample(n, rows or None, seed=seed)
+    path = target(out, trained)
     table = pd.DataFrame({"row": np.arange(n)})
-    if condition is not None:
-        table = table.assign(**_columns("condition", np.tile(condition, (n, 1))))
+    if isinstance(condition, Mapping):
+        x: Any = _sample_with(trained, condition, n, seed)
+    else:
+        rows = {name: value.expand(n, -1) for name, value in _given(trained, condition).items()}
+        x = trained.model.sample(n, rows or None, seed=seed)
+        if condition is not None:
+            table = table.assign(**_columns("condition", np.tile(condition, (n, 1))))
     _write_data(_physical(trained, x, np.ones(n, bool), table), path, trained)
+
+
+@torch.no_grad()
+def _sample_with(trained: Trained, condition: Mapping[str, float], n: int, seed: int) -> Any:
+    """n new data that have these values."""
+    from sciencevae.latents.given import latents_given
+
+    _given(trained, None)  # what the model is to be told besides is refused
+    z = latents_given(trained.model, _known(trained, condition), n, seed).z
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return trained.model.decode(z).sample()
+
+
+def _known(trained: Trained, condition: Mapping[str, float]) -> dict[str, torch.Tensor]:
+    """Values by the names on the axes of the model's fields, scaled, NaN where nothing is said of an entry."""
+    axes = {
+        str(label).lower(): (str(field), place)
+        for field, values in trained.template.data_vars.items()
+        for axis in values.dims[1:2]
+        if axis in trained.template.coords
+        for place, label in enumerate(values[axis].values.tolist())
+    }
+    found: dict[str, torch.Tensor] = {}
+    for name, value in condition.items():
+        if name.lower() not in axes:
+            raise InputError(
+                f"--condition: the model describes no {name!r}{did_you_mean(name.lower(), axes)}"
+            )
+        if not math.isfinite(value):
+            raise InputError(f"--condition {name}={value}: give a finite number")
+        field, place = axes[name.lower()]
+        values = found.setdefault(field, torch.full(trained.template[field].shape[1:], torch.nan))
+        values[place] = value
+        ranges = trained.template.attrs.get("ranges", {}).get(field)
+        if ranges and not ranges[place][0] <= value <= ranges[place][1]:
+            log.warning(
+                "%s=%g lies outside the training data, %g to %g: what comes is a guess",
+                name,
+                value,
+                *ranges[place],
+            )
+    return {field: trained.scaling.apply(field, values[None])[0] for field, values in found.items()}
 
 
 def _given(trained: Trained, condition: Sequence[float] | None) -> dict[str, torch.Tensor]:
@@ -328,8 +412,8 @@ def _target(out: str | Path, endings: Sequence[str], source: str | Path | None =
     return path
 
 
-def _data_target(out: str | Path, trained: Trained, source: str | Path | None = None) -> Path:
-    """The same for data, which a domain may write in formats of its own."""
+def target(out: str | Path, trained: Trained, source: str | Path | None = None) -> Path:
+    """Where to write data; InputError as above, and for an ending that neither we nor the domain write."""
     return _target(out, [*trained.domain.formats, *_WRITERS], source)
 
 

@@ -9,6 +9,7 @@ from sciencevae.networks.convolution import (
 )
 from sciencevae.networks.fields import Fields, Identity
 from sciencevae.networks.perceptron import ACTIVATIONS, Perceptron, Reshaped
+from sciencevae.networks.recurrent import RecurrentEncoder
 
 __all__ = [
     "ACTIVATIONS",
@@ -23,5 +24,6 @@ __all__ = [
     "PixelCNN",
     "Raster",
     "Recurrent",
+    "RecurrentEncoder",
     "Reshaped",
 ]

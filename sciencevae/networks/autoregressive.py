@@ -3,8 +3,8 @@
 One contract: ``network(tokens, condition)`` takes integers (B, T), T ≤ length, and gives logits
 (B, T, vocabulary) of which those at t predict token t and see tokens 0 … t − 1 and the condition (B, c).
 Beside the tokens 0 … vocabulary − 1 the input may hold ``vocabulary``, which stands for "not told" (token
-dropout), and −1, padding, which is the same to a network. ``PixelCNN`` does the same on a grid in raster order,
-and ``Raster`` makes a sequence of it.
+dropout), and −1 behind the end of a row, where logits mean nothing: a network need not compute them. ``PixelCNN``
+does the same on a grid in raster order, and ``Raster`` makes a sequence of it.
 
 A network with a state can go token by token, which sampling then uses:
 
@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sciencevae.errors import InputError
+from sciencevae.networks.recurrent import GRUCell, unrolled
 from sciencevae.spec import recorded
 
 __all__ = ["CausalTransformer", "PixelCNN", "Raster", "Recurrent", "State"]
@@ -171,32 +172,13 @@ def _given(condition: Tensor | None) -> Tensor:
     return condition
 
 
-class _GRUCell(nn.Module):
-    """h' = (1 − u) ⊙ n + u ⊙ h with r, u = sigmoid(W x + V h), n = tanh(W x + r ⊙ V h); Cho et al. 2014.
-
-    As torch's, which under ``vmap`` or in a compiled graph does not run; the products W x are given, so that
-    those of a whole sequence are one.
-    """
-
-    def __init__(self, in_features: int, width: int) -> None:
-        super().__init__()
-        self.input, self.hidden = nn.Linear(in_features, 3 * width), nn.Linear(width, 3 * width)
-
-    def forward(self, projected: Tensor, h: Tensor) -> Tensor:
-        """projected = input(x), (B, 3W); h (B, W) → (B, W)."""
-        of_x, of_h = projected.chunk(3, dim=-1), self.hidden(h).chunk(3, dim=-1)
-        reset, update = (of_x[0] + of_h[0]).sigmoid(), (of_x[1] + of_h[1]).sigmoid()
-        new = (of_x[2] + reset * of_h[2]).tanh()
-        return new + update * (h - new)
-
-
 @recorded
 class Recurrent(nn.Module):
     """Gated recurrent units over tokens: (B, T) and a condition (B, c) → logits (B, T, vocabulary).
 
     length: the longest T; width: of each layer's state; embedding: of a token's vector. The condition sets the
-    initial state and is joined to each input. Has ``start`` and ``step``. A compiled graph holds all T steps one
-    behind the other.
+    initial state and is joined to each input. Has ``start`` and ``step``. What stands behind the end of a row is
+    not computed. A compiled graph holds all T steps one behind the other.
 
     >>> Recurrent(20, 12, condition_features=3)(torch.zeros(5, 12).long(), torch.zeros(5, 3)).shape
     torch.Size([5, 12, 20])
@@ -219,7 +201,7 @@ class Recurrent(nn.Module):
         # joined to the input: W [x, c] = W₁ x + W₂ c, the second of which is the same at each step
         self.condition = nn.Linear(condition_features, 3 * width, bias=False) if condition_features else None
         self.cells: Any = nn.ModuleList(
-            _GRUCell(width if layer else embedding, width) for layer in range(layers)
+            GRUCell(width if layer else embedding, width) for layer in range(layers)
         )
         self.head = nn.Linear(width, vocabulary)
 
@@ -244,16 +226,13 @@ class Recurrent(nn.Module):
 
     def forward(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
         initial, added = self.start(condition, len(tokens))
+        observed = tokens >= 0
         x = self.tokens(tokens)  # (B, T, E)
         for layer, cell in enumerate(self.cells):
             projected = cell.input(x)  # (B, T, 3W)
             if layer == 0:
                 projected = projected + added.unsqueeze(1)
-            h, states = initial[:, layer], []
-            for of_step in projected.unbind(1):
-                h = cell(of_step, h)
-                states.append(h)
-            x = torch.stack(states, dim=1)  # (B, T, W)
+            x, _ = unrolled(cell, projected, initial[:, layer], observed)  # (B, T, W)
         return self.head(x)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ __all__ = [
     "DOUBLE_COLUMN",
     "SEQUENTIAL",
     "SINGLE_COLUMN",
+    "Drawing",
     "image_grid",
     "latent_figure",
     "save_figure",
@@ -74,8 +76,24 @@ def style() -> Iterator[None]:
         yield
 
 
-def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
+@dataclass(frozen=True)
+class Drawing:
+    """A picture that another library than matplotlib drew, in both formats; width: on the page, in inches."""
+
+    svg: str
+    png: bytes
+    width: float = DOUBLE_COLUMN
+
+
+def save_figure(figure: Figure | Drawing, folder: Path, name: str) -> list[Path]:
     """Write ``name.png`` and ``name.svg`` and close the figure; clouds of points are pixels in the SVG."""
+    if isinstance(figure, Drawing):
+        paths = []
+        for suffix, content in (("png", figure.png), ("svg", figure.svg.encode())):
+            paths.append(folder / f"{name}.{suffix}")
+            with atomic_path(paths[-1]) as partial:
+                partial.write_bytes(content)
+        return paths
     import matplotlib.pyplot as plt
     import numpy as np
 

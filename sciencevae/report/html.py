@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sciencevae.data.atomic import atomic_path
 from sciencevae.provenance import citations, run_record
-from sciencevae.report.figures import latent_figure, save_figure, style, training_figure
+from sciencevae.report.figures import Drawing, latent_figure, save_figure, style, training_figure
 from sciencevae.report.tables import cell, grid, table_html, title, training_parts
 from sciencevae.runs import read_json
 
@@ -38,7 +38,7 @@ def draw_figures(run: Run, progress: Progress) -> list[dict[str, Any]]:
     """Every figure of the domain, those of the latents' use and the training: name, caption and picture of each."""
     folder = run.folder / "figures"
     folder.mkdir(exist_ok=True)
-    wanted: dict[str, Callable[[Run], tuple[Figure, str] | None]] = {
+    wanted: dict[str, Callable[[Run], tuple[Figure | Drawing, str] | None]] = {
         **run.domain.figures,
         "latent_use": latent_figure,
         "training": training_figure,
@@ -51,7 +51,8 @@ def draw_figures(run: Run, progress: Progress) -> list[dict[str, Any]]:
             if found is None:
                 continue
             figure, caption = found
-            width = round(figure.get_size_inches()[0] * PIXELS_PER_INCH)
+            inches = figure.width if isinstance(figure, Drawing) else figure.get_size_inches()[0]
+            width = round(inches * PIXELS_PER_INCH)
             png, _ = save_figure(figure, folder, name)
         picture = base64.b64encode(png.read_bytes()).decode()
         drawn.append({"name": name, "caption": caption, "picture": picture, "width": width})

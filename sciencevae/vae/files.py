@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sciencevae.errors import InputError
+from sciencevae.errors import InputError, did_you_mean
 from sciencevae.spec import describe, rebuild
 from sciencevae.training.checkpoint import read_tensors, write_tensors
 from sciencevae.vae.model import VAE
 
-__all__ = ["load", "load_metadata", "save"]
+__all__ = ["load", "load_metadata", "model_path", "save"]
 
 REMEDY = "give a file written by sciencevae.save"
 
@@ -33,13 +33,14 @@ def save(model: VAE, path: str | Path, metadata: Mapping[str, Any] | None = None
 def load(path: str | Path) -> VAE:
     """The model in a file written by ``save``, rebuilt from that file alone, in evaluation mode.
 
-    Nothing is unpickled and no code is taken from the file. Raises InputError for any other kind of file and
-    RunError for a truncated one.
+    path: of the file, or the name of a model that comes with sciencevae (``registry.weights``). Nothing is
+    unpickled and no code is taken from the file. Raises InputError for any other kind of file and RunError for a
+    truncated one.
     """
     import sciencevae.networks
     import sciencevae.vae.vq  # noqa: F401  (the classes a file may name)
 
-    tensors, metadata = read_tensors(Path(path), REMEDY)
+    tensors, metadata = read_tensors(model_path(path), REMEDY)
     if metadata.get("kind") != "model":
         raise InputError(f"{path} is a training checkpoint, not a finished model; {REMEDY}")
     if domain := metadata.get("domain"):
@@ -60,9 +61,23 @@ def load(path: str | Path) -> VAE:
     return model.eval()
 
 
+def model_path(path: str | Path) -> Path:
+    """The file of a model, given by its path or by the name of one that comes with sciencevae."""
+    if Path(path).suffix or Path(path).exists():
+        return Path(path)
+    from sciencevae.registry import weights
+
+    known = weights()
+    if str(path) not in known:
+        raise InputError(
+            f"no model {str(path)!r}: it is no file{did_you_mean(str(path), known) if known else ''}"
+        )
+    return known[str(path)]
+
+
 def load_metadata(path: str | Path) -> dict[str, Any]:
     """What ``save`` was given beside the model: domain, units, scaling, metrics …"""
-    _, metadata = read_tensors(Path(path), REMEDY)
+    _, metadata = read_tensors(model_path(path), REMEDY)
     return metadata
 
 

@@ -106,9 +106,8 @@ def test_exchanging_a_token_changes_the_logits_behind_it_and_no_others(name):
     assert not torch.equal(network(told, c)[:, 1:], network(unknown, c)[:, 1:])
     assert torch.equal(network(told, c)[:, 0], network(unknown, c)[:, 0])
     padded = torch.where(torch.arange(T) < 3, told, -1)
-    assert torch.equal(network(padded, c), network(torch.where(padded < 0, V, padded), c)), (
-        "padding is not told"
-    )
+    unpadded = network(torch.where(padded < 0, V, padded), c)
+    assert torch.allclose(network(padded, c)[:, :3], unpadded[:, :3], atol=1e-12), "padding is not told"
 
 
 @pytest.mark.parametrize("name", ["transformer", "recurrent"])

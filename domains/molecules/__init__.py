@@ -1,0 +1,30 @@
+"""Molecules: encode SMILES, decode new ones, predict and improve their properties."""
+
+from sciencevae.registry import Domain, lazy
+
+from .settings import Molecules
+
+__all__ = ["DOMAIN"]
+
+own = lazy(__name__)
+
+DOMAIN = Domain(
+    name="molecules",
+    title="Molecules",
+    summary="SMILES to latents and back: reconstruction, new molecules, properties",
+    settings=Molecules,
+    prepare=own("dataset.prepare"),
+    read=own("dataset.read"),
+    write=own("dataset.write"),
+    formats=(".smi", ".csv", ".parquet"),
+    line=".smi",
+    build=own("model.build"),
+    objective=own("model.objective"),
+    refit=own("model.refit"),
+    analyses={
+        name: own(f"analysis.{name}")
+        for name in ("reconstruction", "generation", "prediction", "optimisation")
+    },
+    figures={name: own(f"figures.{name}") for name in ("latent_map", "samples", "interpolation")},
+    citations=(),
+)

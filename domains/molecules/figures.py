@@ -1,0 +1,91 @@
+"""The figures of a run, drawn from its latents and models on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from sciencevae.data.splits import SPLITS
+from sciencevae.report.figures import DOUBLE_COLUMN, SEQUENTIAL, Drawing
+
+from .analysis import decoded, new_molecules
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from sciencevae.runs import Run
+
+__all__ = ["interpolation", "latent_map", "samples"]
+
+Drawn = tuple["Figure | Drawing", str]
+_COLUMNS = 6
+_SIZE = (200, 150)  # pixels of a structure
+
+
+def samples(run: Run) -> Drawn | None:
+    """New molecules of each model."""
+    shown, names = [], []
+    for name, variant in list(run.variants.items())[:4]:
+        shown += new_molecules(variant, 2 * _COLUMNS, run.settings.analyse.seed)
+        names += [name] * 2 * _COLUMNS if len(run.variants) > 1 else [""] * 2 * _COLUMNS
+    return _grid(shown, names), "New molecules, drawn from each model's prior."
+
+
+def interpolation(run: Run) -> Drawn | None:
+    """Between two test molecules, on a straight line in the latents."""
+    variant = run.main
+    latents = variant.latents
+    test = np.flatnonzero(latents["split"].values == SPLITS["test"])
+    if len(test) < 2:
+        return None
+    z = torch.as_tensor(latents["z"].values[test[:6]], dtype=torch.float32)
+    shares = torch.linspace(0, 1, _COLUMNS)[:, None]
+    pairs = zip(z[0::2], z[1::2], strict=False)
+    shown = [text for a, b in pairs for text in decoded(variant, a + shares * (b - a))]
+    return _grid(shown), "Each row leads from one test molecule (left) to another, decoded greedily."
+
+
+def latent_map(run: Run) -> Drawn | None:
+    """The two main directions of the latents, coloured by each property."""
+    import matplotlib.pyplot as plt
+
+    variant = run.main
+    data = variant.data
+    if "properties" not in data:
+        return None
+    names = data["property"].values.tolist()
+    units = data["properties"].attrs["units"].split(", ")
+    values, z = data["properties"].values, variant.latents["z"].values.astype(float)
+    rows = np.arange(len(z))[:5000]
+    centred = z - z.mean(0)
+    _, _, axes = np.linalg.svd(centred[rows], full_matrices=False)
+    place = centred[rows] @ axes[:2].T
+    figure, panels = plt.subplots(
+        1, len(names), figsize=(DOUBLE_COLUMN, DOUBLE_COLUMN / max(2, len(names))), squeeze=False
+    )
+    for column, axis in enumerate(panels[0]):
+        low, high = np.nanquantile(values[rows, column], [0.01, 0.99])
+        drawn = axis.scatter(
+            *place.T, c=values[rows, column], s=1, cmap=SEQUENTIAL, vmin=low, vmax=high, rasterized=True
+        )
+        unit = "" if units[column] == "1" else f" ({units[column]})"
+        figure.colorbar(drawn, ax=axis, label=f"{names[column]}{unit}", location="top")
+        axis.set(xticks=[], yticks=[])
+    return figure, "Molecules in the two main directions of their latents, coloured by property."
+
+
+def _grid(smiles: Sequence[str], legends: Sequence[str] = ()) -> Drawing:
+    """Structures in rows; an empty place where a SMILES is empty."""
+    from rdkit import Chem
+    from rdkit.Chem import Draw
+
+    given = {
+        "mols": [Chem.MolFromSmiles(text) if text else None for text in smiles],
+        "molsPerRow": _COLUMNS,
+        "subImgSize": _SIZE,
+        "legends": list(legends) or None,
+    }
+    return Drawing(Draw.MolsToGridImage(**given, useSVG=True), Draw.MolsToGridImage(**given, returnPNG=True))

@@ -1,0 +1,132 @@
+"""What can be set about a run of this domain."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from sciencevae.config import PrepareSettings, RunSettings, Section
+from sciencevae.training.settings import TrainingSettings
+
+__all__ = ["Analyse", "Model", "Molecules", "Objective", "Prepare", "Refit"]
+
+COMPUTED = ("logP", "QED", "SAS", "weight")
+#: of QM9: property -> (column of the file, factor to the unit, unit, in words)
+HARTREE_EV = 27.211386245988
+QUANTUM = {
+    "HOMO": ("HOMO_au", HARTREE_EV, "eV", "energy of the highest occupied orbital"),
+    "LUMO": ("LUMO_au", HARTREE_EV, "eV", "energy of the lowest unoccupied orbital"),
+    "gap": ("HOMO_LUMO_gap_au", HARTREE_EV, "eV", "LUMO less HOMO"),
+    "dipole": ("Dipole_debye", 1.0, "debye", "norm of the dipole moment"),
+    "polarizability": ("Polarizability_bohr3", 1.0, "bohr3", "isotropic polarizability"),
+    "R2": ("R2_bohr2", 1.0, "bohr2", "electronic spatial extent"),
+    "ZPVE": ("ZPVE_au", HARTREE_EV, "eV", "zero-point vibrational energy"),
+    "Cv": ("Heatcapacity_Cv_cal_mol_K", 1.0, "cal/(mol K)", "heat capacity at 298.15 K"),
+}
+
+
+class Prepare(PrepareSettings):
+    """Which molecules, how they are made alike, and how they are written."""
+
+    rows: int | None = Field(default=None, ge=100, description="molecules to take, by their hash; none: all")
+    notation: Literal["selfies", "smiles"] = Field(
+        default="selfies", description="selfies: every sequence is a molecule"
+    )
+    stereo: Literal["keep", "drop"] = Field(default="keep", description="stereochemistry")
+    salts: Literal["keep", "largest", "refuse"] = Field(
+        default="largest", description="of several fragments: all, the largest, or the row is refused"
+    )
+    charges: Literal["keep", "neutralise"] = Field(
+        default="keep", description="charges that can be taken off"
+    )
+    length: int | None = Field(
+        default=None,
+        ge=2,
+        description="tokens of a molecule at most, with the stop; none: as the longest has",
+    )
+    properties: tuple[str, ...] = Field(
+        default=(), description=f"to predict: {', '.join(COMPUTED)}; of QM9 also {', '.join(QUANTUM)}"
+    )
+    column: str = Field(default="smiles", description="of the SMILES, in a table of your own (any case)")
+    identifier: str = Field(default="id", description="of the names, in a table of your own (any case)")
+
+    @field_validator("properties")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in (*COMPUTED, *QUANTUM):
+                raise ValueError(f"unknown property {name!r}; known: {', '.join((*COMPUTED, *QUANTUM))}")
+        if len(set(names)) < len(names):
+            raise ValueError("a property is named twice")
+        return names
+
+
+class Model(Section):
+    """q(z | x) by gated recurrent units in both directions, p(x | z) by ones that write token by token."""
+
+    latent: int = Field(default=64, ge=1, description="dimensions of z")
+    encoder_width: int = Field(default=256, ge=1, description="of each direction")
+    decoder_width: int = Field(default=512, ge=1)
+    layers: int = Field(default=1, ge=1, description="of each")
+    embedding: int = Field(default=64, ge=1, description="of a token")
+    token_dropout: float = Field(
+        default=0.1, ge=0, le=1, description="share of the tokens that the decoder is not told in training"
+    )
+    head: tuple[int, ...] = Field(default=(64,), description="widths of the layers that predict properties")
+
+
+class Objective(Section):
+    """−ELBO, and the properties."""
+
+    beta: float = Field(default=0.05, gt=0, description="weight of the KL")
+    beta_rise: float = Field(
+        default=0.2, ge=0, le=1, description="share of the steps over which it rises from 0"
+    )
+
+
+class Refit(Section):
+    """A prior fitted to the latents after training, everything else as it is."""
+
+    prior: Literal["none", "mixture", "flow"] = "mixture"
+    components: int = Field(default=50, ge=1, description="of the mixture")
+    covariance: Literal["diagonal", "full"] = "full"
+    training: TrainingSettings = Field(
+        default=TrainingSettings(epochs=20, batch_size=256, learning_rate=1e-3), description="of a flow"
+    )
+
+
+class Analyse(Section):
+    """What is measured on the trained models."""
+
+    rows: int = Field(default=2000, ge=10, description="test molecules that are reconstructed")
+    draws: int = Field(default=10, ge=1, description="encodings of each, and decodings of each encoding")
+    samples: int = Field(default=10_000, ge=100, description="molecules drawn")
+    optimise_calls: int | None = Field(
+        default=None,
+        gt=100,
+        description="molecules whose 5 QED − SAS each way of optimisation may ask for; none: none",
+    )
+    optimise_seeds: int = Field(default=3, ge=1, description="repetitions of each way")
+    seed: int = Field(default=0, ge=0)
+
+
+class Molecules(RunSettings):
+    """A run of the domain ``molecules``."""
+
+    dataset: Literal["qm9", "zinc250k", "moses"] = "qm9"
+    prepare: Prepare = Field(default_factory=Prepare)
+    model: Model = Field(default_factory=Model)
+    objective: Objective = Field(default_factory=Objective)
+    refit: Refit = Field(default_factory=Refit)
+    analyse: Analyse = Field(default_factory=Analyse)
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Molecules:
+        """Said before anything is fetched."""
+        quantum = [name for name in self.prepare.properties if name in QUANTUM]
+        if quantum and self.dataset != "qm9":
+            raise ValueError(f"prepare.properties: {quantum[0]} is known of qm9 alone, not of {self.dataset}")
+        if self.refit.training.seed:
+            raise ValueError("refit.training.seed: a run has one seed: set seed")
+        return self

@@ -1,0 +1,53 @@
+"""Blocks of rows through several processes, in order, never more of them in memory than are worked on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from itertools import chain, islice
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+__all__ = ["streamed"]
+
+Block = TypeVar("Block")
+Result = TypeVar("Result")
+
+
+def streamed(
+    function: Callable[..., Result], blocks: Iterable[Block], *arguments: Any
+) -> Iterator[tuple[Block, Result]]:
+    """Each block and ``function(block, *arguments)`` of it, in order, by Dask.
+
+    As many processes as ``dask.config`` says in ``num_workers``, else as this process may use; with one of them or
+    a single block, all is done here. A distributed Dask client that is open is used. Processes import the main
+    module anew: a script that calls this keeps what it does below ``if __name__ == "__main__"``.
+    """
+    import dask
+
+    remaining = iter(blocks)
+    first = list(islice(remaining, 2))
+    workers = dask.config.get("num_workers", None) or len(os.sched_getaffinity(0))
+    if len(first) < 2 or workers < 2:
+        yield from ((block, function(block, *arguments)) for block in chain(first, remaining))
+        return
+    remaining = chain(first, remaining)
+    run = dask.delayed(function, pure=False, traverse=False)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        local = {} if _client() else {"scheduler": "processes", "pool": pool}
+        while group := list(islice(remaining, 4 * workers)):
+            results = dask.compute(*(run(block, *arguments) for block in group), **local)
+            yield from zip(group, results, strict=True)
+
+
+def _client() -> bool:
+    try:
+        from distributed import get_client
+    except ImportError:
+        return False
+    try:
+        get_client()
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,139 @@
+"""Questions to a trained model about a few data: what lies between two, and what lies near, in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+
+from sciencevae.data.atomic import atomic_path
+from sciencevae.errors import InputError
+from sciencevae.latents.files import Trained, target, write_decoded
+from sciencevae.vae.vq import VQVAE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["interpolate_file", "neighbours_file"]
+
+
+def interpolate_file(
+    model: str | Path,
+    ends: Sequence[str],
+    out: str | Path,
+    steps: int = 10,
+    kind: Literal["linear", "spherical", "geodesic"] = "linear",
+) -> None:
+    """The way from one datum to another in the latents, decoded: ``steps`` data, with the share of the way as id.
+
+    ends: two data of a domain whose data fit into a line of text (``Domain.line``), or a file of two rows.
+    """
+    import pandas as pd
+
+    from sciencevae.latents.traverse import interpolate
+
+    trained = Trained.open(model)
+    path = target(out, trained)
+    with _source(trained, ends) as source:
+        found = pd.concat(list(_encoded(trained, source)), ignore_index=True)
+    bad = found[found["status"] != "ok"]
+    if len(bad):
+        raise InputError(f"{bad.iloc[0]['id']}: {bad.iloc[0]['status']}")
+    if len(found) != 2:
+        raise InputError(f"a way leads from one datum to another; {len(found)} are given")
+    a, b = torch.tensor(_means(found))[:, None]
+    way = interpolate(a, b, steps, kind, trained.model if kind == "geodesic" else None)[:, 0]
+    shares = [f"{share:.3f}" for share in np.linspace(0, 1, steps)]
+    write_decoded(trained, way, pd.DataFrame({"row": np.arange(steps), "id": shares}), path)
+
+
+def neighbours_file(
+    model: str | Path, asked: Sequence[str], among: str | Path, out: str | Path, count: int = 10
+) -> None:
+    """For each datum asked for, the ``count`` rows of a file whose posterior means are nearest to its own.
+
+    Writes .csv or .parquet: asked, rank (from 1), row, id, what else the domain tells of a row, and the distance in
+    the latents. The file is read block by block.
+    """
+    import pandas as pd
+
+    trained = Trained.open(model)
+    path = Path(out)
+    if path.suffix not in (".csv", ".parquet"):
+        raise InputError(f"cannot write {str(out)!r}: give a file's name that ends with .csv or .parquet")
+    with _source(trained, asked) as source:
+        wanted = pd.concat(list(_encoded(trained, source)), ignore_index=True)
+    if (bad := wanted[wanted["status"] != "ok"]).size:
+        raise InputError(f"{bad.iloc[0]['id']}: {bad.iloc[0]['status']}")
+    centres, nearest = _means(wanted), [pd.DataFrame() for _ in range(len(wanted))]
+    for block in _encoded(trained, Path(among)):
+        block = block[block["status"] == "ok"]
+        if not len(block):
+            continue
+        table = block.drop(columns=["status", *(c for c in block if str(c).startswith("z_"))])
+        z = _means(block)
+        for number, centre in enumerate(centres):
+            here = table.assign(distance=np.linalg.norm(z - centre, axis=1)).nsmallest(count, "distance")
+            nearest[number] = pd.concat([nearest[number], here]).nsmallest(count, "distance")
+    if not any(map(len, nearest)):
+        raise InputError(f"{among}: no row can be used")
+    found = [
+        part.assign(asked=name, rank=np.arange(1, len(part) + 1))
+        for part, name in zip(nearest, wanted["id"], strict=True)
+    ]
+    table = pd.concat(found, ignore_index=True)
+    table = table[["asked", "rank", *(c for c in table if c not in ("asked", "rank"))]]
+    with atomic_path(path) as temporary:
+        if path.suffix == ".csv":
+            table.to_csv(temporary, index=False)
+        else:
+            table.to_parquet(temporary, index=False)
+
+
+@contextmanager
+def _source(trained: Trained, given: Sequence[str]) -> Iterator[Path]:
+    """A file of the data: the one that is named, or the lines of text that are given."""
+    if len(given) == 1 and Path(given[0]).exists():
+        yield Path(given[0])
+        return
+    if not trained.domain.line:
+        raise InputError(f"no file {given[0]}; {trained.domain.name} reads its data from one file")
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"given{trained.domain.line}"
+        path.write_text("".join(f"{text} {text}\n" for text in given), encoding="utf-8")
+        yield path
+
+
+def _encoded(trained: Trained, source: Path) -> Iterator[pd.DataFrame]:
+    """Of each block of a file: row, id, what else is told of each row, status, and z_0 …"""
+    import pandas as pd
+
+    if isinstance(trained.model, VQVAE):
+        raise InputError("codes have no distances: take a model with continuous latents")
+    for block in trained.read(source):
+        status = block["status"].values.astype(object)
+        batch = trained.batch(block, status, checked=False)
+        if batch is not None and batch.context:
+            raise InputError(
+                f"this model is told {', '.join(batch.context)} beside the data: ask in Python, with "
+                "model.encode(x, context)"
+            )
+        z = np.full((len(status), trained.model.dim), np.nan, np.float32)
+        if batch is not None:
+            with torch.no_grad():
+                z[status == "ok"] = trained.model.encode(batch.x).mean.numpy()
+        told = [
+            str(n) for n, c in block.coords.items() if c.dims == ("sample",) and n not in ("split", "status")
+        ]
+        columns = {name: block[name].values for name in told} | {"status": status}
+        yield pd.DataFrame(columns | {f"z_{k}": z[:, k] for k in range(z.shape[1])})
+
+
+def _means(table: pd.DataFrame) -> np.ndarray:
+    columns = [c for c in table if str(c).startswith("z_")]
+    return table[columns].to_numpy(np.float32)

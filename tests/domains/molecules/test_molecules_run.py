@@ -1,0 +1,145 @@
+"""The whole domain at toy size, by the stages and verbs of the command line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from rdkit import Chem
+from sciencevae.builtin.molecules import DOMAIN
+from sciencevae.builtin.molecules.chemistry import standard
+from sciencevae.builtin.molecules.optimise import score
+
+from sciencevae.cli import main
+from sciencevae.config import load
+from sciencevae.runs import Run, configure
+
+SMALL = [
+    "prepare={properties: [logP, QED], notation: selfies}",
+    "model={latent: 4, encoder_width: 16, decoder_width: 32, embedding: 8, head: [16], token_dropout: 0.0}",
+    "training={epochs: 60, batch_size: 32, learning_rate: 1.0e-2, threads: 1}",
+    "refit={prior: mixture, components: 3}",
+    "analyse={rows: 18, draws: 2, samples: 200, optimise_calls: 130, optimise_seeds: 1}",
+    "variants={smiles: {prepare: {notation: smiles}}}",
+]
+
+
+@pytest.fixture(scope="module")
+def run(smiles, tmp_path_factory, do_all_stages) -> Run:
+    folder = tmp_path_factory.mktemp("molecules")
+    source = folder / "mine.smi"
+    source.write_text("".join(f"{text} m{number}\n" for number, text in enumerate(smiles)) + "C( broken\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SCIENCEVAE_CACHE", str(folder / "cache"))
+        patch.delenv("SCIENCEVAE_MIRROR", raising=False)
+        patch.setenv("SCIENCEVAE_OFFLINE", "1")
+        return do_all_stages(configure(folder / "run", DOMAIN, load(DOMAIN, overrides=SMALL), input=source))
+
+
+@pytest.fixture(scope="module")
+def model(run) -> str:
+    return str(run.main.folder / "model.safetensors")
+
+
+def test_tables_and_figures(run):
+    assert {path.stem for path in run.tables.glob("*.csv")} == {
+        "reconstruction",
+        "generation",
+        "prediction",
+        "optimisation",
+    }
+    drawn = {path.stem for path in (run.folder / "figures").glob("*.svg")}
+    assert drawn >= {"samples", "interpolation", "latent_map"}
+    table = run.table("reconstruction").set_index("model")
+    assert table.exact.between(0, 1).all()
+    assert table.loc["main", "valid"] == 1, "every sequence of SELFIES is a molecule"
+    generation = run.table("generation").set_index("model")
+    assert generation.loc["main", "Valid"] == 1
+    assert "FCD" not in generation, "ChemNet cannot be fetched offline, and the page says so"
+    assert any(
+        "ChemNet" in note
+        for record in run.records()
+        for note in record.get("notes", {}).get("generation", [])
+    )
+    prediction = run.table("prediction")
+    assert set(prediction.way) == {
+        "the model",
+        "ridge on the latents",
+        "ridge on Morgan fingerprints",
+        "the training mean",
+    }
+    lines = (run.main.folder / "samples.smi").read_text().splitlines()
+    assert len(lines) == 200
+    assert all(Chem.MolFromSmiles(line.split(" ")[0]) is not None for line in lines)
+
+
+def test_each_way_of_optimisation_has_the_same_calls(run):
+    table = run.table("optimisation")
+    assert set(table.calls) == {100, 130}
+    first = table[table.calls == 100]
+    assert len(first) == 3
+    assert first.best.nunique() == 1, "all begin with the same molecules"
+    last = table[table.calls == 130]
+    assert (last.best.to_numpy() >= first.best.to_numpy()).all()
+    for smiles, best in last[["smiles", "best"]].itertuples(index=False):
+        assert score(smiles) == pytest.approx(best)
+
+
+def test_encode_decode_score_in_order(run, model, tmp_path):
+    source = tmp_path / "new.smi"
+    source.write_text("OCC first\nC( second\nCC(=O)N third\nCC[Si] fourth\n")
+    assert main(["encode", "--model", model, str(source), "-o", str(tmp_path / "z.parquet")]) == 0
+    z = pd.read_parquet(tmp_path / "z.parquet")
+    assert z["id"].tolist() == ["first", "second", "third", "fourth"]
+    assert z["status"].tolist() == ["ok", "not a SMILES", "ok", "the model's alphabet lacks [Si]"]
+    assert np.isfinite(z["z_0"]).tolist() == [True, False, True, False]
+    assert z["beyond"].dropna().between(0, 1).all()
+    assert (
+        main(["decode", "--model", model, str(tmp_path / "z.parquet"), "-o", str(tmp_path / "out.smi")]) == 0
+    )
+    lines = [line.split(" ") for line in (tmp_path / "out.smi").read_text().splitlines()]
+    assert [name for _, name in lines] == ["first", "second", "third", "fourth"]
+    assert lines[1][0] == lines[3][0] == ""
+    assert lines[0][0] == standard(lines[0][0])
+    assert main(["score", "--model", model, str(source), "-o", str(tmp_path / "s.parquet")]) == 0
+    assert np.isfinite(pd.read_parquet(tmp_path / "s.parquet")["score"]).tolist() == [
+        True,
+        False,
+        True,
+        False,
+    ]
+
+
+def test_between_two_and_near_one(run, model, smiles, tmp_path):
+    assert (
+        main(["interpolate", "--model", model, "CCO", "CC(=O)N", "-n", "5", "-o", str(tmp_path / "way.smi")])
+        == 0
+    )
+    lines = [line.split(" ") for line in (tmp_path / "way.smi").read_text().splitlines()]
+    assert [share for _, share in lines] == ["0.000", "0.250", "0.500", "0.750", "1.000"]
+    assert main(["interpolate", "--model", model, "CCO", "C(", "-o", str(tmp_path / "no.smi")]) == 2
+    among = tmp_path / "among.smi"
+    among.write_text(
+        "".join(f"{text} m{number}\n" for number, text in enumerate(smiles[:50])) + "C( broken\n"
+    )
+    arguments = ["neighbours", "--model", model, "CCO", "CCCN", "--among", str(among), "-n", "3"]
+    assert main([*arguments, "-o", str(tmp_path / "near.csv")]) == 0
+    near = pd.read_csv(tmp_path / "near.csv")
+    assert near["asked"].tolist() == ["CCO"] * 3 + ["CCCN"] * 3
+    assert near["rank"].tolist() == [1, 2, 3, 1, 2, 3]
+    first = near[near["rank"] == 1]
+    assert first["smiles"].tolist() == ["CCO", "CCCN"]
+    assert (first["distance"] < 1e-5).all()
+
+
+def test_sample_with_a_property(run, model, tmp_path, caplog):
+    arguments = ["sample", "--model", model, "-n", "300", "-o"]
+    for name, value in (("low", "-0.5"), ("high", "2.0")):
+        assert main([*arguments, str(tmp_path / f"{name}.csv"), "--condition", f"logP={value}"]) == 0
+    low, high = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("low", "high"))
+    assert list(low.columns) == ["id", "smiles", "logP", "QED"]
+    assert high["logP"].mean() > low["logP"].mean() + 1
+    assert main([*arguments, str(tmp_path / "far.csv"), "--condition", "logp=40"]) == 0
+    assert "outside the training data" in caplog.text
+    assert main([*arguments, str(tmp_path / "none.csv"), "--condition", "mass=40"]) == 2
+    assert not (tmp_path / "none.csv").exists()
