@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Any, ClassVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -20,7 +20,17 @@ from sciencevae.training.settings import TrainingSettings
 if TYPE_CHECKING:
     from sciencevae.registry import Domain
 
-__all__ = ["PrepareSettings", "RunSettings", "Section", "describe", "digest", "load", "read_yaml", "validate"]
+__all__ = [
+    "PrepareSettings",
+    "RefitSettings",
+    "RunSettings",
+    "Section",
+    "describe",
+    "digest",
+    "load",
+    "read_yaml",
+    "validate",
+]
 
 _VARIANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]*")
 
@@ -38,6 +48,16 @@ class PrepareSettings(Section):
     fractions: dict[str, float] = Field(
         default_factory=lambda: {"train": 0.8, "valid": 0.1, "test": 0.1},
         description="share of the groups in each part",
+    )
+
+
+class RefitSettings(Section):
+    """A prior fitted to the latents after training, all else as it is; a domain adds ``prior``, its kinds."""
+
+    components: int = Field(default=50, ge=1, description="of the mixture")
+    covariance: Literal["diagonal", "full"] = "diagonal"
+    training: TrainingSettings = Field(
+        default=TrainingSettings(epochs=20, batch_size=256, learning_rate=1e-3), description="of a flow"
     )
 
 
@@ -82,6 +102,8 @@ class RunSettings(Section):
     def _one_seed(self) -> RunSettings:
         if self.training.seed:
             raise ValueError("training.seed: a run has one seed: set seed")
+        if isinstance(self.refit, RefitSettings) and self.refit.training.seed:
+            raise ValueError("refit.training.seed: a run has one seed: set seed")
         return self
 
     def dump(self) -> dict[str, Any]:

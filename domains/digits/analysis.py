@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import sem
 
 from sciencevae.batch import Batch
 from sciencevae.data.batches import as_batches
@@ -90,13 +91,13 @@ def likelihood(run: Run) -> Findings:
             continue  # its test images are of two kinds
         model, test = variant.model(), first_images(variant, "test")
         bound = _bound(model, test, chosen.seed)
-        row: dict[str, Any] = {"model": name, "minus_elbo": bound.mean(), "minus_elbo_error": _error(bound)}
+        row: dict[str, Any] = {"model": name, "minus_elbo": bound.mean(), "minus_elbo_error": sem(bound)}
         if not isinstance(model, VQVAE):
             part = test[: chosen.evidence_rows]
             nll, trusted = _evidence(model, part, chosen.evidence_samples, chosen.seed)
             gap = bound[: len(nll)] - nll
             row["minus_log_p"] = bound.mean() - gap.mean()
-            row["minus_log_p_error"] = float(np.hypot(_error(bound), _error(gap)))
+            row["minus_log_p_error"] = float(np.hypot(sem(bound), sem(gap)))
             row["trusted"] = trusted.mean()
         row |= {
             "parameters": sum(p.numel() for p in model.parameters()),
@@ -107,7 +108,7 @@ def likelihood(run: Run) -> Findings:
     if not rows:
         return Findings()
     table = pd.DataFrame(rows)
-    metrics = {r["model"]: {k: v for k, v in r.items() if k != "model"} for r in table.to_dict("records")}
+    metrics: dict[Any, Any] = table.set_index("model").to_dict("index")
     if "minus_log_p" not in table:
         return Findings(metrics, {"likelihood": table}, titles=TITLES)
     note = (
@@ -365,7 +366,7 @@ def _completed(quadrants: int, model: str, method: str, cost: np.ndarray) -> dic
         "method": method,
         "model": model,
         "minus_log_p": float(cost.mean()),
-        "error": _error(cost),
+        "error": sem(cost),
         "images": len(cost),
     }
 
@@ -409,8 +410,3 @@ def _parts(batch: Batch, rows: int = _ROWS) -> Iterator[Batch]:
 def _pixels(batch: Batch) -> np.ndarray:
     assert isinstance(batch.x, torch.Tensor)
     return batch.x.flatten(1).numpy()
-
-
-def _error(values: np.ndarray) -> float:
-    """Standard error of the mean."""
-    return float(values.std(ddof=1) / np.sqrt(len(values)))

@@ -21,7 +21,7 @@ from sciencevae.networks import (
 )
 from sciencevae.training.schedules import Schedule, WarmUp
 from sciencevae.vae import decoders, encoders, priors
-from sciencevae.vae.fit_prior import fit_prior
+from sciencevae.vae.fit_prior import refit_prior
 from sciencevae.vae.model import VAE
 from sciencevae.vae.objectives import ELBO, IWAE, VQ, BetaTCVAE, FactorVAE, Objective
 from sciencevae.vae.vq import VQVAE
@@ -147,15 +147,9 @@ def augment(settings: Digits) -> Augmentation | None:
 def refit(settings: Digits, model: VAE, train: Batches, valid: Batches) -> History | None:
     """Give the model another prior, fitted to its latents."""
     chosen = settings.refit
-    prior: priors.Prior | None = None
-    if chosen.prior == "mixture":
-        prior = priors.GaussianMixture(model.dim, chosen.components, covariance=chosen.covariance)
-    elif chosen.prior == "flow":
-        prior = priors.Flow(model.dim)
-    elif chosen.prior == "pixelcnn":
+
+    def pixelcnn() -> priors.Prior:
         assert isinstance(model, VQVAE)
-        prior = priors.Autoregressive(PixelCNN(model.codes, model.grid), model.codes, model.grid)
-    if prior is None:
-        return None
-    training = chosen.training.model_copy(update={"seed": settings.seed})
-    return fit_prior(model, train, prior, valid, training, seed=settings.seed, progress=False)
+        return priors.Autoregressive(PixelCNN(model.codes, model.grid), model.codes, model.grid)
+
+    return refit_prior(chosen.prior, chosen, model, train, valid, settings.seed, {"pixelcnn": pixelcnn})

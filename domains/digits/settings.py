@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from sciencevae.config import PrepareSettings, RunSettings, Section
-from sciencevae.training.settings import TrainingSettings
+from sciencevae.config import PrepareSettings, RefitSettings, RunSettings, Section
 
 #: what each kind of objective reads
 _READ = {
@@ -107,15 +106,10 @@ class Objective(Section):
         return self
 
 
-class Refit(Section):
+class Refit(RefitSettings):
     """A prior fitted to the latents after training, everything else as it is."""
 
     prior: Literal["none", "mixture", "flow", "pixelcnn"] = "none"
-    components: int = Field(default=50, ge=1, description="of the mixture")
-    covariance: Literal["diagonal", "full"] = "diagonal"
-    training: TrainingSettings = Field(
-        default=TrainingSettings(epochs=20, batch_size=256, learning_rate=1e-3), description="of a flow"
-    )
 
 
 class Analyse(Section):
@@ -173,8 +167,6 @@ class Digits(RunSettings):
             raise ValueError("refit.prior: pixelcnn is a prior of codes: model.kind=vq")
         if self.refit.prior in ("mixture", "flow") and self.model.kind == "vq":
             raise ValueError(f"refit.prior: {self.refit.prior} is no prior of codes: pixelcnn, or none")
-        if self.refit.training.seed:
-            raise ValueError("refit.training.seed: a run has one seed: set seed")
         if self.model.network == "convolution" and self.model.activation == "gated":
             raise ValueError(
                 "model.activation: gated layers are those of a perceptron: model.network=perceptron"

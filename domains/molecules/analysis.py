@@ -9,24 +9,25 @@ import numpy as np
 import pandas as pd
 import torch
 from rdkit import Chem
+from scipy.stats import sem
 
-from sciencevae.data.atomic import atomic_path
 from sciencevae.data.batches import as_batches
 from sciencevae.data.scaling import Scaling
-from sciencevae.data.splits import SPLITS
+from sciencevae.data.splits import split_rows
 from sciencevae.errors import RunError
 from sciencevae.registry import Findings
 
-from .dataset import alphabet_of
-from .metrics import alone, compare, describe
+from .chemistry import parsed
+from .dataset import alphabet_of, write_smi
+from .metrics import alone, compare, describe, fingerprints
 
 if TYPE_CHECKING:
-    import xarray as xr
-
     from sciencevae.distributions import Joint
     from sciencevae.runs import Run, Variant
+    from sciencevae.vae.model import VAE
 
     from .chemnet import ChemNet
+    from .tokens import Alphabet
 
 __all__ = ["decoded", "generation", "new_molecules", "optimisation", "prediction", "reconstruction"]
 
@@ -44,7 +45,6 @@ TITLES = {
     "mae": "mean absolute error",
     "mae_error": "its error",
     "unit": "unit",
-    "constant": "of the training mean",
 }
 #: rows that are decoded at once
 _ROWS = 2000
@@ -58,19 +58,20 @@ def reconstruction(run: Run) -> Findings:
     """
     chosen, rows = run.settings.analyse, []
     for name, variant in run.variants.items():
-        model, data = variant.model(), _part(variant, "test", chosen.rows)
+        model, alphabet = variant.model(), alphabet_of(variant.data)
+        data = variant.data.isel(sample=split_rows(variant.data, "test")[: chosen.rows]).load()
         (batch,) = as_batches(data).blocks(data.sizes["sample"])
         smiles = data["smiles"].values.tolist()
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(chosen.seed)
             posterior = model.encode(batch.x, batch.context)
-            greedy = decoded(variant, posterior.mean)
-            other = decoded(variant, posterior.mean.roll(1, 0))
+            greedy = decoded(model, alphabet, posterior.mean)
+            other = decoded(model, alphabet, posterior.mean.roll(1, 0))
             shares, valid = np.zeros(len(smiles)), 0.0
             for _ in range(chosen.draws):
                 z = posterior.sample()
                 for _ in range(chosen.draws):
-                    drawn = decoded(variant, z, greedy=False)
+                    drawn = decoded(model, alphabet, z, greedy=False)
                     shares += np.array([one == true for one, true in zip(drawn, smiles, strict=True)])
                     valid += sum(map(bool, drawn))
             shares /= chosen.draws**2
@@ -82,10 +83,10 @@ def reconstruction(run: Run) -> Findings:
                 "model": name,
                 "molecules": len(smiles),
                 "exact": exact.mean(),
-                "exact_error": _error(exact),
+                "exact_error": sem(exact.astype(float)),
                 "exact_flat": flat.mean(),
                 "exact_drawn": shares.mean(),
-                "exact_drawn_error": _error(shares),
+                "exact_drawn_error": sem(shares),
                 "valid": valid / (chosen.draws**2 * len(smiles)),
                 "other": np.mean([one == true for one, true in zip(other, smiles, strict=True)]),
                 "kl": use["kl"],
@@ -94,26 +95,28 @@ def reconstruction(run: Run) -> Findings:
             }
         )
     table = pd.DataFrame(rows)
+    metrics: dict[Any, Any] = table.set_index("model").to_dict("index")
     note = (
         f"Exact: the same canonical SMILES. Drawn: {chosen.draws} encodings of each molecule and {chosen.draws} "
         "decodings of each, the way in which published rates were measured."
     )
-    return Findings(_by_model(table), {"reconstruction": table}, (note,), TITLES)
+    return Findings(metrics, {"reconstruction": table}, (note,), TITLES)
 
 
 def generation(run: Run) -> Findings:
     """New molecules from the prior beside the test molecules: the metrics of MOSES. Writes ``samples.smi``."""
     chosen, rows, notes = run.settings.analyse, [], list[str]()
     chemnet = _chemnet(notes)
-    filters = _filters(run, notes)
+    filters = _filters(run)
     known: dict[str, Any] = {}
     for name, variant in run.variants.items():
-        new = new_molecules(variant, chosen.samples, chosen.seed)
-        _write(new, variant)
+        new = new_molecules(variant.model(), alphabet_of(variant.data), chosen.samples, chosen.seed)
+        write_smi(new, range(1, len(new) + 1), variant.folder / "samples.smi")
         if variant.key not in known:
             data = variant.data
-            test = data["smiles"].values[data["split"].values == SPLITS["test"]].tolist()
-            train = data["smiles"].values[data["split"].values == SPLITS["train"]].tolist()
+            test, train = (
+                data["smiles"].values[split_rows(data, part)].tolist() for part in ("test", "train")
+            )
             known[variant.key] = (describe(test[: chosen.samples], filters, chemnet), frozenset(train))
         of_test, training = known[variant.key]
         found = describe(new, filters, chemnet)
@@ -122,12 +125,13 @@ def generation(run: Run) -> Findings:
             row.pop("Filters")
         rows.append(row)
     table = pd.DataFrame(rows)
+    metrics: dict[Any, Any] = table.set_index("model").to_dict("index")
     size = min(chosen.samples, min(len(of_test.smiles) for of_test, _ in known.values()))
     notes.append(
         f"{chosen.samples} molecules drawn from the prior and decoded token by token at random, beside {size} test "
         "molecules; definitions of MOSES (Polykovskiy et al. 2020)."
     )
-    return Findings(_by_model(table), {"generation": table}, tuple(notes), TITLES)
+    return Findings(metrics, {"generation": table}, tuple(notes), TITLES)
 
 
 def prediction(run: Run) -> Findings:
@@ -138,11 +142,11 @@ def prediction(run: Run) -> Findings:
         if "properties" not in variant.data:
             continue
         data = variant.data.load()
-        split, truth = data["split"].values, data["properties"].values.astype(float)
-        test, train = split == SPLITS["test"], split == SPLITS["train"]
+        truth = data["properties"].values.astype(float)
+        test, train = split_rows(data, "test"), split_rows(data, "train")
         z = variant.latents["z"].values.astype(float)
         told = _predicted(variant, z[test])
-        bits = _fingerprints(data["smiles"].values.tolist())
+        bits = _bits(data["smiles"].values.tolist())
         ways = {
             "the model": told,
             "ridge on the latents": _ridge(z[train], truth[train], z[test]),
@@ -159,7 +163,7 @@ def prediction(run: Run) -> Findings:
                         "unit": data["properties"].attrs["units"].split(", ")[column],
                         "way": way,
                         "mae": errors[:, column].mean(),
-                        "mae_error": _error(errors[:, column]),
+                        "mae_error": sem(errors[:, column]),
                     }
                 )
     if not rows:
@@ -177,26 +181,22 @@ def prediction(run: Run) -> Findings:
 
 def optimisation(run: Run) -> Findings:
     """The best 5 QED − SAS that each way finds in as many calls, all from the same molecules drawn first."""
-    from .optimise import START, Oracle, at_random, by_genes, in_latents
+    from .optimise import START, WAYS, Oracle, Space, at_random
 
-    chosen, variant = run.settings.analyse, run.main
+    chosen = run.settings.analyse
     if chosen.optimise_calls is None:
         return Findings()
+    space = Space.of(run.main)
     calls, rows = chosen.optimise_calls, []
     for seed in range(chosen.seed, chosen.seed + chosen.optimise_seeds):
-        ways = {
-            "Bayesian optimisation in the latents": in_latents,
-            "genetic algorithm": by_genes,
-            "random molecules": at_random,
-        }
-        for way, search in ways.items():
+        for way, search in WAYS.items():
             oracle = Oracle()
-            at_random(variant, oracle, START, seed)
-            search(variant, oracle, calls, seed)
+            at_random(space, oracle, START, seed)
+            search(space, oracle, calls, seed)
             best = oracle.best()
             found = max(oracle.seen, key=lambda text: np.nan_to_num(oracle.seen[text], nan=-np.inf))
             rows += [
-                {"way": way, "seed": seed, "calls": asked, "best": best[asked - 1]}
+                {"way": way, "seed": seed, "calls": asked, "best": best[min(asked, oracle.calls) - 1]}
                 for asked in sorted({START, *range(100, calls, 100), calls})
             ]
             rows[-1]["smiles"] = found
@@ -213,9 +213,8 @@ def optimisation(run: Run) -> Findings:
 
 
 @torch.no_grad()
-def decoded(variant: Variant, z: torch.Tensor, greedy: bool = True) -> list[str]:
+def decoded(model: VAE, alphabet: Alphabet, z: torch.Tensor, greedy: bool = True) -> list[str]:
     """The canonical SMILES of latents (N, D), "" where a sequence is no molecule."""
-    alphabet, model = alphabet_of(variant.data), variant.model()
     found: list[str] = []
     for part in z.split(_ROWS):
         likelihood: Joint = model.decode(part)  # type: ignore[assignment]
@@ -225,17 +224,11 @@ def decoded(variant: Variant, z: torch.Tensor, greedy: bool = True) -> list[str]
     return found
 
 
-def new_molecules(variant: Variant, count: int, seed: int) -> list[str]:
+def new_molecules(model: VAE, alphabet: Alphabet, count: int, seed: int) -> list[str]:
     """Molecules drawn from p(z) and p(x | z)."""
-    model = variant.model()
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
-        return decoded(variant, model.sample_latents(count), greedy=False)
-
-
-def _part(variant: Variant, split: str, rows: int) -> xr.Dataset:
-    data = variant.data
-    return data.isel(sample=np.flatnonzero(data["split"].values == SPLITS[split])[:rows]).load()
+        return decoded(model, alphabet, model.sample_latents(count), greedy=False)
 
 
 @torch.no_grad()
@@ -254,19 +247,15 @@ def _ridge(train: np.ndarray, truth: np.ndarray, test: np.ndarray) -> np.ndarray
     return fitted.predict(test).reshape(len(test), -1)
 
 
-def _fingerprints(smiles: Sequence[str]) -> np.ndarray:
-    """Morgan fingerprints, radius 2, 1024 bits, (N, 1024)."""
-    from rdkit.Chem import rdFingerprintGenerator
-
-    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=1024)
-    return np.stack([generator.GetFingerprintAsNumPy(Chem.MolFromSmiles(text)) for text in smiles]).astype(
-        np.float32
-    )
+def _bits(smiles: Sequence[str]) -> np.ndarray:
+    """Morgan fingerprints (N, 1024)."""
+    found = [fingerprints().GetFingerprintAsNumPy(Chem.MolFromSmiles(text)) for text in smiles]
+    return np.stack(found).astype(np.float32)
 
 
 def _flat(smiles: str) -> str:
     """Without stereochemistry."""
-    found = Chem.MolFromSmiles(smiles) if smiles else None
+    found = parsed(smiles)
     if found is None:
         return ""
     Chem.RemoveStereochemistry(found)
@@ -285,7 +274,7 @@ def _chemnet(notes: list[str]) -> ChemNet | None:
         return None
 
 
-def _filters(run: Run, notes: list[str]) -> list[Any]:
+def _filters(run: Run) -> list[Any]:
     """Of MOSES, whose files a run of it has."""
     if run.settings.dataset != "moses":
         return []
@@ -293,17 +282,3 @@ def _filters(run: Run, notes: list[str]) -> list[Any]:
 
     files = fetch("moses", progress=False)
     return [files["mcf.csv"], files["wehi_pains.csv"]]
-
-
-def _write(smiles: Sequence[str], variant: Variant) -> None:
-    with atomic_path(variant.folder / "samples.smi") as temporary:
-        temporary.write_text("".join(f"{text} {number}\n" for number, text in enumerate(smiles, start=1)))
-
-
-def _by_model(table: pd.DataFrame) -> dict[str, Any]:
-    return {row["model"]: {k: v for k, v in row.items() if k != "model"} for row in table.to_dict("records")}
-
-
-def _error(values: np.ndarray) -> float:
-    """Standard error of the mean."""
-    return float(values.std(ddof=1) / np.sqrt(len(values)))

@@ -13,7 +13,7 @@ from rdkit.Contrib.SA_Score import sascorer
 if TYPE_CHECKING:
     from .settings import Prepare
 
-__all__ = ["COMPUTED", "Refused", "Standard", "molecule", "properties", "quiet", "standard"]
+__all__ = ["PROPERTIES", "Refused", "Standard", "canonical", "molecule", "parsed", "properties", "standard"]
 
 #: characters of a SMILES, at most: the largest drug-like molecules have a few hundred
 LONGEST = 2000
@@ -23,12 +23,13 @@ def _logp(found: Chem.Mol) -> float:
     return rdMolDescriptors.CalcCrippenDescriptors(found)[0]
 
 
-#: what can be computed of a molecule: name -> (function, unit, in words)
-COMPUTED: Mapping[str, tuple[Callable[[Chem.Mol], float], str, str]] = {
-    "logP": (_logp, "1", "octanol-water partition coefficient by Wildman & Crippen, log10"),
-    "QED": (QED.qed, "1", "quantitative estimate of drug-likeness, 0 to 1"),
-    "SAS": (sascorer.calculateScore, "1", "synthetic accessibility, 1 easy to 10 hard"),
-    "weight": (rdMolDescriptors._CalcMolWt, "g/mol", "average molecular weight"),
+#: of ``settings.COMPUTED``: the partition coefficient of Wildman & Crippen, drug-likeness from 0 to 1, synthetic
+#: accessibility from 1 (easy) to 10, average molecular weight
+PROPERTIES: Mapping[str, Callable[[Chem.Mol], float]] = {
+    "logP": _logp,
+    "QED": QED.qed,
+    "SAS": sascorer.calculateScore,
+    "weight": rdMolDescriptors._CalcMolWt,
 }
 
 
@@ -48,9 +49,16 @@ class Standard(NamedTuple):
         return cls(chosen.stereo, chosen.salts, chosen.charges)
 
 
-def quiet() -> rdBase.BlockLogs:
-    """RDKit's own messages are kept back while this object lives; ours say which row and why."""
-    return rdBase.BlockLogs()
+def parsed(smiles: str) -> Chem.Mol | None:
+    """The molecule of a SMILES; None of "" and of what is none, without RDKit's messages."""
+    with rdBase.BlockLogs():
+        return Chem.MolFromSmiles(smiles) if smiles else None
+
+
+def canonical(smiles: str) -> str:
+    """The canonical SMILES, "" of what is no molecule."""
+    found = parsed(smiles)
+    return "" if found is None else Chem.MolToSmiles(found)
 
 
 def molecule(smiles: str) -> Chem.Mol:
@@ -62,7 +70,7 @@ def molecule(smiles: str) -> Chem.Mol:
         raise Refused(f"not ASCII: {next(c for c in text if not c.isascii())!r}")
     if len(text) > LONGEST:
         raise Refused(f"{len(text)} characters; at most {LONGEST} are read")
-    found = Chem.MolFromSmiles(text)
+    found = parsed(text)
     if found is None:
         raise Refused(_problem(text))
     if not found.GetNumAtoms():
@@ -72,8 +80,9 @@ def molecule(smiles: str) -> Chem.Mol:
 
 def _problem(text: str) -> str:
     """What RDKit finds wrong in a SMILES that it refuses."""
-    drawn = Chem.MolFromSmiles(text, sanitize=False)
-    problems = Chem.DetectChemistryProblems(drawn) if drawn is not None else ()
+    with rdBase.BlockLogs():
+        drawn = Chem.MolFromSmiles(text, sanitize=False)
+        problems = Chem.DetectChemistryProblems(drawn) if drawn is not None else ()
     return problems[0].Message() if problems else "not a SMILES"
 
 
@@ -96,8 +105,8 @@ def standard(smiles: str, how: Standard = Standard()) -> str:  # noqa: B008  (im
 
 
 def properties(smiles: str, names: tuple[str, ...]) -> list[float]:
-    """The named properties of a molecule, each in its unit (``COMPUTED``)."""
+    """The named properties of a molecule, each in its unit (``settings.COMPUTED``)."""
     if not names:
         return []
     found = Chem.MolFromSmiles(smiles)
-    return [float(COMPUTED[name][0](found)) for name in names]
+    return [float(PROPERTIES[name](found)) for name in names]

@@ -8,28 +8,28 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
+from rdkit import rdBase
 
 from sciencevae.data.atomic import atomic_path
-from sciencevae.data.parallel import streamed
+from sciencevae.data.parallel import blocks_of, streamed
 from sciencevae.data.splits import SPLITS
+from sciencevae.data.tables import write_table
 from sciencevae.errors import InputError
 
-from .chemistry import COMPUTED, Refused, Standard, properties, quiet, standard
+from .chemistry import Refused, Standard, properties, standard
 from .files import Row, rows_of
-from .settings import QUANTUM, Molecules
+from .settings import COMPUTED, QUANTUM, Molecules
 from .tokens import Alphabet, split
 
-__all__ = ["alphabet_of", "prepare", "read", "write"]
+__all__ = ["alphabet_of", "numbered", "prepare", "read", "write", "write_smi"]
 
 _BLOCK = 1000  # rows that are standardised at once
 _LISTED = 20  # refused rows that a run names
-Thing = TypeVar("Thing")
 
 
 class Recipe(NamedTuple):
@@ -137,6 +137,7 @@ def _dataset(settings: Molecules, table: _Table, seen: list[str]) -> xr.Dataset:
         "long_name": "number of a token in the alphabet, 0 the stop",
         "scaling": "identity",
     }
+    ranges: dict[str, list[list[float]]] = {}
     variables: dict[str, Any] = {"tokens": (("sample", "place"), x[rows], x_attrs)}
     coords: dict[str, Any] = {
         "smiles": ("sample", np.array(table.smiles)[rows], {"long_name": "canonical SMILES"}),
@@ -144,22 +145,13 @@ def _dataset(settings: Molecules, table: _Table, seen: list[str]) -> xr.Dataset:
         "split": ("sample", code[rows]),
     }
     if chosen.properties:
-        values = np.array(table.values, np.float32)[rows]
-        units = [_unit(name) for name in chosen.properties]
-        variables["properties"] = (
-            ("sample", "property"),
-            values,
-            {"units": ", ".join(units), "scaling": "standard"},
-        )
+        values = np.array(table.values)
+        described = {"units": ", ".join(map(_unit, chosen.properties)), "scaling": "standard"}
+        variables["properties"] = (("sample", "property"), values[rows].astype(np.float32), described)
         coords["property"] = list(chosen.properties)
-        seen_values = np.array(table.values)[training]
-        ranges = (
-            {"properties": [[float(v.min()), float(v.max())] for v in seen_values.T]}
-            if training.any()
-            else {}
-        )
-    else:
-        ranges = {}
+        if training.any():
+            of_training = values[training]
+            ranges["properties"] = np.stack([of_training.min(0), of_training.max(0)], axis=1).tolist()
     attrs = {
         "fields": list(variables),
         "identifier": "molecule",
@@ -170,19 +162,15 @@ def _dataset(settings: Molecules, table: _Table, seen: list[str]) -> xr.Dataset:
         "refused": int(sum(table.reasons.values())),
         "refused_rows": table.refused,
         "refused_reasons": json.dumps(dict(table.reasons.most_common(_LISTED))),
-        "provenance": json.dumps({"rdkit": _rdkit_version(), "split": "SHA-256 of the SMILES in the file"}),
+        "provenance": json.dumps(
+            {"rdkit": rdBase.rdkitVersion, "split": "SHA-256 of the SMILES in the file"}
+        ),
     }
     return xr.Dataset(variables, coords=coords, attrs=attrs)
 
 
 def _unit(name: str) -> str:
-    return COMPUTED[name][1] if name in COMPUTED else QUANTUM[name][2]
-
-
-def _rdkit_version() -> str:
-    import rdkit
-
-    return str(rdkit.__version__)
+    return COMPUTED.get(name) or QUANTUM[name][2]
 
 
 def _in_order(settings: Molecules, computed: Sequence[float], given: Sequence[float]) -> tuple[float, ...]:
@@ -237,16 +225,14 @@ def _taken(rows: Callable[[], Iterator[Row]], count: int | None) -> Iterator[tup
 
 def _made(rows: Iterable[tuple[int, Row]], recipe: Recipe) -> Iterator[tuple[int, Row, Made]]:
     """Each row made standard, in order, by several processes where there are many."""
-    blocks = _chunks(rows, _BLOCK)
+    blocks = blocks_of(rows, _BLOCK)
     for block, made in streamed(_block, blocks, recipe):
         yield from ((number, row, one) for (number, row), one in zip(block, made, strict=True))
 
 
 def _block(rows: Sequence[tuple[int, Row]], recipe: Recipe) -> list[Made]:
-    silence = quiet()
-    made = [_one(row, recipe) for _, row in rows]
-    del silence
-    return made
+    with rdBase.BlockLogs():  # what is wrong is said with its row
+        return [_one(row, recipe) for _, row in rows]
 
 
 def _one(row: Row, recipe: Recipe) -> Made:
@@ -257,12 +243,6 @@ def _one(row: Row, recipe: Recipe) -> Made:
         return Made(smiles, tuple(split(smiles, recipe.notation)), tuple(properties(smiles, recipe.computed)))
     except Refused as reason:
         return Made("", problem=str(reason))
-
-
-def _chunks(things: Iterable[Thing], size: int) -> Iterator[list[Thing]]:
-    remaining = iter(things)
-    while block := list(islice(remaining, size)):
-        yield block
 
 
 def _published(settings: Molecules, files: Mapping[str, Path]) -> Iterator[Row]:
@@ -296,11 +276,11 @@ def read(path: Path, settings: Molecules, template: xr.Dataset) -> Iterator[xr.D
     places = template["tokens"].shape[1]
     recipe = Recipe.of(settings)._replace(computed=())
     rows = enumerate(rows_of(path, chosen.column, chosen.identifier), start=1)
-    for block in _chunks(_made(rows, recipe), 8 * _BLOCK):
+    for block in blocks_of(_made(rows, recipe), 8 * _BLOCK):
         x = np.full((len(block), places), -1, np.int16)
         status = []
         for ids, (_, _, made) in zip(x, block, strict=True):
-            status.append(made.problem or _numbered(ids, made, alphabet))
+            status.append(made.problem or numbered(ids, made.tokens, alphabet))
         number = np.array([number - 1 for number, _, _ in block])
         coords = {
             "row": ("sample", number),
@@ -315,10 +295,10 @@ def read(path: Path, settings: Molecules, template: xr.Dataset) -> Iterator[xr.D
         )
 
 
-def _numbered(ids: np.ndarray, made: Made, alphabet: Alphabet) -> str:
-    """Write a molecule's numbers into its row; "ok", or why it can't be read."""
+def numbered(ids: np.ndarray, tokens: Iterable[str], alphabet: Alphabet) -> str:
+    """Write the numbers of a molecule's tokens into its row; "ok", or why it can't be read."""
     try:
-        numbers = alphabet.encode(made.tokens)
+        numbers = alphabet.encode(tokens)
     except Refused as reason:
         return str(reason)
     if len(numbers) > len(ids):
@@ -341,11 +321,14 @@ def write(data: xr.Dataset, path: Path) -> None:
     )
     if "properties" in data:
         table[data["property"].values.tolist()] = data["properties"].values
+    if path.suffix == ".smi":
+        write_smi(table["smiles"], table["id"], path)
+    else:
+        write_table(table, path)
+
+
+def write_smi(smiles: Iterable[str], names: Iterable[Any], path: Path) -> None:
+    """Lines ``SMILES name``."""
     with atomic_path(path) as temporary:
-        if path.suffix == ".parquet":
-            table.to_parquet(temporary, index=False)
-        elif path.suffix == ".csv":
-            table.to_csv(temporary, index=False)
-        else:
-            lines = table["smiles"] + " " + table["id"].astype(str) + "\n"
-            temporary.write_text("".join(lines), encoding="utf-8")
+        lines = (f"{text} {name}\n" for text, name in zip(smiles, names, strict=True))
+        temporary.write_text("".join(lines), encoding="utf-8")

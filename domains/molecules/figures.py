@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from sciencevae.data.splits import SPLITS
+from sciencevae.data.splits import split_rows
 from sciencevae.report.figures import DOUBLE_COLUMN, SEQUENTIAL, Drawing
 
 from .analysis import decoded, new_molecules
+from .chemistry import parsed
+from .dataset import alphabet_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,22 +31,26 @@ def samples(run: Run) -> Drawn | None:
     """New molecules of each model."""
     shown, names = [], []
     for name, variant in list(run.variants.items())[:4]:
-        shown += new_molecules(variant, 2 * _COLUMNS, run.settings.analyse.seed)
-        names += [name] * 2 * _COLUMNS if len(run.variants) > 1 else [""] * 2 * _COLUMNS
-    return _grid(shown, names), "New molecules, drawn from each model's prior."
+        alphabet = alphabet_of(variant.data)
+        shown += new_molecules(variant.model(), alphabet, 2 * _COLUMNS, run.settings.analyse.seed)
+        names += [name] * 2 * _COLUMNS
+    return _grid(
+        shown, names if len(run.variants) > 1 else ()
+    ), "New molecules, drawn from each model's prior."
 
 
 def interpolation(run: Run) -> Drawn | None:
     """Between two test molecules, on a straight line in the latents."""
     variant = run.main
     latents = variant.latents
-    test = np.flatnonzero(latents["split"].values == SPLITS["test"])
+    test = split_rows(latents, "test")
     if len(test) < 2:
         return None
+    model, alphabet = variant.model(), alphabet_of(variant.data)
     z = torch.as_tensor(latents["z"].values[test[:6]], dtype=torch.float32)
     shares = torch.linspace(0, 1, _COLUMNS)[:, None]
     pairs = zip(z[0::2], z[1::2], strict=False)
-    shown = [text for a, b in pairs for text in decoded(variant, a + shares * (b - a))]
+    shown = [text for a, b in pairs for text in decoded(model, alphabet, a + shares * (b - a))]
     return _grid(shown), "Each row leads from one test molecule (left) to another, decoded greedily."
 
 
@@ -79,11 +85,10 @@ def latent_map(run: Run) -> Drawn | None:
 
 def _grid(smiles: Sequence[str], legends: Sequence[str] = ()) -> Drawing:
     """Structures in rows; an empty place where a SMILES is empty."""
-    from rdkit import Chem
     from rdkit.Chem import Draw
 
     given = {
-        "mols": [Chem.MolFromSmiles(text) if text else None for text in smiles],
+        "mols": [parsed(text) for text in smiles],
         "molsPerRow": _COLUMNS,
         "subImgSize": _SIZE,
         "legends": list(legends) or None,

@@ -7,30 +7,36 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numba
 import numpy as np
-from rdkit import Chem, DataStructs
+from rdkit import Chem, DataStructs, rdBase
 from rdkit.Chem import rdFingerprintGenerator, rdmolops
 from rdkit.Chem.Scaffolds import MurckoScaffold
 from scipy.stats import wasserstein_distance
 
-from sciencevae.data.parallel import streamed
+from sciencevae.data.parallel import blocks_of, streamed
 from sciencevae.errors import InputError
 
-from .chemistry import COMPUTED, quiet
+from .chemistry import PROPERTIES, parsed
 from .chemnet import ChemNet, frechet_distance
 
-__all__ = ["Description", "alone", "compare", "describe", "nearest_similarity", "new_share", "unique_share"]
+__all__ = [
+    "Description",
+    "alone",
+    "compare",
+    "describe",
+    "fingerprints",
+    "nearest_similarity",
+    "new_share",
+    "unique_share",
+]
 
-#: compared by the distance of their distributions
-PROPERTIES = ("logP", "SAS", "QED", "weight")
 _BITS = 1024
 _RADIUS = 2
 _BLOCK = 500
@@ -76,8 +82,12 @@ def describe(
     filters: tables of SMARTS (``moses``' mcf.csv and wehi_pains.csv) that molecules have to pass
     """
     smarts = tuple(pattern for path in filters for pattern in _smarts(path))
-    blocks = (list(block) for block in _blocks(smiles))
-    found = [one for _, part in streamed(_described, blocks, smarts) for one in part if one is not None]
+    found = [
+        one
+        for _, part in streamed(_described, blocks_of(smiles, _BLOCK), smarts)
+        for one in part
+        if one is not None
+    ]
     if not found:
         raise InputError(f"none of {len(smiles)} molecules is valid")
     canonical = tuple(one.smiles for one in found)
@@ -121,7 +131,7 @@ def alone(new: Description, training: set[str] | frozenset[str] = frozenset()) -
     found |= {
         f"Unique@{k // 1000}k": unique_share(new.smiles, k) for k in (1000, 10_000) if len(new.smiles) >= k
     }
-    mean, square = _pairs(new.fingerprints)
+    mean, square = _mean_pairs(new.fingerprints, _counted(new.fingerprints))
     found |= {"IntDiv": 1 - float(mean.mean()), "IntDiv2": 1 - float(np.sqrt(square).mean())}
     found["Filters"] = float(new.passes.mean())
     if training:
@@ -187,13 +197,9 @@ def _nearest(new, known, of_new, of_known):  # type: ignore[no-untyped-def]
     return out
 
 
-def _pairs(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean similarity and mean squared similarity of each to all, itself included, (N,) both."""
-    return _mean_pairs(words, _counted(words))
-
-
 @numba.njit(parallel=True, cache=True)
 def _mean_pairs(words, ones):  # type: ignore[no-untyped-def]
+    """Mean similarity and mean squared similarity of each to all, itself included, (N,) both."""
     mean, square = np.zeros(len(words)), np.zeros(len(words))
     for row in numba.prange(len(words)):
         for other in range(len(words)):
@@ -210,33 +216,26 @@ def _cosine(some: Mapping[str, int], other: Mapping[str, int]) -> float:
     return float(dot / (norms[0] * norms[1])) if all(norms) else float("nan")
 
 
-def _blocks(smiles: Sequence[str]) -> Iterator[Sequence[str]]:
-    remaining = iter(smiles)
-    while block := list(islice(remaining, _BLOCK)):
-        yield block
-
-
 def _described(smiles: Sequence[str], smarts: tuple[str, ...]) -> list[_Molecule | None]:
-    silence = quiet()
-    found = [_molecule(text, smarts) for text in smiles]
-    del silence
-    return found
+    with rdBase.BlockLogs():
+        return [_molecule(text, smarts) for text in smiles]
 
 
 def _molecule(smiles: str, smarts: tuple[str, ...]) -> _Molecule | None:
-    found = Chem.MolFromSmiles(smiles) if smiles else None
+    found = parsed(smiles)
     if found is None:
         return None
-    bits = DataStructs.BitVectToBinaryText(_fingerprints().GetFingerprint(found))
+    bits = DataStructs.BitVectToBinaryText(fingerprints().GetFingerprint(found))
     fragments = Chem.MolToSmiles(rdmolops.FragmentOnBRICSBonds(found)).split(".")
-    values = tuple(float(COMPUTED[name][0](found)) for name in PROPERTIES)
+    values = tuple(float(compute(found)) for compute in PROPERTIES.values())
     return _Molecule(
         Chem.MolToSmiles(found), bits, tuple(fragments), _scaffold(found), _passes(found, smarts), values
     )
 
 
 @lru_cache(maxsize=1)
-def _fingerprints() -> rdFingerprintGenerator.FingerprintGenerator64:
+def fingerprints() -> rdFingerprintGenerator.FingerprintGenerator64:
+    """Morgan's, radius 2, 1024 bits."""
     return rdFingerprintGenerator.GetMorganGenerator(radius=_RADIUS, fpSize=_BITS)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sciencevae.networks import Fields, Identity, Perceptron, Recurrent, RecurrentEncoder
 from sciencevae.training.schedules import WarmUp
 from sciencevae.vae import decoders, encoders, priors
-from sciencevae.vae.fit_prior import fit_prior
+from sciencevae.vae.fit_prior import refit_prior
 from sciencevae.vae.model import VAE
 from sciencevae.vae.objectives import ELBO, Objective
 
@@ -59,13 +59,4 @@ def objective(settings: Molecules, data: xr.Dataset) -> Objective:
 
 def refit(settings: Molecules, model: VAE, train: Batches, valid: Batches) -> History | None:
     """Give the model another prior, fitted to its latents."""
-    chosen = settings.refit
-    if chosen.prior == "none":
-        return None
-    prior: priors.Prior = (
-        priors.GaussianMixture(model.dim, chosen.components, covariance=chosen.covariance)
-        if chosen.prior == "mixture"
-        else priors.Flow(model.dim)
-    )
-    training = chosen.training.model_copy(update={"seed": settings.seed})
-    return fit_prior(model, train, prior, valid, training, seed=settings.seed, progress=False)
+    return refit_prior(settings.refit.prior, settings.refit, model, train, valid, settings.seed)

@@ -3,32 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import selfies
 import torch
-from rdkit import Chem
 
 from .analysis import decoded, new_molecules
-from .chemistry import COMPUTED
+from .chemistry import PROPERTIES, canonical, parsed
+from .dataset import alphabet_of, numbered
+from .tokens import Alphabet, split
 
 if TYPE_CHECKING:
     from sciencevae.runs import Variant
+    from sciencevae.vae.model import VAE
 
-__all__ = ["Oracle", "at_random", "by_genes", "in_latents", "score"]
+__all__ = ["START", "WAYS", "Oracle", "Space", "at_random", "by_genes", "in_latents", "score"]
 
 #: molecules of which every way begins
 START = 100
 _POPULATION = 50
+#: rounds without a new molecule after which a search ends
+_PATIENCE = 20
 
 
 def score(smiles: str) -> float:
     """5 QED − SAS (Gómez-Bombarelli et al. 2018); NaN for what is no molecule."""
-    found = Chem.MolFromSmiles(smiles) if smiles else None
+    found = parsed(smiles)
     if found is None or not found.GetNumAtoms():
         return float("nan")
-    return 5 * COMPUTED["QED"][0](found) - COMPUTED["SAS"][0](found)
+    return 5 * PROPERTIES["QED"](found) - PROPERTIES["SAS"](found)
+
+
+class Space(NamedTuple):
+    """A trained model opened; bounds: (2, D), between which its latents of data lie · places: tokens it reads."""
+
+    model: VAE
+    alphabet: Alphabet
+    bounds: torch.Tensor
+    places: int
+
+    @classmethod
+    def of(cls, variant: Variant) -> Space:
+        data = variant.data
+        bounds = np.quantile(variant.latents["z"].values, [0.001, 0.999], axis=0).astype(np.float32)
+        return cls(variant.model(), alphabet_of(data), torch.from_numpy(bounds), data["tokens"].shape[1])
+
+    @torch.no_grad()
+    def encode(self, smiles: Sequence[str]) -> tuple[torch.Tensor, list[str]]:
+        """Posterior means (n, D) of those molecules that the model can read, and these."""
+        ids = np.full((len(smiles), self.places), -1)
+        read = [
+            row
+            for row, text in enumerate(smiles)
+            if numbered(ids[row], split(text, self.alphabet.notation), self.alphabet) == "ok"
+        ]
+        tokens = torch.from_numpy(ids[read])
+        return self.model.encode({"tokens": tokens}).mean, [smiles[row] for row in read]
 
 
 class Oracle:
@@ -42,9 +73,10 @@ class Oracle:
     def calls(self) -> int:
         return len(self.seen)
 
-    def __call__(self, smiles: Sequence[str]) -> np.ndarray:
+    def up_to(self, calls: int, smiles: Sequence[str]) -> np.ndarray:
+        """Their values, (N,); NaN for "", and for what would be a call too many."""
         for text in smiles:
-            if text and text not in self.seen:
+            if text and text not in self.seen and self.calls < calls:
                 self.seen[text] = self.function(text)
         return np.array([self.seen.get(text, np.nan) for text in smiles])
 
@@ -53,75 +85,73 @@ class Oracle:
         return np.fmax.accumulate(np.array(list(self.seen.values())))
 
 
-def at_random(variant: Variant, oracle: Oracle, calls: int, seed: int) -> None:
+def at_random(space: Space, oracle: Oracle, calls: int, seed: int) -> None:
     """Molecules from the prior."""
-    number = 0
-    while oracle.calls < calls:
-        number += 1
-        _ask(oracle, new_molecules(variant, START, seed + 7919 * number), calls)
+
+    def ask(number: int) -> None:
+        oracle.up_to(calls, new_molecules(space.model, space.alphabet, START, seed + 7919 * (number + 1)))
+
+    _while_new(oracle, calls, ask)
 
 
-def by_genes(variant: Variant, oracle: Oracle, calls: int, seed: int) -> None:
+def by_genes(space: Space, oracle: Oracle, calls: int, seed: int) -> None:
     """A genetic algorithm on SELFIES from what the oracle has seen: the better half crossed and mutated.
 
     Nigam et al. 2021 (STONED): a token exchanged, put in or left out; two parents cut and joined.
     """
     generator = np.random.default_rng(seed)
     alphabet = sorted(selfies.get_semantic_robust_alphabet())
-    while oracle.calls < calls:
+
+    def ask(number: int) -> None:
         ranked = sorted(
-            (item for item in oracle.seen.items() if np.isfinite(item[1])), key=lambda item: -item[1]
+            (t for t, value in oracle.seen.items() if np.isfinite(value)), key=lambda t: -oracle.seen[t]
         )
-        parents = [list(selfies.split_selfies(selfies.encoder(text))) for text, _ in ranked[:_POPULATION]]
-        children = []
-        for _ in range(_POPULATION):
-            one, other = (parents[generator.integers(len(parents))] for _ in range(2))
-            child = one[: generator.integers(len(one) + 1)] + other[generator.integers(len(other)) :]
-            for _ in range(generator.integers(1, 3)):
-                place, kind = int(generator.integers(len(child))), generator.integers(3)
-                token = alphabet[generator.integers(len(alphabet))]
-                child[place : place + int(kind != 1)] = [] if kind == 2 and len(child) > 1 else [token]
-            found = Chem.MolFromSmiles(selfies.decoder("".join(child)))
-            children.append("" if found is None else Chem.MolToSmiles(found))
-        _ask(oracle, children, calls)
+        parents = [split(text, "selfies") for text in ranked[:_POPULATION]]
+        oracle.up_to(calls, [_child(parents, alphabet, generator) for _ in range(_POPULATION)])
+
+    _while_new(oracle, calls, ask)
 
 
-def in_latents(variant: Variant, oracle: Oracle, calls: int, seed: int) -> None:
-    """Bayesian optimisation in the latents of the molecules that the oracle has seen."""
+def _child(parents: list[list[str]], alphabet: list[str], generator: np.random.Generator) -> str:
+    one, other = (parents[generator.integers(len(parents))] for _ in range(2))
+    child = one[: generator.integers(len(one) + 1)] + other[generator.integers(len(other)) :]
+    for _ in range(generator.integers(1, 3)):
+        place, kind = int(generator.integers(len(child))), generator.integers(3)
+        token = alphabet[generator.integers(len(alphabet))]
+        child[place : place + int(kind != 1)] = [] if kind == 2 and len(child) > 1 else [token]
+    return canonical(selfies.decoder("".join(child)))
+
+
+def in_latents(space: Space, oracle: Oracle, calls: int, seed: int) -> None:
+    """Bayesian optimisation in the latents of the molecules that the oracle has seen and the model can read."""
     from sciencevae.latents.optimise import trust_region
 
-    start = list(oracle.seen)
-    z, values = _latents(variant, start), torch.tensor([oracle.seen[text] for text in start])
-    spread = variant.latents["z"].values.astype(np.float32)
-    bounds = torch.from_numpy(np.quantile(spread, [0.001, 0.999], axis=0).astype(np.float32))
+    z, start = space.encode(list(oracle.seen))
+    values = torch.tensor([oracle.seen[text] for text in start])
 
     def evaluate(points: torch.Tensor) -> torch.Tensor:
-        smiles = decoded(variant, points)
-        allowed = [text if oracle.calls < calls or text in oracle.seen else "" for text in smiles]
-        return torch.from_numpy(oracle(allowed)).float()
+        return torch.from_numpy(oracle.up_to(calls, decoded(space.model, space.alphabet, points))).float()
 
-    while oracle.calls < calls:
-        before = len(z)
-        z, values = trust_region(z, values, evaluate, calls - oracle.calls, seed + before, bounds=bounds)
+    def ask(number: int) -> None:
+        nonlocal z, values
+        z, values = trust_region(
+            z, values, evaluate, calls - oracle.calls, seed + len(z), bounds=space.bounds
+        )
 
-
-def _ask(oracle: Oracle, smiles: Sequence[str], calls: int) -> None:
-    for text in smiles:
-        if oracle.calls >= calls:
-            return
-        oracle([text])
+    _while_new(oracle, calls, ask)
 
 
-@torch.no_grad()
-def _latents(variant: Variant, smiles: Sequence[str]) -> torch.Tensor:
-    """Posterior means of molecules."""
-    from .dataset import alphabet_of
-    from .tokens import split
+def _while_new(oracle: Oracle, calls: int, ask: Callable[[int], None]) -> None:
+    """Ask, with a number from 0 on, until the oracle has had its calls, or nothing new has come for long."""
+    number = without = 0
+    while oracle.calls < calls and without < _PATIENCE:
+        before = oracle.calls
+        ask(number)
+        number, without = number + 1, 0 if oracle.calls > before else without + 1
 
-    data = variant.data
-    alphabet, places = alphabet_of(data), data["tokens"].shape[1]
-    tokens = torch.full((len(smiles), places), -1)
-    for row, text in enumerate(smiles):
-        numbers = alphabet.encode(split(text, alphabet.notation))[:places]
-        tokens[row, : len(numbers)] = torch.tensor(numbers)
-    return variant.model().encode({"tokens": tokens}).mean
+
+WAYS: dict[str, Callable[[Space, Oracle, int, int], None]] = {
+    "Bayesian optimisation in the latents": in_latents,
+    "genetic algorithm": by_genes,
+    "random molecules": at_random,
+}

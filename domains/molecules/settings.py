@@ -6,23 +6,23 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from sciencevae.config import PrepareSettings, RunSettings, Section
-from sciencevae.training.settings import TrainingSettings
+from sciencevae.config import PrepareSettings, RefitSettings, RunSettings, Section
 
 __all__ = ["Analyse", "Model", "Molecules", "Objective", "Prepare", "Refit"]
 
-COMPUTED = ("logP", "QED", "SAS", "weight")
-#: of QM9: property -> (column of the file, factor to the unit, unit, in words)
+#: of any molecule, by RDKit: property -> unit
+COMPUTED = {"logP": "1", "QED": "1", "SAS": "1", "weight": "g/mol"}
+#: of QM9: property -> (column of the file, factor to the unit, unit)
 HARTREE_EV = 27.211386245988
 QUANTUM = {
-    "HOMO": ("HOMO_au", HARTREE_EV, "eV", "energy of the highest occupied orbital"),
-    "LUMO": ("LUMO_au", HARTREE_EV, "eV", "energy of the lowest unoccupied orbital"),
-    "gap": ("HOMO_LUMO_gap_au", HARTREE_EV, "eV", "LUMO less HOMO"),
-    "dipole": ("Dipole_debye", 1.0, "debye", "norm of the dipole moment"),
-    "polarizability": ("Polarizability_bohr3", 1.0, "bohr3", "isotropic polarizability"),
-    "R2": ("R2_bohr2", 1.0, "bohr2", "electronic spatial extent"),
-    "ZPVE": ("ZPVE_au", HARTREE_EV, "eV", "zero-point vibrational energy"),
-    "Cv": ("Heatcapacity_Cv_cal_mol_K", 1.0, "cal/(mol K)", "heat capacity at 298.15 K"),
+    "HOMO": ("HOMO_au", HARTREE_EV, "eV"),
+    "LUMO": ("LUMO_au", HARTREE_EV, "eV"),
+    "gap": ("HOMO_LUMO_gap_au", HARTREE_EV, "eV"),
+    "dipole": ("Dipole_debye", 1.0, "debye"),
+    "polarizability": ("Polarizability_bohr3", 1.0, "bohr3"),
+    "R2": ("R2_bohr2", 1.0, "bohr2"),
+    "ZPVE": ("ZPVE_au", HARTREE_EV, "eV"),
+    "Cv": ("Heatcapacity_Cv_cal_mol_K", 1.0, "cal/(mol K)"),
 }
 
 
@@ -85,15 +85,11 @@ class Objective(Section):
     )
 
 
-class Refit(Section):
+class Refit(RefitSettings):
     """A prior fitted to the latents after training, everything else as it is."""
 
     prior: Literal["none", "mixture", "flow"] = "mixture"
-    components: int = Field(default=50, ge=1, description="of the mixture")
     covariance: Literal["diagonal", "full"] = "full"
-    training: TrainingSettings = Field(
-        default=TrainingSettings(epochs=20, batch_size=256, learning_rate=1e-3), description="of a flow"
-    )
 
 
 class Analyse(Section):
@@ -127,6 +123,4 @@ class Molecules(RunSettings):
         quantum = [name for name in self.prepare.properties if name in QUANTUM]
         if quantum and self.dataset != "qm9":
             raise ValueError(f"prepare.properties: {quantum[0]} is known of qm9 alone, not of {self.dataset}")
-        if self.refit.training.seed:
-            raise ValueError("refit.training.seed: a run has one seed: set seed")
         return self

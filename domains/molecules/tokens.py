@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import selfies
-from rdkit import Chem
 
-from .chemistry import Refused, quiet
+from .chemistry import Refused, canonical
 
 __all__ = ["STOP", "Alphabet", "split"]
 
@@ -83,10 +82,7 @@ class Alphabet:
         text = "".join(tokens)
         if self.notation == "selfies":
             text = selfies.decoder(text)
-        silence = quiet()
-        found = Chem.MolFromSmiles(text) if text else None
-        del silence
-        return "" if found is None else Chem.MolToSmiles(found)
+        return canonical(text)
 
 
 def _closure(seen: Iterable[str]) -> set[str]:

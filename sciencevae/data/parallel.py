@@ -9,10 +9,21 @@ from itertools import chain, islice
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
-__all__ = ["streamed"]
+__all__ = ["blocks_of", "streamed"]
 
 Block = TypeVar("Block")
 Result = TypeVar("Result")
+
+
+def blocks_of(things: Iterable[Block], size: int) -> Iterator[list[Block]]:
+    """Lists of ``size`` of them in order, the last one shorter.
+
+    >>> list(blocks_of("abcde", 2))
+    [['a', 'b'], ['c', 'd'], ['e']]
+    """
+    remaining = iter(things)
+    while block := list(islice(remaining, size)):
+        yield block
 
 
 def streamed(
@@ -36,7 +47,7 @@ def streamed(
     run = dask.delayed(function, pure=False, traverse=False)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         local = {} if _client() else {"scheduler": "processes", "pool": pool}
-        while group := list(islice(remaining, 4 * workers)):
+        for group in blocks_of(remaining, 4 * workers):
             results = dask.compute(*(run(block, *arguments) for block in group), **local)
             yield from zip(group, results, strict=True)
 

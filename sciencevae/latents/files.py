@@ -23,6 +23,7 @@ import torch
 
 from sciencevae.batch import Batch
 from sciencevae.data.atomic import atomic_path
+from sciencevae.data.tables import write_table
 from sciencevae.errors import InputError, did_you_mean
 from sciencevae.latents.typical import Typical, distance
 from sciencevae.provenance import file_hash
@@ -137,21 +138,22 @@ def encode_file(model: str | Path, source: str | Path, out: str | Path) -> int:
     """
     trained = Trained.open(model)
 
-    def codes_or_means(batch: Batch | None) -> dict[str, np.ndarray]:
-        if isinstance(trained.model, VQVAE):
-            codes = np.zeros((0, *trained.model.grid), np.int32)
-            if batch is not None:
-                codes = trained.model.encode(batch.x, batch.context).codes.int().numpy()
-            return _columns("code", codes.reshape(len(codes), math.prod(trained.model.grid)))
-        mean = std = np.zeros((0, trained.model.dim), np.float32)
-        if batch is not None:
-            posterior = trained.model.encode(batch.x, batch.context)
-            mean, std = posterior.mean.numpy(), posterior.stddev.numpy()
-        return _columns("z", mean) | _columns("z_std", std)
-
     def latents(batch: Batch | None) -> dict[str, np.ndarray]:
-        far = np.zeros(0) if batch is None else distance(trained.model, batch)
-        return codes_or_means(batch) | trained.beyond(far, "latent")
+        model, far = trained.model, np.zeros(0)
+        if isinstance(model, VQVAE):
+            codes = np.zeros((0, *model.grid), np.int32)
+            if batch is not None:
+                z = model.encode(batch.x, batch.context).codes
+                codes, far = z.int().numpy(), distance(model, z, batch.context)
+            found = _columns("code", codes.reshape(len(codes), math.prod(model.grid)))
+        else:
+            mean = std = np.zeros((0, model.dim), np.float32)
+            if batch is not None:
+                posterior = model.encode(batch.x, batch.context)
+                mean, std = posterior.mean.numpy(), posterior.stddev.numpy()
+                far = distance(model, posterior.mean, batch.context)
+            found = _columns("z", mean) | _columns("z_std", std)
+        return found | trained.beyond(far, "latent")
 
     return _write_rows(trained, source, out, latents, keep_context=True)
 
@@ -534,18 +536,12 @@ def _flat(data: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _write_csv(data: xr.Dataset, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        _flat(data).to_csv(temporary, index=False)
-
-
-def _write_table(data: xr.Dataset, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        _flat(data).to_parquet(temporary, index=False)
+def _write_flat(data: xr.Dataset, path: Path) -> None:
+    write_table(_flat(data), path)
 
 
 _WRITERS: dict[str, Callable[[xr.Dataset, Path], None]] = {
-    ".h5": _write_h5, ".hdf5": _write_h5, ".zarr": _write_zarr, ".csv": _write_csv, ".parquet": _write_table,
+    ".h5": _write_h5, ".hdf5": _write_h5, ".zarr": _write_zarr, ".csv": _write_flat, ".parquet": _write_flat,
 }  # fmt: skip
 
 

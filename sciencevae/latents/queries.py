@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from sciencevae.data.atomic import atomic_path
+from sciencevae.data.tables import write_table
 from sciencevae.errors import InputError
 from sciencevae.latents.files import Trained, target, write_decoded
 from sciencevae.vae.vq import VQVAE
@@ -39,11 +39,7 @@ def interpolate_file(
 
     trained = Trained.open(model)
     path = target(out, trained)
-    with _source(trained, ends) as source:
-        found = pd.concat(list(_encoded(trained, source)), ignore_index=True)
-    bad = found[found["status"] != "ok"]
-    if len(bad):
-        raise InputError(f"{bad.iloc[0]['id']}: {bad.iloc[0]['status']}")
+    found = _all_encoded(trained, ends)
     if len(found) != 2:
         raise InputError(f"a way leads from one datum to another; {len(found)} are given")
     a, b = torch.tensor(_means(found))[:, None]
@@ -66,10 +62,7 @@ def neighbours_file(
     path = Path(out)
     if path.suffix not in (".csv", ".parquet"):
         raise InputError(f"cannot write {str(out)!r}: give a file's name that ends with .csv or .parquet")
-    with _source(trained, asked) as source:
-        wanted = pd.concat(list(_encoded(trained, source)), ignore_index=True)
-    if (bad := wanted[wanted["status"] != "ok"]).size:
-        raise InputError(f"{bad.iloc[0]['id']}: {bad.iloc[0]['status']}")
+    wanted = _all_encoded(trained, asked)
     centres, nearest = _means(wanted), [pd.DataFrame() for _ in range(len(wanted))]
     for block in _encoded(trained, Path(among)):
         block = block[block["status"] == "ok"]
@@ -88,11 +81,18 @@ def neighbours_file(
     ]
     table = pd.concat(found, ignore_index=True)
     table = table[["asked", "rank", *(c for c in table if c not in ("asked", "rank"))]]
-    with atomic_path(path) as temporary:
-        if path.suffix == ".csv":
-            table.to_csv(temporary, index=False)
-        else:
-            table.to_parquet(temporary, index=False)
+    write_table(table, path)
+
+
+def _all_encoded(trained: Trained, given: Sequence[str]) -> pd.DataFrame:
+    """The few data that are asked about; InputError for one that cannot be encoded."""
+    import pandas as pd
+
+    with _source(trained, given) as source:
+        found = pd.concat(list(_encoded(trained, source)), ignore_index=True)
+    if len(bad := found[found["status"] != "ok"]):
+        raise InputError(f"{bad.iloc[0]['id']}: {bad.iloc[0]['status']}")
+    return found
 
 
 @contextmanager

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sciencevae.latents.score import anomaly_score
 from sciencevae.vae.vq import VQVAE
 
 if TYPE_CHECKING:
-    from sciencevae.batch import Batch
     from sciencevae.data.batches import Batches
+    from sciencevae.vae.context import Context
     from sciencevae.vae.model import VAE
 
 __all__ = ["Typical", "distance"]
@@ -39,7 +40,12 @@ class Typical:
         """Of a trained model and the data that it was stopped by."""
         latent, elbo, rows = [], [], 0
         for batch in valid.blocks(_ROWS):
-            latent.append(distance(model, batch))
+            with torch.no_grad():
+                if isinstance(model, VQVAE):
+                    z = model.encode(batch.x, batch.context).codes
+                else:
+                    z = model.encode(batch.x, batch.context).mean
+            latent.append(distance(model, z, batch.context))
             elbo.append(anomaly_score(model, batch, "elbo", samples=4).double().numpy())
             rows += len(batch)
             if rows >= _MOST:
@@ -63,10 +69,6 @@ class Typical:
 
 
 @torch.no_grad()
-def distance(model: VAE, batch: Batch) -> np.ndarray:
-    """−log p(z | c) at the posterior mean, nats, (N,); of codes −log p of the code."""
-    if isinstance(model, VQVAE):
-        z = model.encode(batch.x, batch.context).codes
-    else:
-        z = model.encode(batch.x, batch.context).mean
-    return -model.prior(batch.context).log_prob(z).double().numpy()
+def distance(model: VAE, z: Tensor, context: Context) -> np.ndarray:
+    """−log p(z | c) of posterior means z (N, D), nats, (N,); of codes (N, *grid) −log p of the code."""
+    return -model.prior(context).log_prob(z).double().numpy()

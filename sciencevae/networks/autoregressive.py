@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sciencevae.errors import InputError
-from sciencevae.networks.recurrent import GRUCell, unrolled
+from sciencevae.networks.recurrent import GRUCell, check_length, unrolled
 from sciencevae.spec import recorded
 
 __all__ = ["CausalTransformer", "PixelCNN", "Raster", "Recurrent", "State"]
@@ -49,10 +49,7 @@ class _Tokens(nn.Embedding):
         self.first, self.length = vocabulary + 1, length
 
     def forward(self, tokens: Tensor) -> Tensor:
-        if tokens.shape[1] > self.length:
-            raise InputError(
-                f"the sequences have {tokens.shape[1]} tokens; the network was built for {self.length}"
-            )
+        check_length(tokens, self.length)
         first = torch.full_like(tokens[:, :1], self.first)
         return super().forward(torch.cat([first, _told(tokens[:, :-1], self.first - 1)], dim=1))
 
@@ -229,10 +226,7 @@ class Recurrent(nn.Module):
         observed = tokens >= 0
         x = self.tokens(tokens)  # (B, T, E)
         for layer, cell in enumerate(self.cells):
-            projected = cell.input(x)  # (B, T, 3W)
-            if layer == 0:
-                projected = projected + added.unsqueeze(1)
-            x, _ = unrolled(cell, projected, initial[:, layer], observed)  # (B, T, W)
+            x, _ = unrolled(cell, x, initial[:, layer], observed, None if layer else added)  # (B, T, W)
         return self.head(x)
 
 

@@ -14,7 +14,13 @@ from torch import Tensor, nn
 from sciencevae.errors import InputError
 from sciencevae.spec import recorded
 
-__all__ = ["GRUCell", "RecurrentEncoder", "unrolled"]
+__all__ = ["GRUCell", "RecurrentEncoder", "check_length", "unrolled"]
+
+
+def check_length(tokens: Tensor, length: int) -> None:
+    """Raise InputError where tokens (B, T) are more than a network of sequences was built for."""
+    if tokens.shape[1] > length:
+        raise InputError(f"the sequences have {tokens.shape[1]} tokens; the network was built for {length}")
 
 
 class GRUCell(nn.Module):
@@ -37,21 +43,21 @@ class GRUCell(nn.Module):
 
 
 def unrolled(
-    cell: GRUCell, projected: Tensor, h: Tensor, observed: Tensor | None = None, backward: bool = False
+    cell: GRUCell, x: Tensor, h: Tensor, observed: Tensor, added: Tensor | None = None, backward: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """The states at each place (B, T, W) and the last ones (B, W), of projected (B, T, 3W) from the first ones h.
+    """The states at each place (B, T, W) and the last ones (B, W), of inputs x (B, T, E) from the first ones h.
 
-    observed: (B, T) booleans, False behind the end of a row, where its state stays or is zeros; None: everywhere
-    True. backward: from the last place to the first.
+    observed: (B, T) booleans, False behind the end of a row, where its state stays or is zeros. added: joined to
+    each product W x of a row, (B, 3W). backward: from the last place to the first.
     """
-    order = None if observed is None else _by_length(observed)
+    order = _by_length(observed)
     if order is not None:
-        return _packed(cell, projected, h, *order, backward)
+        return _packed(cell, x, h, *order, added, backward)
+    projected = cell.input(x) if added is None else cell.input(x) + added.unsqueeze(1)
     states = []
-    places = range(projected.shape[1])
+    places = range(x.shape[1])
     for place in reversed(places) if backward else places:
-        new = cell(projected[:, place], h)
-        h = new if observed is None else torch.where(observed[:, place, None], new, h)
+        h = torch.where(observed[:, place, None], cell(projected[:, place], h), h)
         states.append(h)
     return torch.stack(states[::-1] if backward else states, dim=1), h
 
@@ -70,17 +76,27 @@ def _by_length(observed: Tensor) -> tuple[Tensor, Tensor] | None:
 
 
 def _packed(
-    cell: GRUCell, projected: Tensor, h: Tensor, order: Tensor, lengths: Tensor, backward: bool
+    cell: GRUCell,
+    x: Tensor,
+    h: Tensor,
+    order: Tensor,
+    lengths: Tensor,
+    added: Tensor | None,
+    backward: bool,
 ) -> tuple[Tensor, Tensor]:
     """``unrolled`` by steps that hold only the rows that go on, which are the first ones in ``order``."""
-    rows, places = projected.shape[:2]
+    rows, places = x.shape[:2]
     step = torch.arange(max(1, int(lengths[0])), device=order.device)[:, None]
     alive = step < lengths  # (S, B)
     index = (order * places + (lengths - 1 - step if backward else step))[alive]
+    projected = cell.input(x.flatten(0, 1)[index])  # (N, 3W)
     h, states, ended = h[order], [], []
-    for of_step in projected.flatten(0, 1)[index].split(alive.sum(1).tolist()):
-        ended.append(h[len(of_step) :])
-        h = cell(of_step, h[: len(of_step)])
+    if added is not None:
+        added = added[order]
+    for of_step in projected.split(alive.sum(1).tolist()):
+        rows_left = len(of_step)
+        ended.append(h[rows_left:])
+        h = cell(of_step if added is None else of_step + added[:rows_left], h[:rows_left])
         states.append(h)
     last = torch.cat([h, *reversed(ended)])[order.argsort()]
     found = torch.cat(states)
@@ -125,16 +141,13 @@ class RecurrentEncoder(nn.Module):
         self.head = nn.Linear(2 * width + condition_features, out_features)
 
     def forward(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
-        if tokens.shape[1] > self.length:
-            raise InputError(
-                f"the sequences have {tokens.shape[1]} tokens; the network was built for {self.length}"
-            )
+        check_length(tokens, self.length)
         observed = tokens >= 0
         x = self.tokens(tokens.clamp(min=0))  # (B, T, E)
         h = x.new_zeros(len(x), self.width)
         for forth, back in self.cells:
-            there, last = unrolled(forth, forth.input(x), h, observed)
-            here, first = unrolled(back, back.input(x), h, observed, backward=True)
+            there, last = unrolled(forth, x, h, observed)
+            here, first = unrolled(back, x, h, observed, backward=True)
             x = torch.cat([there, here], dim=-1)
         joined = [last, first] if condition is None else [last, first, condition]
         return self.head(torch.cat(joined, dim=-1))

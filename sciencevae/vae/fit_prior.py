@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +23,12 @@ from sciencevae.training.settings import TrainingSettings
 from sciencevae.vae.model import VAE
 from sciencevae.vae.objectives import Loss, Objective
 from sciencevae.vae.objectives.base import Scalars
-from sciencevae.vae.priors import GaussianMixture, Prior
+from sciencevae.vae.priors import Flow, GaussianMixture, Prior
 
-__all__ = ["fit_prior"]
+if TYPE_CHECKING:
+    from sciencevae.config import RefitSettings
+
+__all__ = ["fit_prior", "refit_prior"]
 
 #: rows that go through the encoder at once
 BLOCK_ROWS = 2048
@@ -87,6 +90,30 @@ def fit_prior(
         raise
     finally:
         model.train(before)
+
+
+def refit_prior(
+    kind: str,
+    settings: RefitSettings,
+    model: VAE,
+    train: Any,
+    valid: Any,
+    seed: int,
+    others: Mapping[str, Callable[[], Prior]] | None = None,
+) -> History | None:
+    """What a run's ``refit`` does: a prior of a kind, "mixture" or "flow", fitted afterwards; None for "none".
+
+    others: kinds that a domain has besides, and how each is built
+    """
+    if kind == "none":
+        return None
+    kinds: dict[str, Callable[[], Prior]] = {
+        "mixture": lambda: GaussianMixture(model.dim, settings.components, covariance=settings.covariance),
+        "flow": lambda: Flow(model.dim),
+        **(others or {}),
+    }
+    training = settings.training.model_copy(update={"seed": seed})
+    return fit_prior(model, train, kinds[kind](), valid, training, seed=seed, progress=False)
 
 
 def _loop(fitted: _Fitted, train: Any, valid: Any, settings: TrainingSettings) -> Loop:
