@@ -17,12 +17,11 @@ from sciencevae.errors import InputError, RunError, did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
-    from matplotlib.figure import Figure
 
     from sciencevae.config import RunSettings
     from sciencevae.data.augment import Augmentation
     from sciencevae.data.batches import Batches
-    from sciencevae.report.figures import Drawing
+    from sciencevae.report.figures import Drawn
     from sciencevae.runs import Run
     from sciencevae.training.history import History
     from sciencevae.vae.model import VAE
@@ -73,7 +72,7 @@ class Domain:
                ``template``: the data the model was trained on, without rows: its axes, and in its attributes
                what ``prepare`` learned
     analyses:  name -> (run) -> Findings, empty ones where there is nothing of the kind
-    figures:   name -> (run) -> (figure or Drawing, caption), from tables, latents and models on disk; None
+    figures:   name -> (run) -> (figure, Drawing or Mapped, caption), from tables, latents and models on disk; None
                where a run has nothing of the kind
     write:     (data, path) decoded samples in the field's own ``formats``; ``data`` has the template's axes and
                attributes
@@ -95,7 +94,7 @@ class Domain:
     refit: Callable[[Any, VAE, Batches, Batches], History | None] | None = None
     read: Callable[[Path, Any, xr.Dataset], Iterator[xr.Dataset]] | None = None
     analyses: Mapping[str, Callable[[Run], Findings]] = field(default_factory=dict)
-    figures: Mapping[str, Callable[[Run], tuple[Figure | Drawing, str] | None]] = field(default_factory=dict)
+    figures: Mapping[str, Callable[[Run], Drawn | None]] = field(default_factory=dict)
     write: Callable[[xr.Dataset, Path], None] | None = None
     formats: tuple[str, ...] = ()
     line: str = ""

@@ -16,7 +16,15 @@ from sciencevae.errors import InputError
 from sciencevae.latents.collapse import LatentUse
 from sciencevae.progress import Progress
 from sciencevae.report import save_figure, style, table_html
-from sciencevae.report.figures import COLOURS, DOUBLE_COLUMN, image_grid, latent_figure, training_figure
+from sciencevae.report.figures import (
+    COLOURS,
+    DOUBLE_COLUMN,
+    Mapped,
+    image_grid,
+    latent_figure,
+    places_in,
+    training_figure,
+)
 from sciencevae.report.html import write_report
 from sciencevae.report.tables import cell, grid, title, training_parts
 from sciencevae.runs import Run, read_json, write_json
@@ -126,6 +134,51 @@ def test_what_is_no_grid_of_images_is_refused() -> None:
         image_grid(np.zeros((3, 4, 5)))
     with pytest.raises(InputError, match="2 column_labels for 4 columns"):
         image_grid(np.zeros((3, 4, 5, 6)), column_labels=["a", "b"])
+
+
+def test_what_the_pointer_shows_stands_where_the_datum_is_drawn(tmp_path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    points = np.array([[0.0, 1.0], [2.0, -3.0], [5.0, 0.5]])
+    with style():
+        figure, panels = plt.subplots(1, 2, figsize=(5, 3))
+        for panel in panels:
+            panel.scatter(*points.T, c="red", s=20)
+        places = places_in(figure, panels, points)
+        png, _ = save_figure(figure, tmp_path, "map")
+    assert [len(of_one) for of_one in places] == [2, 2, 2], "in each panel"
+    pixels = plt.imread(png)[..., :3]
+    height, width = pixels.shape[:2]
+    for of_one in places:
+        for x, y in of_one:
+            assert pixels[round(y * height), round(x * width)].tolist() == [1, 0, 0]
+
+
+def test_the_page_has_the_picture_and_the_text_of_each_datum(toy_run: Path, tmp_path: Path) -> None:
+    import base64
+    from dataclasses import replace
+
+    import matplotlib.pyplot as plt
+
+    shutil.copytree(toy_run, tmp_path / "run")
+    run = Run(tmp_path / "run")
+
+    def drawn(run: Run) -> tuple[Mapped, str]:
+        figure = plt.figure()
+        places = [[(0.25, 0.5)], [(0.5, 0.125), (1.0, 0.0)]]
+        return Mapped(figure, places, ["C<C", "CO"], ["<svg>first</svg>", "<svg>second</svg>"]), "caption"
+
+    run.domain = replace(run.domain, figures={"chart": drawn})
+    write_report(run, Progress())
+    page = (run.folder / "report.html").read_text()
+    spots = re.findall(r'class="spot (\S+)" style="left:(\S+)%;top:(\S+)%"><i>(.*?)</i>', page)
+    assert spots == [
+        ("chart-1", "25.00", "50.00", "C&lt;C"),
+        ("chart-2", "50.00", "12.50", "CO"),
+        ("chart-2", "100.00", "0.00", "CO"),
+    ]
+    pictures = dict(re.findall(r"\.(chart-\d) i::after .*?base64,(\S+)\"\)", page))
+    assert base64.b64decode(pictures["chart-2"]) == b"<svg>second</svg>"
 
 
 def test_curves_that_are_the_same_are_one() -> None:

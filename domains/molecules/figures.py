@@ -9,22 +9,20 @@ import numpy as np
 import torch
 
 from sciencevae.data.splits import split_rows
-from sciencevae.report.figures import DOUBLE_COLUMN, SEQUENTIAL, Drawing
+from sciencevae.report.figures import DOUBLE_COLUMN, SEQUENTIAL, Drawing, Drawn, Mapped, places_in
 
 from .analysis import decoded, new_molecules
 from .chemistry import parsed
 from .dataset import alphabet_of
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from sciencevae.runs import Run
 
 __all__ = ["interpolation", "latent_map", "samples"]
 
-Drawn = tuple["Figure | Drawing", str]
 _COLUMNS = 6
 _SIZE = (200, 150)  # pixels of a structure
+_SHOWN = 100  # test molecules that the map shows
 
 
 def samples(run: Run) -> Drawn | None:
@@ -63,7 +61,7 @@ def latent_map(run: Run) -> Drawn | None:
     if "properties" not in data:
         return None
     names = data["property"].values.tolist()
-    units = data["properties"].attrs["units"].split(", ")
+    of = ["" if unit == "1" else unit for unit in data["properties"].attrs["units"].split(", ")]
     values, z = data["properties"].values, variant.latents["z"].values.astype(float)
     rows = np.arange(len(z))[:5000]
     centred = z - z.mean(0)
@@ -77,10 +75,44 @@ def latent_map(run: Run) -> Drawn | None:
         drawn = axis.scatter(
             *place.T, c=values[rows, column], s=1, cmap=SEQUENTIAL, vmin=low, vmax=high, rasterized=True
         )
-        unit = "" if units[column] == "1" else f" ({units[column]})"
+        unit = f" ({of[column]})" if of[column] else ""
         figure.colorbar(drawn, ax=axis, label=f"{names[column]}{unit}", location="top")
         axis.set(xticks=[], yticks=[])
-    return figure, "Molecules in the two main directions of their latents, coloured by property."
+    shown = split_rows(data, "test")[:_SHOWN]
+    smiles = data["smiles"].values[shown].tolist()
+    told = [
+        ", ".join(
+            [
+                text,
+                *(
+                    f"{name} {value:.3g} {unit}".strip()
+                    for name, value, unit in zip(names, row, of, strict=True)
+                ),
+            ]
+        )
+        for text, row in zip(smiles, values[shown], strict=True)
+    ]
+    mapped = Mapped(
+        figure,
+        places_in(figure, panels[0], centred[shown] @ axes[:2].T),
+        told,
+        [_structure(text) for text in smiles],
+    )
+    return mapped, (
+        "Molecules in the two main directions of their latents, coloured by property. The pointer on a circle "
+        "shows that molecule, of those for testing."
+    )
+
+
+def _structure(smiles: str) -> str:
+    """A molecule as SVG."""
+    from rdkit.Chem.Draw import rdMolDraw2D
+
+    canvas = rdMolDraw2D.MolDraw2DSVG(*_SIZE)
+    canvas.drawOptions().clearBackground = False  # type: ignore[assignment]
+    canvas.DrawMolecule(parsed(smiles))
+    canvas.FinishDrawing()
+    return canvas.GetDrawingText()
 
 
 def _grid(smiles: Sequence[str], legends: Sequence[str] = ()) -> Drawing:

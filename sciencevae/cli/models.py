@@ -28,6 +28,14 @@ def add(verb: Verb) -> None:
         "sciencevae decode --model runs/xy/model.safetensors latents.parquet -o decoded.h5",
     )
     decode.add_argument("source", metavar="LATENTS", help="a Parquet file that 'encode' wrote")
+    decode.add_argument("--draw", action="store_true", help="draws of p(x | z) instead of its mean")
+    decode.add_argument(
+        "--beam",
+        metavar="WIDTH",
+        type=_positive,
+        help="of sequences the likeliest that a beam search finds, instead of the greedy one",
+    )
+    decode.add_argument("--seed", type=_seed, default=0, help="of the draws")
     _model(decode)
     decode.set_defaults(call=_decode)
 
@@ -116,7 +124,8 @@ def _decode(arguments: argparse.Namespace) -> int:
     limit_threads(arguments.threads or 1)
     from sciencevae.latents.files import decode_file
 
-    decode_file(arguments.model, arguments.source, arguments.out)
+    way = {"draw": arguments.draw, "beam": arguments.beam, "seed": arguments.seed}
+    decode_file(arguments.model, arguments.source, arguments.out, **way)
     return 0
 
 

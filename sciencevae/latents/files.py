@@ -27,9 +27,10 @@ from sciencevae.data.tables import write_table
 from sciencevae.errors import InputError, did_you_mean
 from sciencevae.latents.typical import Typical, distance
 from sciencevae.provenance import file_hash
+from sciencevae.vae.decoders import Sequence as SequenceDecoder
 from sciencevae.vae.decoders import Warp
 from sciencevae.vae.files import load, load_metadata, model_path
-from sciencevae.vae.model import VAE, centre
+from sciencevae.vae.model import VAE, centre, likeliest
 from sciencevae.vae.vq import VQVAE
 
 if TYPE_CHECKING:
@@ -240,11 +241,26 @@ def _context_columns(block: xr.Dataset) -> dict[str, dict[str, np.ndarray]]:
     return found
 
 
-def decode_file(model: str | Path, source: str | Path, out: str | Path) -> int:
-    """The mean of p(x | z) for each row of a table of latents, in physical units, in its order."""
+def decode_file(
+    model: str | Path,
+    source: str | Path,
+    out: str | Path,
+    draw: bool = False,
+    beam: int | None = None,
+    seed: int = 0,
+) -> int:
+    """The mean of p(x | z) for each row of a table of latents, in physical units, in its order.
+
+    Of sequences the greedy one; beam: the likeliest that a search of this width finds. draw: a draw of p(x | z)
+    in place of its mean.
+    """
     import pyarrow.parquet as pq
 
     trained = Trained.open(model)
+    sequences = any(isinstance(part, SequenceDecoder) for part in trained.model.decoder.modules())
+    if beam is not None and (draw or not sequences):
+        reason = "draws are not searched for" if draw else "this model decodes no sequences"
+        raise InputError(f"--beam: {reason}; leave it")
     source = Path(source)
     path = target(out, trained, source)
     try:
@@ -257,18 +273,24 @@ def decode_file(model: str | Path, source: str | Path, out: str | Path) -> int:
             f"{source} was encoded by another model ({header['model'][:12]}, this is {trained.fingerprint[:12]}): "
             "decode it with that one"
         )
-    blocks = []
+    blocks: list[xr.Dataset] = []
+    rows = 0
     for record in latents.iter_batches(BLOCK_ROWS):
         table: pd.DataFrame = record.to_pandas()
+        if "row" not in table:  # latents of the user's own
+            table = table.assign(row=rows + np.arange(len(table)))
+        rows += len(table)
         z, good = _latents(table, trained.model, source)
         context = _context(table, trained, good, header.get("context"))
-        with torch.no_grad():
-            x = centre(trained.model.decode(z, context))
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(seed + len(blocks))
+            likelihood = trained.model.decode(z, context)
+            x = likelihood.sample() if draw else likeliest(likelihood, beam) if beam else centre(likelihood)
         blocks.append(_physical(trained, x, good, table))
     if not blocks:
         raise InputError(f"{source} has no rows: nothing to decode")
     _write_data(_concatenated(blocks), path, trained)
-    return sum(block.sizes["sample"] for block in blocks)
+    return rows
 
 
 @torch.no_grad()

@@ -12,7 +12,9 @@ from sciencevae.data.atomic import atomic_path
 from sciencevae.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from sciencevae.runs import Run
@@ -25,8 +27,11 @@ __all__ = [
     "SEQUENTIAL",
     "SINGLE_COLUMN",
     "Drawing",
+    "Drawn",
+    "Mapped",
     "image_grid",
     "latent_figure",
+    "places_in",
     "save_figure",
     "style",
     "training_figure",
@@ -83,6 +88,34 @@ class Drawing:
     svg: str
     png: bytes
     width: float = DOUBLE_COLUMN
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A figure on which the page shows more where the pointer stands: a datum's picture and text at its place.
+
+    places: of each datum, those in the figure as shares of its width and height from the upper left corner;
+    texts: what is said of each; pictures: an SVG of each.
+    """
+
+    figure: Figure
+    places: Sequence[Sequence[tuple[float, float]]]
+    texts: Sequence[str]
+    pictures: Sequence[str]
+
+
+#: a figure, and its caption
+Drawn = tuple["Figure | Drawing | Mapped", str]
+
+
+def places_in(figure: Figure, panels: Sequence[Axes], points: np.ndarray) -> list[list[tuple[float, float]]]:
+    """Where points (N, 2) of the panels' coordinates stand in the figure, in each panel, for ``Mapped``."""
+    figure.canvas.draw()  # the layout is made then
+    found = []
+    for panel in panels:
+        shares = figure.transFigure.inverted().transform(panel.transData.transform(points))
+        found.append([(x, 1 - y) for x, y in shares.tolist()])
+    return [list(places) for places in zip(*found, strict=True)]
 
 
 def save_figure(figure: Figure | Drawing, folder: Path, name: str) -> list[Path]:

@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from sciencevae.data.atomic import atomic_path
 from sciencevae.provenance import citations, run_record
-from sciencevae.report.figures import Drawing, latent_figure, save_figure, style, training_figure
+from sciencevae.report.figures import (
+    Drawing,
+    Drawn,
+    Mapped,
+    latent_figure,
+    save_figure,
+    style,
+    training_figure,
+)
 from sciencevae.report.tables import cell, grid, table_html, title, training_parts
 from sciencevae.runs import read_json
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from sciencevae.progress import Progress
     from sciencevae.runs import Run
 
@@ -38,7 +44,7 @@ def draw_figures(run: Run, progress: Progress) -> list[dict[str, Any]]:
     """Every figure of the domain, those of the latents' use and the training: name, caption and picture of each."""
     folder = run.folder / "figures"
     folder.mkdir(exist_ok=True)
-    wanted: dict[str, Callable[[Run], tuple[Figure | Drawing, str] | None]] = {
+    wanted: dict[str, Callable[[Run], Drawn | None]] = {
         **run.domain.figures,
         "latent_use": latent_figure,
         "training": training_figure,
@@ -51,16 +57,31 @@ def draw_figures(run: Run, progress: Progress) -> list[dict[str, Any]]:
             if found is None:
                 continue
             figure, caption = found
+            spots = []
+            if isinstance(figure, Mapped):
+                spots, figure = _spots(figure), figure.figure
             inches = figure.width if isinstance(figure, Drawing) else figure.get_size_inches()[0]
             width = round(inches * PIXELS_PER_INCH)
             png, _ = save_figure(figure, folder, name)
         picture = base64.b64encode(png.read_bytes()).decode()
-        drawn.append({"name": name, "caption": caption, "picture": picture, "width": width})
+        drawn.append({"name": name, "caption": caption, "picture": picture, "width": width, "spots": spots})
     for stale in folder.iterdir():
         if stale.stem not in {figure["name"] for figure in drawn}:
             stale.unlink()
     progress.say(f"{len(drawn)} figures in {folder.name}/")
     return drawn
+
+
+def _spots(mapped: Mapped) -> list[dict[str, Any]]:
+    """What the page shows where the pointer stands; places in percent."""
+    return [
+        {
+            "places": [(f"{100 * x:.2f}", f"{100 * y:.2f}") for x, y in places],
+            "text": text,
+            "picture": base64.b64encode(picture.encode()).decode(),
+        }
+        for places, text, picture in zip(mapped.places, mapped.texts, mapped.pictures, strict=True)
+    ]
 
 
 def _page(run: Run, figures: list[dict[str, Any]]) -> str:

@@ -24,7 +24,7 @@ from sciencevae.vae.encoders import Encoder
 from sciencevae.vae.evaluating import evaluating
 from sciencevae.vae.priors import Prior, VampPrior
 
-__all__ = ["VAE", "Terms", "centre"]
+__all__ = ["VAE", "Terms", "centre", "likeliest"]
 
 
 @dataclass(frozen=True)
@@ -272,6 +272,16 @@ def centre(likelihood: td.Distribution) -> Any:
         return likelihood.mean
     except NotImplementedError:
         return likelihood.mode
+
+
+def likeliest(likelihood: td.Distribution, width: int) -> Any:
+    """``centre``, but of sequences the likeliest that a beam search of this width finds."""
+    if isinstance(likelihood, Joint):
+        return {name: likeliest(field, width) for name, field in likelihood.fields.items()}
+    if not hasattr(likelihood, "beam"):
+        return centre(likelihood)
+    found, _ = likelihood.beam(width)
+    return found[..., 0, :]
 
 
 def _squeezed(likelihood: td.Distribution) -> td.Distribution:

@@ -111,6 +111,44 @@ def test_encode_decode_score_in_order(run, model, tmp_path):
     ]
 
 
+def test_latents_that_are_not_its_own_are_refused_and_names_may_repeat(run, model, tmp_path, capsys):
+    source = tmp_path / "new.smi"
+    source.write_text("OCC same\nCCN same\nCCC same\n")
+    assert main(["encode", "--model", model, str(source), "-o", str(tmp_path / "z.parquet")]) == 0
+    z = pd.read_parquet(tmp_path / "z.parquet")
+    assert z["id"].tolist() == ["same"] * 3
+    other, out = str(run.variant("smiles").model_path), str(tmp_path / "out.smi")
+    assert main(["decode", "--model", other, str(tmp_path / "z.parquet"), "-o", out]) == 2
+    assert "was encoded by another model" in capsys.readouterr().err
+    z.drop(columns="z_3").to_parquet(tmp_path / "short.parquet")
+    assert main(["decode", "--model", model, str(tmp_path / "short.parquet"), "-o", out]) == 2
+    assert "has 3 latent columns z_0 …; the model has 4" in capsys.readouterr().err
+    z.loc[1, "z_2"] = np.nan
+    z.to_parquet(tmp_path / "nan.parquet")
+    assert main(["decode", "--model", model, str(tmp_path / "nan.parquet"), "-o", out]) == 0
+    lines = [line.split(" ") for line in (tmp_path / "out.smi").read_text().splitlines()]
+    assert [name for _, name in lines] == ["same"] * 3
+    assert [bool(text) for text, _ in lines] == [True, False, True], "what has no latents is no molecule"
+
+
+def test_decoded_greedily_by_a_beam_or_drawn(run, model, tmp_path, capsys):
+    z = pd.DataFrame(run.main.latents["z"].values[:40]).add_prefix("z_")
+    z.to_parquet(tmp_path / "z.parquet")
+
+    def decoded(*options: str) -> list[str]:
+        arguments = ["decode", "--model", model, str(tmp_path / "z.parquet"), "-o", str(tmp_path / "x.smi")]
+        assert main([*arguments, *options]) == 0
+        return [line.split(" ")[0] for line in (tmp_path / "x.smi").read_text().splitlines()]
+
+    assert decoded("--beam", "1") == decoded()
+    first, again, other = decoded("--draw"), decoded("--draw"), decoded("--draw", "--seed", "1")
+    assert first == again != other
+    assert len(decoded("--beam", "3")) == 40
+    arguments = ["decode", "--model", model, str(tmp_path / "z.parquet"), "-o", str(tmp_path / "x.smi")]
+    assert main([*arguments, "--beam", "3", "--draw"]) == 2
+    assert "draws are not searched for" in capsys.readouterr().err
+
+
 def test_between_two_and_near_one(run, model, smiles, tmp_path):
     assert (
         main(["interpolate", "--model", model, "CCO", "CC(=O)N", "-n", "5", "-o", str(tmp_path / "way.smi")])

@@ -1,0 +1,124 @@
+"""Puts a run's model into the package: the weights, their model card, and what a test holds them to.
+
+    python -m benchmarks.pretrained RUN NAME
+
+Writes domains/DOMAIN/weights/NAME.safetensors and NAME.md, and for the test of the weights NAME.csv: the latents of
+the first 100 test data, as ``sciencevae encode`` gives them for the column that says the datum.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.tables import rows
+from benchmarks.turns import HERE
+
+#: bytes of a model that comes with the package, at most
+LARGEST = 8_000_000
+GOLDEN = 100
+
+
+def publish(folder: Path, name: str) -> Path:
+    """Copy the model of a run and write its card; gives the card."""
+    from sciencevae.runs import Run
+
+    run = Run(folder)
+    source = run.main.model_path
+    if source.stat().st_size > LARGEST:
+        raise SystemExit(f"{source} has {source.stat().st_size} bytes; in the package are {LARGEST} at most")
+    place = HERE.parent / "domains" / run.domain.name / "weights"
+    place.mkdir(exist_ok=True)
+    shutil.copyfile(source, place / f"{name}.safetensors")
+    golden(run).to_csv(place / f"{name}.csv", index=False)
+    (place / f"{name}.md").write_text(card(run, name))
+    return place / f"{name}.md"
+
+
+def golden(run: Any) -> pd.DataFrame:
+    """The first test data and their latents."""
+    from sciencevae.data.splits import split_rows
+
+    latents = run.main.latents
+    chosen = latents.isel(sample=split_rows(latents, "test")[:GOLDEN])
+    z = chosen["z"].values.round(5)
+    return pd.DataFrame({"smiles": chosen["smiles"].values, **{f"z_{i}": z[:, i] for i in range(z.shape[1])}})
+
+
+def card(run: Any, name: str) -> str:
+    """The model card, in Markdown: what it is, how it was made, what was measured, what it is not for."""
+    from sciencevae.data.manifest import load_manifest
+    from sciencevae.provenance import file_hash, run_record
+
+    model, record = run.main.model(), run_record(run)
+    data, training = run.main.data, run.metrics["training"]["main"]
+    manifest = load_manifest(run.main.settings.dataset)
+    splits = [int((data["split"].values == part).sum()) for part in range(3)]
+    stages = {stage["stage"]: stage for stage in record["stages"]}
+    facts = {
+        "model": f"`{run.domain.name}-{name}`, {sum(p.numel() for p in model.parameters()):,} parameters",
+        "file": f"`{name}.safetensors`, {run.main.model_path.stat().st_size:,} bytes",
+        "SHA-256": f"`{file_hash(run.main.model_path)}`",
+        "licence": "Apache-2.0, as the package",
+        "data": f"{manifest.title}; {splits[0]:,} for training, {splits[1]:,} for validation, {splits[2]:,} "
+        "for testing",
+        "licence of the data": f"{manifest.license}. {manifest.license_note or ''}".strip(),
+        "made by": f"`sciencevae run {run.domain.name} --config {name} --out RUN`, then "
+        f"`python -m benchmarks.pretrained RUN {name}`",
+        "training": f"{training['epochs']} epochs, {training['steps']:,} steps, {training['seconds'] / 3600:.2f} h "
+        f"on {stages['train']['threads']} CPU thread(s) while others used the machine; seed {run.main.settings.seed}",
+        "prior": f"refitted in {training['refit']['seconds'] / 60:.1f} min"
+        if "refit" in training
+        else "standard",
+        "versions": ", ".join(f"{key} {record['versions'][key]}" for key in ("sciencevae", "torch", "rdkit")),
+    }
+    parts = [
+        f"# {run.domain.name}-{name}\n",
+        rows("| | |", (f"| {key} | {value} |" for key, value in facts.items())),
+        "\n## Measured, on molecules it was not trained on, one seed\n",
+        *(f"{_table(run.table(table))}\n" for table in ("reconstruction", "generation", "prediction")),
+        "The columns are explained in the domain's README.\n",
+        "## What it reads and what it is not for\n",
+        _limits(data),
+    ]
+    return "\n".join(parts)
+
+
+def _limits(data: Any) -> str:
+    tokens = data.attrs["alphabet"]
+    return (
+        f"Molecules of at most {data['tokens'].shape[1] - 1} tokens of SELFIES out of these: "
+        f"{' '.join(f'`{token}`' for token in tokens[: data.attrs['trained_tokens']])}. "
+        f"{len(tokens) - data.attrs['trained_tokens']} more are read that no training molecule has; what comes back "
+        "of them is a guess. `encode` says in the column `beyond` how far each molecule lies from those of the "
+        "training. Properties are predictions of the model, not measurements, and hold for molecules like these. It "
+        "says nothing of toxicity, synthesis or activity, and is no substitute for a test.\n"
+    )
+
+
+def _table(table: pd.DataFrame) -> str:
+    def shown(value: Any) -> str:
+        if isinstance(value, (int, np.integer)):
+            return f"{value:,}"
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    kept = table.drop(columns="model")
+    if len(kept) == 1:
+        return rows("| | |", (f"| {key} | {shown(value)} |" for key, value in kept.iloc[0].items()))
+    header = "| " + " | ".join(kept.columns) + " |"
+    return rows(header, ("| " + " | ".join(map(shown, row)) + " |" for row in kept.itertuples(index=False)))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path)
+    parser.add_argument("name")
+    given = parser.parse_args()
+    print(publish(given.run, given.name))
