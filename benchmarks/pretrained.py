@@ -71,7 +71,7 @@ def card(run: Any, name: str) -> str:
         "made by": f"`sciencevae run {run.domain.name} --config {name} --out RUN`, then "
         f"`python -m benchmarks.pretrained RUN {name}`",
         "training": f"{training['epochs']} epochs, {training['steps']:,} steps, {training['seconds'] / 3600:.2f} h "
-        f"on {stages['train']['threads']} CPU thread(s) while others used the machine; seed {run.main.settings.seed}",
+        f"on {stages['train']['threads']} CPU thread(s), others busy beside it; seed {run.main.settings.seed}",
         "prior": f"refitted in {training['refit']['seconds'] / 60:.1f} min"
         if "refit" in training
         else "standard",
@@ -90,14 +90,14 @@ def card(run: Any, name: str) -> str:
 
 
 def _limits(data: Any) -> str:
-    tokens = data.attrs["alphabet"]
+    tokens, trained = data.attrs["alphabet"], data.attrs["trained_tokens"]
+    listed = " ".join(f"`{token}`" for token in tokens[:trained])
     return (
-        f"Molecules of at most {data['tokens'].shape[1] - 1} tokens of SELFIES out of these: "
-        f"{' '.join(f'`{token}`' for token in tokens[: data.attrs['trained_tokens']])}. "
-        f"{len(tokens) - data.attrs['trained_tokens']} more are read that no training molecule has; what comes back "
-        "of them is a guess. `encode` says in the column `beyond` how far each molecule lies from those of the "
-        "training. Properties are predictions of the model, not measurements, and hold for molecules like these. It "
-        "says nothing of toxicity, synthesis or activity, and is no substitute for a test.\n"
+        f"Molecules of at most {data['tokens'].shape[1] - 1} tokens of SELFIES out of these: {listed}. "
+        f"{len(tokens) - trained} more are read that no training molecule has; what comes back is a guess. "
+        "`encode` says in the column `beyond` how far each molecule lies from those of the training. Properties are "
+        "predictions of the model, not measurements, and hold for molecules like these. It says nothing of "
+        "toxicity, synthesis or activity, and is no substitute for a test.\n"
     )
 
 

@@ -175,11 +175,13 @@ class Recurrent(nn.Module):
 
     length: the longest T; width: of each layer's state; embedding: of a token's vector. The condition sets the
     initial state and is joined to each input. Has ``start`` and ``step``. What stands behind the end of a row is
-    not computed. A compiled graph holds all T steps one behind the other.
+    not computed. Compiled by compile=True alone: a graph of all T steps takes minutes to make.
 
     >>> Recurrent(20, 12, condition_features=3)(torch.zeros(5, 12).long(), torch.zeros(5, 3)).shape
     torch.Size([5, 12, 20])
     """
+
+    unrolls = True
 
     def __init__(
         self,

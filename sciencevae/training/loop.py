@@ -290,7 +290,10 @@ class Loop:
             return self.step.run(*own, tensors, noise, values)
 
         wanted = self.settings.compile
-        if wanted is False or (wanted == "auto" and self.total < STEPS_WORTH_COMPILING):
+        worth = self.total >= STEPS_WORTH_COMPILING and not any(
+            getattr(part, "unrolls", False) for problem in self.problems for part in problem.modules()
+        )
+        if wanted is False or (wanted == "auto" and not worth):
             return run_step
         self.step.compile()
         for history in state.histories:

@@ -36,7 +36,7 @@ class TrainingSettings(BaseModel):
     seed: int = Field(0, ge=0, lt=2**30, description="of the data's order and of the posterior's noise")
     compile: bool | Literal["auto"] = Field(
         "auto",
-        description="compile the step; auto: from 5,000 steps on, where it can be compiled",
+        description="compile the step; auto: from 5,000 steps on, unless a network is recurrent or it cannot be",
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",

@@ -247,6 +247,21 @@ def test_what_cannot_be_compiled_runs_eagerly_and_says_so(caplog, monkeypatch):
     assert "uncompiled" in caplog.text
 
 
+def test_recurrent_steps_are_compiled_only_when_asked(monkeypatch):
+    from sciencevae.networks import Recurrent, RecurrentEncoder
+
+    monkeypatch.setattr("sciencevae.training.loop.STEPS_WORTH_COMPILING", 1)
+    model = VAE(
+        priors.StandardNormal(2),
+        encoders.Gaussian(RecurrentEncoder(4, 3, 4, width=4), 2),
+        decoders.Sequence(Recurrent(4, 3, width=4, condition_features=2)),
+    )
+    tokens = torch.randint(4, (64, 3))
+    history = fit(model, tokens, settings=settings(epochs=1, batch_size=32, compile="auto"), progress=False)
+    assert not history.compiled
+    assert history.why_not is None
+
+
 def test_ensemble_members_are_what_single_trainings_give():
     x, valid = data(300), data(80, 1)
     chosen = settings(epochs=12, learning_rate=1e-2, patience=2)
