@@ -61,7 +61,8 @@ class Domain:
     settings:  the RunSettings subclass of this domain
     prepare:   (settings, files {name: path}, input path or None) -> Dataset in the shared schema, lazily.
                ``split`` and scaling are added by the stage unless the domain sets them. Rows are shuffled once;
-               series that must stay in order say ``attrs["ordered"] = True``.
+               series that must stay in order say ``attrs["ordered"] = True``. How many rows were left out, and
+               why, the page shows from ``attrs["refused"]`` and ``["refused_reasons"]`` (JSON, reason -> count).
     build:     (settings, data) -> VAE
     objective: (settings, data) -> Objective; default: the ELBO
     augment:   (settings) -> how a batch is seen anew at each pass, (batch, generator) -> batch, or None

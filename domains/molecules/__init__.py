@@ -26,5 +26,5 @@ DOMAIN = Domain(
         for name in ("reconstruction", "generation", "prediction", "optimisation")
     },
     figures={name: own(f"figures.{name}") for name in ("latent_map", "samples", "interpolation")},
-    citations=(),
+    about=own("about.about"),
 )

@@ -19,9 +19,12 @@ from sciencevae.registry import Findings
 
 from .chemistry import parsed
 from .dataset import alphabet_of, write_smi
+from .files import rows_of
 from .metrics import alone, compare, describe, fingerprints
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sciencevae.distributions import Joint
     from sciencevae.runs import Run, Variant
     from sciencevae.vae.model import VAE
@@ -104,10 +107,15 @@ def reconstruction(run: Run) -> Findings:
 
 
 def generation(run: Run) -> Findings:
-    """New molecules from the prior beside the test molecules: the metrics of MOSES. Writes ``samples.smi``."""
+    """New molecules from the prior beside molecules that are known: the metrics of MOSES. Writes ``samples.smi``.
+
+    Beside the test molecules; of a run of MOSES also beside those with scaffolds that training has not, /TestSF.
+    """
     chosen, rows, notes = run.settings.analyse, [], list[str]()
     chemnet = _chemnet(notes)
-    filters = _filters(run)
+    filters, scaffolds = _of_moses(run)
+    size = chosen.known or chosen.samples
+    of_scaffolds = describe(scaffolds[:size], filters, chemnet) if scaffolds else None
     known: dict[str, Any] = {}
     for name, variant in run.variants.items():
         new = new_molecules(variant.model(), alphabet_of(variant.data), chosen.samples, chosen.seed)
@@ -117,19 +125,21 @@ def generation(run: Run) -> Findings:
             test, train = (
                 data["smiles"].values[split_rows(data, part)].tolist() for part in ("test", "train")
             )
-            known[variant.key] = (describe(test[: chosen.samples], filters, chemnet), frozenset(train))
+            known[variant.key] = (describe(test[:size], filters, chemnet), frozenset(train))
         of_test, training = known[variant.key]
         found = describe(new, filters, chemnet)
         row: dict[str, Any] = {"model": name, **alone(found, training), **compare(found, of_test)}
+        if of_scaffolds is not None:
+            row |= {f"{key}/TestSF": value for key, value in compare(found, of_scaffolds).items()}
         if not filters:
             row.pop("Filters")
         rows.append(row)
     table = pd.DataFrame(rows)
     metrics: dict[Any, Any] = table.set_index("model").to_dict("index")
-    size = min(chosen.samples, min(len(of_test.smiles) for of_test, _ in known.values()))
     notes.append(
-        f"{chosen.samples} molecules drawn from the prior and decoded token by token at random, beside {size} test "
-        "molecules; definitions of MOSES (Polykovskiy et al. 2020)."
+        f"{chosen.samples} molecules drawn from the prior and decoded token by token at random, beside "
+        f"{min(len(of_test.smiles) for of_test, _ in known.values())} test molecules; definitions of MOSES "
+        "(Polykovskiy et al. 2020)."
     )
     return Findings(metrics, {"generation": table}, tuple(notes), TITLES)
 
@@ -274,11 +284,12 @@ def _chemnet(notes: list[str]) -> ChemNet | None:
         return None
 
 
-def _filters(run: Run) -> list[Any]:
-    """Of MOSES, whose files a run of it has."""
-    if run.settings.dataset != "moses":
-        return []
+def _of_moses(run: Run) -> tuple[list[Path], list[str]]:
+    """The files of its filters, and its molecules with new scaffolds; of a run of other data nothing."""
+    if run.settings.dataset != "moses" or run.input is not None:
+        return [], []
     from sciencevae.data.fetch import fetch
 
     files = fetch("moses", progress=False)
-    return [files["mcf.csv"], files["wehi_pains.csv"]]
+    scaffolds = [row.smiles for row in rows_of(files["test_scaffolds.csv.gz"])]
+    return [files["mcf.csv"], files["wehi_pains.csv"]], scaffolds

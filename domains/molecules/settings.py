@@ -98,6 +98,9 @@ class Analyse(Section):
     rows: int = Field(default=2000, ge=10, description="test molecules that are reconstructed")
     draws: int = Field(default=10, ge=1, description="encodings of each, and decodings of each encoding")
     samples: int = Field(default=10_000, ge=100, description="molecules drawn")
+    known: int | None = Field(
+        default=None, ge=100, description="known molecules they are compared with; none: as many as are drawn"
+    )
     optimise_calls: int | None = Field(
         default=None,
         gt=100,

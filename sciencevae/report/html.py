@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,6 +155,17 @@ def _data(run: Run) -> list[dict[str, Any]]:
                     for v in data.data_vars
                 ],
                 "fingerprint": str(data.attrs.get("fingerprint", ""))[:12],
+                "refused": _refused(data.attrs),
             }
         )
+    if not any(row["refused"] for row in rows):
+        for row in rows:
+            del row["refused"]
     return rows
+
+
+def _refused(attrs: Mapping[str, Any]) -> str:
+    """How many rows a domain could not use, and why, as its ``prepare`` wrote it down."""
+    reasons = json.loads(attrs.get("refused_reasons", "{}"))
+    told = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+    return f"{attrs['refused']}: {told}" if attrs.get("refused") else ""

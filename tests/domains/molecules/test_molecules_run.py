@@ -65,6 +65,10 @@ def test_tables_and_figures(run):
         for record in run.records()
         for note in record.get("notes", {}).get("generation", [])
     )
+    page = (run.folder / "report.html").read_text()
+    assert "1: 1 not a SMILES" in page, "what was refused is said"
+    assert "Krenn" in page
+    assert "Preuer2018" not in page, "what was not done is not cited"
     prediction = run.table("prediction")
     assert set(prediction.way) == {
         "the model",
