@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import selfies
 import torch
 
 from .analysis import decoded, new_molecules
-from .chemistry import PROPERTIES, canonical, parsed
+from .chemistry import PROPERTIES, Refused, canonical, parsed
 from .dataset import alphabet_of, numbered
 from .tokens import Alphabet, split
 
@@ -53,13 +54,16 @@ class Space(NamedTuple):
     def encode(self, smiles: Sequence[str]) -> tuple[torch.Tensor, list[str]]:
         """Posterior means (n, D) of those molecules that the model can read, and these."""
         ids = np.full((len(smiles), self.places), -1)
-        read = [
-            row
-            for row, text in enumerate(smiles)
-            if numbered(ids[row], split(text, self.alphabet.notation), self.alphabet) == "ok"
-        ]
+        read = [row for row, text in enumerate(smiles) if self._reads(ids[row], text)]
         tokens = torch.from_numpy(ids[read])
         return self.model.encode({"tokens": tokens}).mean, [smiles[row] for row in read]
+
+    def _reads(self, ids: np.ndarray, smiles: str) -> bool:
+        """Whether it can read a molecule, whose numbers are then written to ``ids``."""
+        try:
+            return numbered(ids, split(smiles, self.alphabet.notation), self.alphabet) == "ok"
+        except Refused:
+            return False
 
 
 class Oracle:
@@ -106,10 +110,22 @@ def by_genes(space: Space, oracle: Oracle, calls: int, seed: int) -> None:
         ranked = sorted(
             (t for t, value in oracle.seen.items() if np.isfinite(value)), key=lambda t: -oracle.seen[t]
         )
-        parents = [split(text, "selfies") for text in ranked[:_POPULATION]]
-        oracle.up_to(calls, [_child(parents, alphabet, generator) for _ in range(_POPULATION)])
+        parents = _sayable(ranked)
+        if parents:
+            oracle.up_to(calls, [_child(parents, alphabet, generator) for _ in range(_POPULATION)])
 
     _while_new(oracle, calls, ask)
+
+
+def _sayable(ranked: Sequence[str]) -> list[list[str]]:
+    """The SELFIES of the first ones that have any: a model of SMILES may have drawn others."""
+    found: list[list[str]] = []
+    for text in ranked:
+        with suppress(Refused):
+            found.append(split(text, "selfies"))
+        if len(found) == _POPULATION:
+            break
+    return found
 
 
 def _child(parents: list[list[str]], alphabet: list[str], generator: np.random.Generator) -> str:
