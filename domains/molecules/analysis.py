@@ -220,9 +220,9 @@ def optimisation(run: Run) -> Findings:
         way: {"median": part.median(), "lowest": part.min(), "highest": part.max()} for way, part in last
     }
     note = (
-        f"5 QED − SAS of {calls} molecules a way, the first {START} of them drawn from the prior and the same for "
-        f"all; {chosen.optimise_seeds} seeds. logP of the best is told, not sought: a search for it, penalised or not, "
-        "ends in long chains of carbon."
+        f"5 QED − SAS of {calls} molecules a way, the first {START} drawn from the prior, the same for "
+        f"all; {chosen.optimise_seeds} seeds. logP of the best is told, not sought: a search for it, penalised or "
+        "not, ends in long chains of carbon."
     )
     return Findings(metrics, {"optimisation": table}, (note,), TITLES)
 

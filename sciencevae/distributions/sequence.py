@@ -13,6 +13,8 @@ from torch import Tensor, nn
 __all__ = ["Sequence"]
 
 State = tuple[Tensor, ...]
+#: the share of rows still going below which their states are moved together, so that ended ones cost nothing
+_WORTH_MOVING = 0.8
 
 
 class Sequence(td.Distribution):
@@ -115,16 +117,22 @@ class Sequence(td.Distribution):
         stepper, state = self._start(shape, 1)
         rows = math.prod(shape)
         tokens = torch.full((rows, self.length), -1, device=self._device)
+        going = torch.arange(rows, device=self._device)  # the rows that are computed; of them ended:
         ended = torch.zeros(rows, dtype=torch.bool, device=self._device)
         last = None
         for t in range(self.length):
             logits, state = stepper.step(last, state)
             last = choose(logits)
-            tokens[:, t] = torch.where(ended, -1, last)
-            if self.stop is not None:
-                ended = ended | (last == self.stop)
-                if ended.all():
-                    break
+            tokens[going, t] = torch.where(ended, -1, last)
+            if self.stop is None:
+                continue
+            ended = ended | (last == self.stop)
+            kept = (~ended).nonzero()[:, 0]
+            if not len(kept):
+                break
+            if len(kept) < _WORTH_MOVING * len(going):
+                going, ended, last = going[kept], ended[kept], last[kept]
+                state = tuple(s[kept] for s in state)
         return tokens.reshape(*shape, self.length)
 
     def _start(self, shape: torch.Size, copies: int) -> tuple[Any, State]:

@@ -64,6 +64,19 @@ def trained(trained_once, request) -> VAE:
     return copy.deepcopy(trained_once).to(request.param)
 
 
+def test_rows_that_have_ended_are_left_out_and_the_others_are_as_alone(trained):
+    torch.manual_seed(1)
+    likelihood = trained.decode(2 * torch.randn(40, D, dtype=trained.prior.loc.dtype))
+    together, rows = likelihood.mode, []
+    assert len(set((together >= 0).sum(1).tolist())) > 2, "sequences of several lengths"
+    trained.decoder.network.head.register_forward_hook(lambda part, given, out: rows.append(len(out)))
+    assert torch.equal(likelihood.mode, together)
+    assert rows[0] == 40
+    assert min(rows) < 32
+    alone = [trained.decode(z).mode for z in likelihood.base.condition[0].split(1)]
+    assert torch.equal(torch.cat(alone), together)
+
+
 def test_training_comes_to_the_entropy_of_the_data(trained):
     """The data are 12 sequences in equal shares: no model gives them more than −log 12 nats on average."""
     x, dtype = kinds(), trained.prior.loc.dtype
