@@ -13,7 +13,9 @@ import torch
 
 from sciencevae.data.tables import write_table
 from sciencevae.errors import InputError
-from sciencevae.latents.files import Trained, target, write_decoded
+from sciencevae.latents.trained import Trained, physical
+from sciencevae.latents.writing import target, write_data
+from sciencevae.vae.model import centre
 from sciencevae.vae.vq import VQVAE
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def interpolate_file(
     a, b = torch.tensor(_means(found))[:, None]
     way = interpolate(a, b, steps, kind, trained.model if kind == "geodesic" else None)[:, 0]
     shares = [f"{share:.3f}" for share in np.linspace(0, 1, steps)]
-    write_decoded(trained, way, pd.DataFrame({"row": np.arange(steps), "id": shares}), path)
+    _write_decoded(trained, way, pd.DataFrame({"row": np.arange(steps), "id": shares}), path)
 
 
 def neighbours_file(
@@ -70,8 +72,8 @@ def neighbours_file(
             continue
         table = block.drop(columns=["status", *(c for c in block if str(c).startswith("z_"))])
         z = _means(block)
-        for number, centre in enumerate(centres):
-            here = table.assign(distance=np.linalg.norm(z - centre, axis=1)).nsmallest(count, "distance")
+        for number, asked_for in enumerate(centres):
+            here = table.assign(distance=np.linalg.norm(z - asked_for, axis=1)).nsmallest(count, "distance")
             nearest[number] = pd.concat([nearest[number], here]).nsmallest(count, "distance")
     if not any(map(len, nearest)):
         raise InputError(f"{among}: no row can be used")
@@ -137,3 +139,10 @@ def _encoded(trained: Trained, source: Path) -> Iterator[pd.DataFrame]:
 def _means(table: pd.DataFrame) -> np.ndarray:
     columns = [c for c in table if str(c).startswith("z_")]
     return table[columns].to_numpy(np.float32)
+
+
+@torch.no_grad()
+def _write_decoded(trained: Trained, z: torch.Tensor, table: pd.DataFrame, path: Path) -> None:
+    """The means of p(x | z) of latents (N, D), in physical units, beside what identifies them."""
+    x = centre(trained.model.decode(z))
+    write_data(physical(trained, x, np.ones(len(z), bool), table), path, trained)

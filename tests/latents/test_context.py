@@ -20,6 +20,7 @@ from sciencevae.data.hdf5 import open_hdf5
 from sciencevae.data.scaling import Scaling
 from sciencevae.errors import InputError
 from sciencevae.latents import files
+from sciencevae.latents import trained as opened
 from sciencevae.latents.files import decode_file, encode_file, sample_file
 from sciencevae.networks import Fields, Identity, Perceptron, Reshaped
 from sciencevae.vae import decoders, priors
@@ -125,7 +126,8 @@ def test_what_decoding_needs_goes_there_and_back(
     torch.manual_seed(0)
     model, block = CASES[case]()
     path, scaling = saved(model, block)
-    monkeypatch.setattr(files, "BLOCK_ROWS", 20)  # two blocks
+    for module in (files, opened):  # two blocks
+        monkeypatch.setattr(module, "BLOCK_ROWS", 20)
     assert encode_file(path, path, tmp_path / "z.parquet") == ROWS - 1
     seen = []
     decode = VAE.decode

@@ -13,7 +13,7 @@ from sciencevae.builtin.molecules.dataset import alphabet_of
 
 import sciencevae as sv
 from sciencevae.cli import main
-from sciencevae.latents.files import Trained
+from sciencevae.latents.trained import Trained
 from sciencevae.registry import weights
 
 NAMES = sorted(name for name in weights() if name.startswith("molecules-"))

@@ -1,0 +1,91 @@
+"""What new data are to be like: numbers that a model is told, or values that they are to have."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from sciencevae.errors import InputError, did_you_mean
+from sciencevae.latents.trained import Trained
+from sciencevae.vae.decoders import Warp
+
+__all__ = ["given_numbers", "sample_with"]
+
+log = logging.getLogger(__name__)
+
+
+@torch.no_grad()
+def sample_with(trained: Trained, condition: Mapping[str, float], n: int, seed: int) -> Any:
+    """n new data that have these values."""
+    from sciencevae.latents.given import latents_given
+
+    given_numbers(trained, None)  # what the model is to be told besides is refused
+    z = latents_given(trained.model, _known(trained, condition), n, seed).z
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return trained.model.decode(z).sample()
+
+
+def _known(trained: Trained, condition: Mapping[str, float]) -> dict[str, torch.Tensor]:
+    """Values by the names on the axes of the model's fields, scaled, NaN where nothing is said of an entry."""
+    axes = {
+        str(label).lower(): (str(field), place)
+        for field, values in trained.template.data_vars.items()
+        for axis in values.dims[1:2]
+        if axis in trained.template.coords
+        for place, label in enumerate(values[axis].values.tolist())
+    }
+    found: dict[str, torch.Tensor] = {}
+    for name, value in condition.items():
+        if name.lower() not in axes:
+            raise InputError(
+                f"--condition: the model describes no {name!r}{did_you_mean(name.lower(), axes)}"
+            )
+        if not math.isfinite(value):
+            raise InputError(f"--condition {name}={value}: give a finite number")
+        field, place = axes[name.lower()]
+        values = found.setdefault(field, torch.full(trained.template[field].shape[1:], torch.nan))
+        values[place] = value
+        ranges = trained.template.attrs.get("ranges", {}).get(field)
+        if ranges and not ranges[place][0] <= value <= ranges[place][1]:
+            log.warning(
+                "%s=%g lies outside the training data, %g to %g: what comes is a guess",
+                name,
+                value,
+                *ranges[place],
+            )
+    return {field: trained.scaling.apply(field, values[None])[0] for field, values in found.items()}
+
+
+def given_numbers(trained: Trained, condition: Sequence[float] | None) -> dict[str, torch.Tensor]:
+    """The condition (1, c), scaled, that new data are drawn given; InputError where the model wants another."""
+    decoders = list(trained.model.decoder.modules())  # those of named fields, too
+    for known, needed in (
+        ("a known error", any(getattr(part, "scale", None) == "per-datum" for part in decoders)),
+        ("a source image", any(isinstance(part, Warp) for part in decoders)),
+    ):
+        if needed:
+            raise InputError(
+                f"this model describes data of which each has {known}, and a new datum has none: 'sample' is not "
+                "for it; decode latents of your own with 'decode'"
+            )
+    if not any(getattr(part, "conditional", False) for part in (trained.model.prior, *decoders)):
+        if condition is not None:
+            raise InputError("this model is told no condition: leave --condition")
+        return {}
+    fitted = trained.scaling.fields.get("condition")
+    width = fitted.loc.size if fitted is not None else None
+    if condition is None or (width is not None and len(condition) != width):
+        found = "none" if condition is None else len(condition)
+        raise InputError(
+            f"this model is told {width or 'some'} number(s) to condition on, and {found} is given: "
+            "give --condition VALUE[,VALUE…]"
+        )
+    given = torch.tensor([list(condition)], dtype=torch.float32)
+    if not given.isfinite().all():
+        raise InputError(f"--condition: finite numbers, not {', '.join(map(str, condition))}")
+    return {"condition": trained.scaling.apply("condition", given)}

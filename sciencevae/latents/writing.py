@@ -1,0 +1,103 @@
+"""Where results are written, and how: whole or not at all, by the ending of the file's name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sciencevae.data.atomic import atomic_path
+from sciencevae.data.tables import write_table
+from sciencevae.errors import InputError
+from sciencevae.latents.columns import columns
+from sciencevae.latents.trained import Trained
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+__all__ = ["free_target", "target", "write_data", "write_parquet"]
+
+
+def free_target(out: str | Path, endings: Sequence[str], source: str | Path | None = None) -> Path:
+    """Where to write; InputError, before anything is computed, where that would destroy something."""
+    path = Path(out)
+    if not path.name:
+        raise InputError(f"cannot write {str(out)!r}: it names no file")
+    if path.suffix not in endings:
+        raise InputError(
+            f"cannot write {str(out)!r}: give a file's name that ends with {' or '.join(endings)}"
+        )
+    if path.is_dir():
+        store = path.suffix == ".zarr" and ((path / "zarr.json").is_file() or not any(path.iterdir()))
+        if not store:
+            raise InputError(f"{path} is a folder that would be lost: choose another name")
+    if source is not None and path.resolve() == Path(source).resolve():
+        raise InputError(f"{path} is the input itself: choose another name to write to")
+    return path
+
+
+def target(out: str | Path, trained: Trained, source: str | Path | None = None) -> Path:
+    """Where to write data; InputError as above, and for an ending that neither we nor the domain write."""
+    return free_target(out, [*trained.domain.formats, *_WRITERS], source)
+
+
+def write_data(data: xr.Dataset, path: Path, trained: Trained) -> None:
+    """By the ending: the domain's own formats; otherwise .h5, .zarr, .csv or .parquet."""
+    if trained.domain.write is not None and path.suffix in trained.domain.formats:
+        trained.domain.write(data, path)
+    else:
+        _WRITERS[path.suffix](data, path)
+
+
+def _write_h5(data: xr.Dataset, path: Path) -> None:
+    from sciencevae.data.hdf5 import write_hdf5
+
+    write_hdf5(data, path)
+
+
+def _write_zarr(data: xr.Dataset, path: Path) -> None:
+    from sciencevae.data.store import quiet
+
+    with atomic_path(path) as temporary, quiet():
+        data.to_zarr(temporary, mode="w", consolidated=False)
+
+
+def _flat(data: xr.Dataset) -> pd.DataFrame:
+    import pandas as pd
+
+    found = {str(name): data[name].values for name in data.coords if data[name].dims == ("sample",)}
+    for name in data.data_vars:
+        found |= columns(str(name), data[name].values)
+    return pd.DataFrame(found)
+
+
+def _write_flat(data: xr.Dataset, path: Path) -> None:
+    write_table(_flat(data), path)
+
+
+_WRITERS: dict[str, Callable[[xr.Dataset, Path], None]] = {
+    ".h5": _write_h5, ".hdf5": _write_h5, ".zarr": _write_zarr, ".csv": _write_flat, ".parquet": _write_flat,
+}  # fmt: skip
+
+
+def write_parquet(tables: Iterator[pd.DataFrame], path: Path, header: dict[str, Any]) -> None:
+    """Row groups as they come; the file appears whole or not at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with atomic_path(path) as temporary:
+        writer = None
+        try:
+            for frame in tables:
+                table = pa.Table.from_pandas(frame, preserve_index=False)
+                if writer is None:
+                    schema = table.schema.with_metadata({"sciencevae": json.dumps(header)})
+                    writer = pq.ParquetWriter(temporary, schema)
+                writer.write_table(table.cast(writer.schema))
+        finally:
+            if writer is not None:
+                writer.close()
+        if writer is None:
+            raise InputError("the file has no rows: nothing to do")
