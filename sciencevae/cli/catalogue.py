@@ -48,7 +48,7 @@ def add(verb: Verb) -> None:
 
 
 def _domains(arguments: argparse.Namespace) -> int:
-    from sciencevae.registry import domain, domains
+    from sciencevae.registry import domain, domains, weights
 
     names = domains()
     width = max(map(len, names), default=0)
@@ -60,6 +60,8 @@ def _domains(arguments: argparse.Namespace) -> int:
         except RunError as error:
             broken += 1
             print(f"{name:<{width}}  {error}", file=sys.stderr)
+    if models := sorted(weights()):
+        print(f"\ntrained models that come along, for --model and sv.load: {', '.join(models)}")
     return 1 if broken else 0
 
 
