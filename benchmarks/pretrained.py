@@ -3,12 +3,14 @@
     python -m benchmarks.pretrained RUN NAME
 
 Writes domains/DOMAIN/weights/NAME.safetensors and NAME.md, and for the test of the weights NAME.csv: the latents of
-the first 100 test data, as ``sciencevae encode`` gives them for the column that says the datum.
+the first 100 test data, as ``sciencevae encode`` gives them. Its numbers are kept in
+benchmarks/results/DOMAIN.json, from which ``python -m benchmarks.tables`` writes the table of the domain's README.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.tables import rows
-from benchmarks.turns import HERE
+from benchmarks.turns import HERE, keep
 
 #: bytes of a model that comes with the package, at most
 LARGEST = 8_000_000
@@ -37,7 +39,22 @@ def publish(folder: Path, name: str) -> Path:
     shutil.copyfile(source, place / f"{name}.safetensors")
     golden(run).to_csv(place / f"{name}.csv", index=False)
     (place / f"{name}.md").write_text(card(run, name))
+    kept = HERE / "results" / f"{run.domain.name}.json"
+    table = json.loads(kept.read_text())["table"] if kept.exists() else {}
+    keep(run.domain.name, {"table": table | {name: measured(run)}})
     return place / f"{name}.md"
+
+
+def measured(run: Any) -> dict[str, Any]:
+    """The numbers of a run, for ``benchmarks.tables``."""
+    training = run.metrics["training"]["main"]
+    prediction = run.table("prediction").drop(columns="model").to_dict("records")
+    return {
+        **{name: run.metrics[name]["main"] for name in ("reconstruction", "generation")},
+        "prediction": prediction,
+        "hours": training["seconds"] / 3600,
+        "epochs": training["epochs"],
+    }
 
 
 def golden(run: Any) -> pd.DataFrame:

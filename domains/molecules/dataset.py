@@ -79,11 +79,16 @@ def prepare(settings: Molecules, files: Mapping[str, Path], input: Path | None) 
     """
     chosen = settings.prepare
     if input is not None and (unknown := [name for name in chosen.properties if name in QUANTUM]):
-        raise InputError(f"prepare.properties: {unknown[0]} is known of qm9 alone, not of {input}")
+        raise InputError(
+            f"prepare.properties: {unknown[0]} is known of qm9 alone, not of {input}: set prepare.properties to "
+            f"any of {', '.join(COMPUTED)}, and prepare.measured to columns of your own"
+        )
+    if input is None and chosen.measured:
+        raise InputError("prepare.measured names columns of a table of your own: give it with --input")
 
     def rows() -> Iterator[Row]:
         if input is not None:
-            return rows_of(input, chosen.column, chosen.identifier)
+            return rows_of(input, chosen.column, chosen.identifier, tuple(chosen.measured))
         return _published(settings, files)
 
     table, numbers = _Table(), dict[str, int]()
@@ -144,14 +149,21 @@ def _dataset(settings: Molecules, table: _Table, seen: list[str]) -> xr.Dataset:
         "molecule": ("sample", np.array(table.number)[rows], {"units": "1", "long_name": "row, from 1"}),
         "split": ("sample", code[rows]),
     }
-    if chosen.properties:
+    if chosen.properties or chosen.measured:
         values = np.array(table.values)
-        described = {"units": ", ".join(map(_unit, chosen.properties)), "scaling": "standard"}
+        units = [*map(_unit, chosen.properties), *chosen.measured.values()]
+        described = {"units": ", ".join(units), "scaling": "standard"}
         variables["properties"] = (("sample", "property"), values[rows].astype(np.float32), described)
-        coords["property"] = list(chosen.properties)
+        coords["property"] = [*chosen.properties, *chosen.measured]
         if training.any():
             of_training = values[training]
-            ranges["properties"] = np.stack([of_training.min(0), of_training.max(0)], axis=1).tolist()
+            if (lost := ~np.isfinite(of_training).any(0)).any():
+                raise InputError(
+                    f"no training molecule has a number in {coords['property'][lost.argmax()]!r}"
+                )
+            ranges["properties"] = np.stack(
+                [np.nanmin(of_training, axis=0), np.nanmax(of_training, axis=0)], axis=1
+            ).tolist()
     attrs = {
         "fields": list(variables),
         "identifier": "molecule",
@@ -174,9 +186,9 @@ def _unit(name: str) -> str:
 
 
 def _in_order(settings: Molecules, computed: Sequence[float], given: Sequence[float]) -> tuple[float, ...]:
-    """The values of the properties in the order in which the settings name them."""
+    """The values of the properties in the order in which the settings name them, then those of your own table."""
     two = (iter(computed), iter(given))
-    return tuple(next(two[name in QUANTUM]) for name in settings.prepare.properties)
+    return (*(next(two[name in QUANTUM]) for name in settings.prepare.properties), *two[True])
 
 
 def _hash(text: str, salt: str = "") -> int:

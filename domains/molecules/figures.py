@@ -80,18 +80,14 @@ def latent_map(run: Run) -> Drawn | None:
         axis.set(xticks=[], yticks=[])
     shown = split_rows(data, "test")[:_SHOWN]
     smiles = data["smiles"].values[shown].tolist()
-    told = [
-        ", ".join(
-            [
-                text,
-                *(
-                    f"{name} {value:.3g} {unit}".strip()
-                    for name, value, unit in zip(names, row, of, strict=True)
-                ),
-            ]
-        )
-        for text, row in zip(smiles, values[shown], strict=True)
-    ]
+    told = []
+    for text, row in zip(smiles, values[shown], strict=True):
+        known = [
+            (name, value, unit)
+            for name, value, unit in zip(names, row, of, strict=True)
+            if np.isfinite(value)
+        ]
+        told.append(", ".join([text, *(f"{name} {value:.3g} {unit}".strip() for name, value, unit in known)]))
     mapped = Mapped(
         figure,
         places_in(figure, panels[0], centred[shown] @ axes[:2].T),

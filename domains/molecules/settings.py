@@ -48,6 +48,10 @@ class Prepare(PrepareSettings):
     properties: tuple[str, ...] = Field(
         default=(), description=f"to predict: {', '.join(COMPUTED)}; of QM9 also {', '.join(QUANTUM)}"
     )
+    measured: dict[str, str] = Field(
+        default_factory=dict,
+        description="columns of numbers in a table of your own, to predict, and their units: {solubility: mol/l}",
+    )
     column: str = Field(default="smiles", description="of the SMILES, in a table of your own (any case)")
     identifier: str = Field(default="id", description="of the names, in a table of your own (any case)")
 
@@ -60,6 +64,16 @@ class Prepare(PrepareSettings):
         if len(set(names)) < len(names):
             raise ValueError("a property is named twice")
         return names
+
+    @field_validator("measured")
+    @classmethod
+    def _told_apart(cls, measured: dict[str, str]) -> dict[str, str]:
+        for name, unit in measured.items():
+            if name in (*COMPUTED, *QUANTUM):
+                raise ValueError(f"{name!r} is the name of a property that is computed: rename your column")
+            if "," in unit:
+                raise ValueError(f"the unit {unit!r} of {name!r} has a comma; write it without")
+        return measured
 
 
 class Model(Section):

@@ -16,6 +16,7 @@ from sciencevae.batch import Batch, Fields
 from sciencevae.distributions import Joint, kl_normal
 from sciencevae.distributions.masked import observed_entries
 from sciencevae.errors import InputError
+from sciencevae.networks.fields import Fields as FieldsNetwork
 from sciencevae.spec import recorded
 from sciencevae.vae.context import Context
 from sciencevae.vae.decoders import Decoder
@@ -213,7 +214,7 @@ class VAE(nn.Module):
                 parts[name].check(values, batch.context)
                 continue
             missing = ~observed_entries(values)
-            if missing.any() and isinstance(self.encoder, Encoder) and not self.encoder.missing:
+            if missing.any() and self._reads(name) and not getattr(self.encoder, "missing", True):
                 rows = int(missing.flatten(1).any(1).sum())
                 raise InputError(
                     f"{rows} of {len(batch)} rows of {name} have missing entries (NaN; integers: −1), and the "
@@ -239,6 +240,11 @@ class VAE(nn.Module):
                 )
         if isinstance(self.decoder, Decoder):
             self.decoder.check(x, batch.context)
+
+    def _reads(self, field: str) -> bool:
+        """Whether the encoder may look at a field: one that ``networks.Fields`` leaves out is only described."""
+        network = getattr(self.encoder, "network", None)
+        return not isinstance(network, FieldsNetwork) or field in network.networks
 
     def _tried(self, few: Batch) -> td.Distribution:
         """The likelihood of some data; InputError, naming all shapes, where a network does not take them."""

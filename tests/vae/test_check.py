@@ -6,7 +6,7 @@ from torch import nn
 
 from sciencevae.batch import Batch
 from sciencevae.errors import InputError
-from sciencevae.networks import Perceptron, Recurrent
+from sciencevae.networks import Fields, Perceptron, Recurrent
 from sciencevae.vae import decoders, encoders, priors
 from sciencevae.vae.model import VAE
 from sciencevae.vae.vq import VQVAE
@@ -81,3 +81,24 @@ def test_a_check_leaves_modes_and_statistics_as_they_were(make, fails):
         model.check(batch)
     assert {name: part.training for name, part in model.named_modules()} == modes
     assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_field_that_the_encoder_does_not_read_may_have_missing_entries():
+    def build(read: dict[str, nn.Module], width: int) -> VAE:
+        encoder = encoders.Gaussian(Fields(read, Perceptron(width, [], 4)), 2)
+        fields = {"a": Perceptron(2, [], 3), "y": Perceptron(2, [], 1)}
+        return VAE(
+            priors.StandardNormal(2),
+            encoder,
+            decoders.Joint({name: decoders.Gaussian(part) for name, part in fields.items()}),
+        )
+
+    y = torch.tensor([[float("nan")], [1.0]]).repeat(4, 1)
+    batch = Batch({"a": X, "y": y})
+    model = build({"a": Perceptron(3, [], 2)}, 2)
+    model.check(batch)
+    terms = model.terms(batch)
+    assert (terms.log_px_by_field["y"][0, ::2] == 0).all()
+    assert (terms.log_px_by_field["y"][0, 1::2] != 0).all()
+    with pytest.raises(InputError, match="4 of 8 rows of y have missing entries"):
+        build({"a": Perceptron(3, [], 2), "y": Perceptron(1, [], 2)}, 4).check(batch)

@@ -118,3 +118,64 @@ def test_properties_that_are_not_known(file):
         settings(properties=["logp"])
     with pytest.raises(InputError, match="HOMO is known of qm9 alone"):
         settings(properties=["HOMO"])
+
+
+MEASURED = (
+    "Name,SMILES,Solubility,melting\none,CCO,0.5,\ntwo,CCN,,-81\nthree,CCC,much,1\nfour,CCF,2e-3,-143\n"
+)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet", "sdf"])
+def test_numbers_of_a_table_of_your_own(ending, tmp_path):
+    import io
+
+    import pandas as pd
+    from rdkit import Chem
+
+    path = tmp_path / f"mine.{ending}"
+    table = pd.read_csv(io.StringIO(MEASURED), dtype=str)
+    if ending == "csv":
+        path.write_text(MEASURED)
+    elif ending == "parquet":
+        table.to_parquet(path)
+    else:
+        with Chem.SDWriter(str(path)) as writer:
+            for name, smiles, solubility, melting in table.fillna("").itertuples(index=False):
+                found = Chem.MolFromSmiles(smiles)
+                found.SetProp("_Name", name)
+                found.SetProp("solubility", solubility)
+                found.SetProp("melting", melting)
+                writer.write(found)
+    chosen = {
+        "measured": {"solubility": "mol/l", "melting": "degC"},
+        "properties": ["weight"],
+        "identifier": "name",
+    }
+    data = prepare(settings(fractions={"train": 1.0}, **chosen), {}, path)
+    assert data["property"].values.tolist() == ["weight", "solubility", "melting"]
+    assert data["properties"].attrs["units"] == "g/mol, mol/l, degC"
+    nan = np.nan
+    np.testing.assert_allclose(
+        data["properties"].values[:, 1:], [[0.5, nan], [nan, -81], [2e-3, -143]], rtol=1e-6
+    )
+    assert data.attrs["ranges"]["properties"][2] == [-143, -81]
+    assert data.attrs["refused_rows"] == ["row 3 (three): Solubility: 'much' is no number"] or ending != "csv"
+    assert data.attrs["refused"] == 1
+
+
+def test_columns_that_are_not_there(file, tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text(MEASURED)
+    with pytest.raises(
+        InputError, match=r"no column 'solubilty'; did you mean 'Solubility'.*prepare\.measured"
+    ):
+        prepare(settings(measured={"solubilty": "mol/l"}), {}, path)
+    with pytest.raises(InputError, match="has no columns"):
+        prepare(settings(measured={"solubility": "mol/l"}), {}, file)
+    with pytest.raises(InputError, match="give it with --input"):
+        prepare(settings(measured={"solubility": "mol/l"}), {}, None)
+    with pytest.raises(InputError, match="name of a property that is computed"):
+        settings(measured={"logP": "1"})
+    path.write_text("smiles,x\nCCO,\nCCN,\n")
+    with pytest.raises(InputError, match="no training molecule has a number in 'x'"):
+        prepare(settings(measured={"x": "1"}, fractions={"train": 1.0}), {}, path)
