@@ -201,8 +201,8 @@ def moses_rate(result: Result) -> str:
     """The metrics beside the MOSES package."""
     ratio = "{:.1f} ({:.1f}–{:.1f})".format(*result["ratio"])
     lines = [
-        f"| processor time, a new molecule and a known one, {result['molecules']:,} each | {result['ours_ms']:.1f} ms | "
-        f"{result['theirs_ms']:.1f} ms, {ratio} times ours |"
+        f"| processor time, a new molecule and a known one, {result['molecules']:,} each "
+        f"| {result['ours_ms']:.1f} ms | {result['theirs_ms']:.1f} ms, {ratio} times ours |"
     ]
     lines += [f"| {name} | {ours:.4f} | {theirs:.4f} |" for name, (ours, theirs) in result["values"].items()]
     return rows("| | ours | the MOSES package |", lines)
