@@ -76,7 +76,6 @@ def card(run: Any, name: str) -> str:
     data, training = run.main.data, run.metrics["training"]["main"]
     manifest = load_manifest(run.main.settings.dataset)
     splits = [int((data["split"].values == part).sum()) for part in range(3)]
-    stages = {stage["stage"]: stage for stage in record["stages"]}
     facts = {
         "model": f"`{run.domain.name}-{name}`, {sum(p.numel() for p in model.parameters()):,} parameters",
         "file": f"`{name}.safetensors`, {run.main.model_path.stat().st_size:,} bytes",
@@ -87,8 +86,8 @@ def card(run: Any, name: str) -> str:
         "licence of the data": f"{manifest.license}. {manifest.license_note or ''}".strip(),
         "made by": f"`sciencevae run {run.domain.name} --config {name} --out RUN`, then "
         f"`python -m benchmarks.pretrained RUN {name}`",
-        "training": f"{training['epochs']} epochs, {training['steps']:,} steps, {training['seconds'] / 3600:.2f} h "
-        f"on {stages['train']['threads']} CPU thread(s), others busy beside it; seed {run.main.settings.seed}",
+        "training": f"{training['epochs']} epochs, {training['steps']:,} steps, {training['seconds'] / 3600:.2f} "
+        f"h on a CPU that others used, too; seed {run.main.settings.seed}",
         "prior": f"refitted in {training['refit']['seconds'] / 60:.1f} min"
         if "refit" in training
         else "standard",

@@ -193,7 +193,7 @@ def molecules(result: Result) -> str:
             f"| {asked.get(row['property'], '') if row['way'] == 'the model' else ''} |"
             for row in found["prediction"]
         ]
-        lines.append(f"| | training | {found['hours']:.2f} h of one thread, {found['epochs']} epochs | |")
+        lines.append(f"| | training | {found['hours']:.2f} h, {found['epochs']} epochs | |")
     return rows("| model | | found | asked for, published |", lines)
 
 

@@ -75,6 +75,11 @@ def test_it_runs_from_elsewhere_without_the_checkout(wheel: Path, tmp_path: Path
     command = venv / "bin" / "sciencevae"
     listed = _run(command, "domains", cwd=elsewhere)
     assert [line.split()[0] for line in listed.splitlines()[:4]] == ["digits", "molecules", "stars", "xy"]
+    assert "molecules-qm9" in listed.splitlines()[-1]
+    (elsewhere / "mine.smi").write_text("CCO ethanol\n")
+    _run(command, "encode", "--model", "molecules-qm9", "mine.smi", "-o", "z.parquet", cwd=elsewhere)
+    _run(command, "decode", "--model", "molecules-qm9", "z.parquet", "-o", "back.smi", cwd=elsewhere)
+    assert (elsewhere / "back.smi").read_text() == "CCO ethanol\n"
     assert "hipparcos" in _run(command, "datasets", cwd=elsewhere)
     planned = _run(command, "run", "xy", "--dry-run", cwd=elsewhere)
     assert "would run train" in planned

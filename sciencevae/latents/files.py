@@ -112,15 +112,15 @@ def _write_rows(
             batch = trained.batch(block, status, checked)
             good = status == "ok"
             with torch.no_grad():
-                for name, values in compute(batch).items():
-                    table[name] = spread(values, good)
-                    lost = (status == "ok") & ~np.isfinite(table[name].to_numpy())
-                    status[lost] = "the model gives no finite number"
+                found = {name: spread(values, good) for name, values in compute(batch).items()}
+            for values in found.values():
+                status[(status == "ok") & ~np.isfinite(values)] = "the model gives no finite number"
             table["status"] = status
+            table = pd.concat([table, pd.DataFrame(found, table.index)], axis=1)
             if keep_context:
                 context = _context_columns(block)
                 header["context"] = list(context)
-                beside = {c: values for found in context.values() for c, values in found.items()}
+                beside = {c: values for part in context.values() for c, values in part.items()}
                 table = pd.concat([table, pd.DataFrame(beside, table.index)], axis=1)
             usable += int((status == "ok").sum())
             reason = reason or next((str(found) for found in status if found != "ok"), "")

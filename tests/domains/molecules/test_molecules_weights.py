@@ -19,6 +19,10 @@ from sciencevae.registry import weights
 NAMES = sorted(name for name in weights() if name.startswith("molecules-"))
 
 
+def test_there_is_one():
+    assert "molecules-qm9" in NAMES
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_file_and_card(name):
     path = weights()[name]
