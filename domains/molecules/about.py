@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sciencevae.data.manifest import load_manifest
 from sciencevae.registry import About
 
 if TYPE_CHECKING:
@@ -11,14 +12,6 @@ if TYPE_CHECKING:
 
 __all__ = ["about"]
 
-GOMEZ_BOMBARELLI = r"""@article{GomezBombarelli2018,
-  author = {G{\'o}mez-Bombarelli, R. and Wei, J. N. and Duvenaud, D. and Hern{\'a}ndez-Lobato, J. M. and
-            S{\'a}nchez-Lengeling, B. and Sheberla, D. and Aguilera-Iparraguirre, J. and Hirzel, T. D. and
-            Adams, R. P. and Aspuru-Guzik, A.},
-  title = {Automatic chemical design using a data-driven continuous representation of molecules},
-  journal = {ACS Central Science}, volume = {4}, number = {2}, pages = {268--276}, year = {2018},
-  doi = {10.1021/acscentsci.7b00572}
-}"""
 BOWMAN = """@inproceedings{Bowman2016,
   author = {Bowman, S. R. and Vilnis, L. and Vinyals, O. and Dai, A. M. and Jozefowicz, R. and Bengio, S.},
   title = {Generating sentences from a continuous space},
@@ -30,20 +23,6 @@ KRENN = r"""@article{Krenn2020,
   title = {Self-referencing embedded strings ({SELFIES}): a 100\% robust molecular string representation},
   journal = {Machine Learning: Science and Technology}, volume = {1}, number = {4}, pages = {045024},
   year = {2020}, doi = {10.1088/2632-2153/aba947}
-}"""
-POLYKOVSKIY = """@article{Polykovskiy2020,
-  author = {Polykovskiy, D. and Zhebrak, A. and Sanchez-Lengeling, B. and Golovanov, S. and Tatanov, O. and
-            Belyaev, S. and Kurbanov, R. and Artamonov, A. and Aladinskiy, V. and Veselov, M. and Kadurin, A. and
-            Johansson, S. and Chen, H. and Nikolenko, S. and Aspuru-Guzik, A. and Zhavoronkov, A.},
-  title = {Molecular sets ({MOSES}): a benchmarking platform for molecular generation models},
-  journal = {Frontiers in Pharmacology}, volume = {11}, pages = {565644}, year = {2020},
-  doi = {10.3389/fphar.2020.565644}
-}"""
-PREUER = r"""@article{Preuer2018,
-  author = {Preuer, K. and Renz, P. and Unterthiner, T. and Hochreiter, S. and Klambauer, G.},
-  title = {{Fr{\'e}chet} {ChemNet} distance: a metric for generative models for molecules in drug discovery},
-  journal = {Journal of Chemical Information and Modeling}, volume = {58}, number = {9}, pages = {1736--1741},
-  year = {2018}, doi = {10.1021/acs.jcim.8b00234}
 }"""
 BICKERTON = """@article{Bickerton2012,
   author = {Bickerton, G. R. and Paolini, G. V. and Besnard, J. and Muresan, S. and Hopkins, A. L.},
@@ -82,12 +61,13 @@ def about(run: Run) -> About:
     names = dict.fromkeys(one.dataset for one in settings)
     optimised = run.settings.analyse.optimise_calls is not None
     properties = {name for one in settings for name in one.prepare.properties}
+    papers = {name: load_manifest(name).citation.bibtex for name in ("zinc250k", "moses", "chemnet")}
     used = {
-        GOMEZ_BOMBARELLI: True,
+        papers["zinc250k"]: True,
         BOWMAN: any(one.model.token_dropout for one in settings),
         KRENN: any(one.prepare.notation == "selfies" for one in settings),
-        POLYKOVSKIY: True,
-        PREUER: any("FCD" in found for found in run.metrics.get("generation", {}).values()),
+        papers["moses"]: True,
+        papers["chemnet"]: any("FCD" in found for found in run.metrics.get("generation", {}).values()),
         WILDMAN: True,  # of the metrics of MOSES
         BICKERTON: True,
         ERTL: True,

@@ -26,7 +26,7 @@ from sciencevae.latents.trained import BLOCK_ROWS, Trained, physical
 from sciencevae.latents.typical import distance
 from sciencevae.latents.writing import free_target, target, write_data, write_parquet
 from sciencevae.vae.decoders import Sequence as SequenceDecoder
-from sciencevae.vae.model import VAE, centre, likeliest
+from sciencevae.vae.model import VAE, centre
 from sciencevae.vae.vq import VQVAE
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def decode_file(
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(seed + len(blocks))
             likelihood = trained.model.decode(z, context)
-            x = likelihood.sample() if draw else likeliest(likelihood, beam) if beam else centre(likelihood)
+            x = likelihood.sample() if draw else centre(likelihood, beam)
         blocks.append(physical(trained, x, good, table))
     if not blocks:
         raise InputError(f"{source} has no rows: nothing to decode")

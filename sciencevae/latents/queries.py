@@ -13,6 +13,7 @@ import torch
 
 from sciencevae.data.tables import write_table
 from sciencevae.errors import InputError
+from sciencevae.latents.columns import columns, matrix, spread
 from sciencevae.latents.trained import Trained, physical
 from sciencevae.latents.writing import target, write_data
 from sciencevae.vae.model import centre
@@ -125,20 +126,21 @@ def _encoded(trained: Trained, source: Path) -> Iterator[pd.DataFrame]:
                 f"this model is told {', '.join(batch.context)} beside the data: ask in Python, with "
                 "model.encode(x, context)"
             )
-        z = np.full((len(status), trained.model.dim), np.nan, np.float32)
+        mean = np.zeros((0, trained.model.dim), np.float32)
         if batch is not None:
             with torch.no_grad():
-                z[status == "ok"] = trained.model.encode(batch.x).mean.numpy()
+                mean = trained.model.encode(batch.x).mean.numpy()
         told = [
             str(n) for n, c in block.coords.items() if c.dims == ("sample",) and n not in ("split", "status")
         ]
-        columns = {name: block[name].values for name in told} | {"status": status}
-        yield pd.DataFrame(columns | {f"z_{k}": z[:, k] for k in range(z.shape[1])})
+        named = {name: block[name].values for name in told} | {"status": status}
+        yield pd.DataFrame(named | columns("z", spread(mean, status == "ok")))
 
 
 def _means(table: pd.DataFrame) -> np.ndarray:
-    columns = [c for c in table if str(c).startswith("z_")]
-    return table[columns].to_numpy(np.float32)
+    z = matrix(table, "z")
+    assert z is not None
+    return z
 
 
 @torch.no_grad()

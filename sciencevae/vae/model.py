@@ -25,7 +25,7 @@ from sciencevae.vae.encoders import Encoder
 from sciencevae.vae.evaluating import evaluating
 from sciencevae.vae.priors import Prior, VampPrior
 
-__all__ = ["VAE", "Terms", "centre", "likeliest"]
+__all__ = ["VAE", "Terms", "centre"]
 
 
 @dataclass(frozen=True)
@@ -270,24 +270,19 @@ def log_likelihood(likelihood: td.Distribution, x: Any) -> tuple[Tensor, dict[st
     return torch.stack(list(by_field.values())).sum(0), by_field
 
 
-def centre(likelihood: td.Distribution) -> Any:
-    """The mean of a likelihood where it has one, else its mode; of named fields, of each."""
+def centre(likelihood: td.Distribution, beam: int | None = None) -> Any:
+    """The mean of a likelihood where it has one, else its mode; of named fields, of each.
+
+    beam: of sequences not the greedy one, but the likeliest that a search of this width finds.
+    """
     if isinstance(likelihood, Joint):
-        return {name: centre(field) for name, field in likelihood.fields.items()}
+        return {name: centre(field, beam) for name, field in likelihood.fields.items()}
+    if beam is not None and hasattr(likelihood, "beam"):
+        return likelihood.beam(beam)[0][..., 0, :]
     try:
         return likelihood.mean
     except NotImplementedError:
         return likelihood.mode
-
-
-def likeliest(likelihood: td.Distribution, width: int) -> Any:
-    """``centre``, but of sequences the likeliest that a beam search of this width finds."""
-    if isinstance(likelihood, Joint):
-        return {name: likeliest(field, width) for name, field in likelihood.fields.items()}
-    if not hasattr(likelihood, "beam"):
-        return centre(likelihood)
-    found, _ = likelihood.beam(width)
-    return found[..., 0, :]
 
 
 def _squeezed(likelihood: td.Distribution) -> td.Distribution:
