@@ -136,3 +136,22 @@ def test_a_bug_is_one_line_with_a_way_to_see_it(
     with pytest.raises(ZeroDivisionError):
         run("domains", "--traceback")
     assert "SCIENCEVAE_TRACEBACK" not in os.environ
+
+
+def test_a_number_of_threads_leaves_numba_at_work(tmp_path: Path) -> None:
+    """A session that has already computed with numba's threads can call commands and compile more."""
+    script = tmp_path / "session.py"
+    script.write_text(
+        "import numba\n"
+        "from sciencevae.cli.pipeline import limit_threads\n"
+        "@numba.njit(parallel=True)\n"
+        "def total(n):\n"
+        "    out = 0\n"
+        "    for i in numba.prange(n):\n"
+        "        out += i\n"
+        "    return out\n"
+        "assert total(4) == 6\n"
+        "limit_threads(1)\n"
+        "assert total(numba.uint8(4)) == 6  # of another type, so compiled now\n"
+    )
+    subprocess.run([sys.executable, script], check=True, env={**os.environ, "NUMBA_NUM_THREADS": "2"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,7 +84,10 @@ def _positive(text: str) -> int:
 
 def limit_threads(threads: int) -> None:
     """Tell the numerical libraries, before they are loaded, how many threads they may use."""
-    for library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
+    libraries = ["OMP", "OPENBLAS", "MKL"]
+    if "numba" not in sys.modules:  # whose threads, once they run, refuse another number
+        libraries.append("NUMBA")
+    for library in libraries:
         os.environ[f"{library}_NUM_THREADS"] = str(threads)
     os.environ["DASK_NUM_WORKERS"] = str(threads)
     os.environ.setdefault("DASK_SCHEDULER", "threads")
