@@ -65,6 +65,8 @@ class Domain:
                why, the page shows from ``attrs["refused"]`` and ``["refused_reasons"]`` (JSON, reason -> count).
     build:     (settings, data) -> VAE
     objective: (settings, data) -> Objective; default: the ELBO
+    beside:    (settings) -> names of data sets that the analyses read beside the run's own: the stage fetches them,
+               too, where they can be had, so that later stages need no network
     augment:   (settings) -> how a batch is seen anew at each pass, (batch, generator) -> batch, or None
     refit:     (settings, model, train, valid) -> what is done to a trained model in place, as the fit of another
                prior to its latents: its History, or None where nothing is done
@@ -91,6 +93,7 @@ class Domain:
     prepare: Callable[[Any, Mapping[str, Path], Path | None], xr.Dataset]
     build: Callable[[Any, xr.Dataset], VAE]
     objective: Callable[[Any, xr.Dataset], Objective] | None = None
+    beside: Callable[[Any], tuple[str, ...]] | None = None
     augment: Callable[[Any], Augmentation | None] | None = None
     refit: Callable[[Any, VAE, Batches, Batches], History | None] | None = None
     read: Callable[[Path, Any, xr.Dataset], Iterator[xr.Dataset]] | None = None

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from sciencevae.config import digest
-from sciencevae.errors import InputError, Interrupted
+from sciencevae.errors import InputError, Interrupted, RunError
 from sciencevae.locks import TOKEN, alive, hold, inherited, run_lock
 from sciencevae.progress import BEGAN, DONE, Progress
 from sciencevae.runs import Run, Variant, manifest_digest, read_json, write_json
@@ -48,6 +48,13 @@ def fetch(run: Run, variant: Variant, threads: int = 1) -> None:
             name: {"path": str(path), "bytes": path.stat().st_size, "sha256": file_hash(path)}
             for name, path in files.items()
         }
+        for name in run.domain.beside(variant.settings) if run.domain.beside else ():
+            from sciencevae.data.fetch import fetch as fetch_files
+
+            try:
+                fetch_files(name)
+            except RunError as error:
+                progress.say(f"without {name}, which an analysis reads: {error}")
 
 
 def prepare(run: Run, variant: Variant, threads: int = 1) -> None:

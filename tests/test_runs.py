@@ -245,3 +245,17 @@ def test_a_folder_configured_halfway_says_so(run: Run) -> None:
     (run.folder / "config" / "workflow.json").unlink()
     with pytest.raises(RunError, match="was not configured to the end"):
         stages.prepare(Run(run.folder), Run(run.folder).main)
+
+
+def test_what_analyses_read_beside_is_fetched_or_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SCIENCEVAE_OFFLINE", "1")
+    monkeypatch.setenv("SCIENCEVAE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SCIENCEVAE_MIRROR", str(tmp_path))
+    monkeypatch.setattr(stages, "_files", lambda settings: {})
+    run = configure(tmp_path / "run", domain("toy"), load(domain("toy"), overrides=["dataset=xy"]))
+    run.domain = replace(run.domain, beside=lambda settings: ("chemnet",))
+    stages.fetch(run, run.main)
+    assert "without chemnet, which an analysis reads: offline?" in capsys.readouterr().err
+    assert run.records(), "the stage went well all the same"

@@ -21,9 +21,13 @@ DOMAIN = Domain(
     build=own("model.build"),
     objective=own("model.objective"),
     refit=own("model.refit"),
+    beside=own("dataset.beside"),
     analyses={
-        name: own(f"analysis.{name}")
-        for name in ("reconstruction", "generation", "prediction", "optimisation")
+        "reconstruction": own("analysis.reconstruction"),
+        "generation": own("analysis.generation"),
+        "prediction": own("prediction.prediction"),
+        "transfer": own("prediction.transfer"),
+        "optimisation": own("analysis.optimisation"),
     },
     figures={name: own(f"figures.{name}") for name in ("latent_map", "samples", "interpolation")},
     about=own("about.about"),

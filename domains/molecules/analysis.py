@@ -1,8 +1,7 @@
-"""What is looked at: molecules that come back, new molecules, properties from the latents."""
+"""What is looked at: molecules that come back, new molecules, and better ones."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from rdkit import Chem
 from scipy.stats import sem
 
 from sciencevae.data.batches import as_batches
-from sciencevae.data.scaling import Scaling
 from sciencevae.data.splits import split_rows
 from sciencevae.errors import RunError
 from sciencevae.registry import Findings
@@ -20,19 +18,19 @@ from sciencevae.registry import Findings
 from .chemistry import PROPERTIES, parsed
 from .dataset import alphabet_of, write_smi
 from .files import rows_of
-from .metrics import alone, compare, describe, fingerprints
+from .metrics import alone, compare, describe
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from sciencevae.distributions import Joint
-    from sciencevae.runs import Run, Variant
+    from sciencevae.runs import Run
     from sciencevae.vae.model import VAE
 
     from .chemnet import ChemNet
     from .tokens import Alphabet
 
-__all__ = ["decoded", "generation", "new_molecules", "optimisation", "prediction", "reconstruction"]
+__all__ = ["decoded", "generation", "new_molecules", "optimisation", "reconstruction"]
 
 TITLES = {
     "exact": "exact by the posterior mean, greedy (share)",
@@ -45,9 +43,6 @@ TITLES = {
     "kl": "KL (nats/molecule)",
     "active_units": "active latent dimensions",
     "own_over_shuffled": "own latent over a shuffled one (nats/molecule)",
-    "mae": "mean absolute error",
-    "mae_error": "its error",
-    "unit": "unit",
 }
 #: rows that are decoded at once
 _ROWS = 2000
@@ -144,51 +139,6 @@ def generation(run: Run) -> Findings:
     return Findings(metrics, {"generation": table}, tuple(notes), TITLES)
 
 
-def prediction(run: Run) -> Findings:
-    """The properties of test molecules from their latents: by the model, and by ridge regression on the posterior
-    means, beside ridge regression on Morgan fingerprints; mean absolute errors."""
-    rows = []
-    for name, variant in run.variants.items():
-        if "properties" not in variant.data:
-            continue
-        data = variant.data.load()
-        truth = data["properties"].values.astype(float)
-        test, train = split_rows(data, "test"), split_rows(data, "train")
-        z = variant.latents["z"].values.astype(float)
-        told = _predicted(variant, z[test])
-        bits = _bits(data["smiles"].values.tolist())
-        ways = {
-            "the model": told,
-            "ridge on the latents": _ridge(z[train], truth[train], z[test]),
-            "ridge on Morgan fingerprints": _ridge(bits[train], truth[train], bits[test]),
-            "the training mean": np.broadcast_to(np.nanmean(truth[train], 0), truth[test].shape),
-        }
-        for way, guess in ways.items():
-            errors = np.abs(guess - truth[test])
-            for column, label in enumerate(data["property"].values):
-                rows.append(
-                    {
-                        "model": name,
-                        "property": label,
-                        "unit": data["properties"].attrs["units"].split(", ")[column],
-                        "way": way,
-                        "mae": np.nanmean(errors[:, column]),
-                        "mae_error": sem(errors[:, column], nan_policy="omit"),
-                    }
-                )
-    if not rows:
-        return Findings()
-    table = pd.DataFrame(rows)
-    metrics: dict[str, Any] = {
-        str(model): {
-            f"{label}, {way}": float(mae)
-            for label, way, mae in part[["property", "way", "mae"]].itertuples(index=False)
-        }
-        for model, part in table.groupby("model", sort=False)
-    }
-    return Findings(metrics, {"prediction": table}, (), TITLES)
-
-
 def optimisation(run: Run) -> Findings:
     """The best 5 QED − SAS that each way finds in as many calls, all from the same molecules drawn first."""
     from .optimise import START, WAYS, Oracle, Space, at_random
@@ -244,32 +194,6 @@ def new_molecules(model: VAE, alphabet: Alphabet, count: int, seed: int) -> list
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         return decoded(model, alphabet, model.sample_latents(count), greedy=False)
-
-
-@torch.no_grad()
-def _predicted(variant: Variant, z: np.ndarray) -> np.ndarray:
-    """The mean of p(properties | z), in their units."""
-    likelihood: Joint = variant.model().decode(torch.as_tensor(z, dtype=torch.float32))  # type: ignore[assignment]
-    mean = likelihood.fields["properties"].mean
-    return Scaling.of(variant.data).invert("properties", mean).double().numpy()
-
-
-def _ridge(train: np.ndarray, truth: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Ridge regression with its strength by leave-one-out on those training molecules whose value is known."""
-    from sklearn.linear_model import RidgeCV
-
-    known = np.isfinite(truth)
-    if truth.shape[1] > 1 and not known.all():
-        return np.hstack([_ridge(train, truth[:, [column]], test) for column in range(truth.shape[1])])
-    rows = known.all(1)
-    fitted = RidgeCV(np.logspace(-2, 4, 13), alpha_per_target=True).fit(train[rows], truth[rows])
-    return fitted.predict(test).reshape(len(test), -1)
-
-
-def _bits(smiles: Sequence[str]) -> np.ndarray:
-    """Morgan fingerprints (N, 1024)."""
-    found = [fingerprints().GetFingerprintAsNumPy(Chem.MolFromSmiles(text)) for text in smiles]
-    return np.stack(found).astype(np.float32)
 
 
 def _flat(smiles: str) -> str:

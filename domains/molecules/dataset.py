@@ -26,7 +26,7 @@ from .files import Row, rows_of
 from .settings import COMPUTED, QUANTUM, Molecules
 from .tokens import Alphabet, split
 
-__all__ = ["alphabet_of", "numbered", "prepare", "read", "write", "write_smi"]
+__all__ = ["alphabet_of", "beside", "hash_of", "numbered", "prepare", "read", "write", "write_smi"]
 
 _BLOCK = 1000  # rows that are standardised at once
 _LISTED = 20  # refused rows that a run names
@@ -104,7 +104,7 @@ def prepare(settings: Molecules, files: Mapping[str, Path], input: Path | None) 
         table.smiles.append(made.smiles)
         table.values.append(_in_order(settings, made.values, row.values))
         table.number.append(number)
-        table.hashed.append(_hash(row.smiles))
+        table.hashed.append(hash_of(row.smiles))
         table.split.append(row.split)
     if not table.smiles:
         first = table.refused[0] if table.refused else "it has no rows"
@@ -191,7 +191,7 @@ def _in_order(settings: Molecules, computed: Sequence[float], given: Sequence[fl
     return (*(next(two[name in QUANTUM]) for name in settings.prepare.properties), *two[True])
 
 
-def _hash(text: str, salt: str = "") -> int:
+def hash_of(text: str, salt: str = "") -> int:
     """63 bits of the SHA-256."""
     return int.from_bytes(hashlib.sha256((salt + text).encode()).digest()[:8], "big") >> 1
 
@@ -228,7 +228,7 @@ def _taken(rows: Callable[[], Iterator[Row]], count: int | None) -> Iterator[tup
     numbered = enumerate(rows(), start=1)
     if count is None:
         return numbered
-    hashed = np.array([_hash(row.smiles, "subset ") for row in rows()])
+    hashed = np.array([hash_of(row.smiles, "subset ") for row in rows()])
     if len(hashed) <= count:
         return numbered
     limit = np.partition(hashed, count - 1)[count - 1]
@@ -274,6 +274,11 @@ def _published(settings: Molecules, files: Mapping[str, Path]) -> Iterator[Row]:
                 for record in csv.DictReader(file):
                     values = tuple(float(record[column]) * factor for column, factor in wanted)
                     yield Row(record["Index"], record["SMILES"], values=values)
+
+
+def beside(settings: Molecules) -> tuple[str, ...]:
+    """The network of the Fréchet ChemNet Distance, and what was measured."""
+    return ("chemnet", *settings.analyse.transfer)
 
 
 def alphabet_of(template: xr.Dataset) -> Alphabet:

@@ -115,6 +115,9 @@ class Analyse(Section):
     known: int | None = Field(
         default=None, ge=100, description="known molecules they are compared with; none: as many as are drawn"
     )
+    transfer: tuple[Literal["esol", "freesolv", "lipophilicity"], ...] = Field(
+        default=(), description="sets of measured properties to be predicted from the latents"
+    )
     optimise_calls: int | None = Field(
         default=None,
         gt=100,

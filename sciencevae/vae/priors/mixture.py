@@ -66,7 +66,7 @@ class GaussianMixture(Prior):
         kind: Literal["diag", "full"] = "diag" if self.covariance == "diagonal" else "full"
         if len(z) < self.components:
             raise InputError(f"a mixture of {self.components} components needs more than {len(z)} latents")
-        latents = z.detach().cpu().double().numpy()
+        latents = z.detach().cpu().numpy()  # in its own precision: float32 takes half the time of float64
         em = fit_gaussians(latents, self.components, covariance=kind, seed=seed, restarts=restarts)
 
         def put(target: Tensor, value: Tensor) -> None:

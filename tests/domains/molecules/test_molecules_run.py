@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -76,6 +78,34 @@ def test_tables_and_figures(run):
         "ridge on Morgan fingerprints",
         "the training mean",
     }
+
+
+def test_measured_properties_from_the_latents(run, smiles, tmp_path, monkeypatch):
+    """The property is linear in the latents, so that ridge regression on them finds it, and nothing else does."""
+    from sciencevae.builtin.molecules import prediction
+
+    data = run.main.data
+    z = run.main.latents["z"].values.astype(float)
+    value = dict(zip(data["smiles"].values.tolist(), z @ [1.0, -2.0, 3.0, -4.0], strict=True))
+    rows = [f"{text},{value[standard(text)]}" for text in smiles if standard(text) in value]
+    path = tmp_path / "freesolv.csv"
+    path.write_text("\n".join(["smiles,expt", *rows, "CC[Si],1.0", "C(,1.0", "CCO,"]))
+    monkeypatch.setattr(prediction, "fetch", lambda name, progress: {"freesolv.csv": path})
+    chosen = run.settings.model_copy(
+        update={"analyse": run.settings.analyse.model_copy(update={"transfer": ("freesolv",)})}
+    )
+    asked = SimpleNamespace(settings=chosen, variants={"main": run.main})
+    table = prediction.transfer(asked).tables["transfer"].set_index("way")
+    assert (table.molecules == len(rows)).all()
+    assert (table.left_out == 3).all(), "a token it lacks, no SMILES, no value"
+    assert (table.rmse >= table.mae).all()
+    spread = table.loc["the training mean", "mae"]
+    assert table.loc["ridge on the latents", "mae"] < 1e-2 * spread
+    assert table.loc["ridge on Morgan fingerprints", "mae"] > 0.1 * spread
+    monkeypatch.setattr(prediction, "_LEAST", len(rows) + 1)
+    found = prediction.transfer(asked)
+    assert not found.tables
+    assert f"main reads {len(rows)} molecules of freesolv" in found.notes[0]
 
 
 def test_each_way_of_optimisation_has_the_same_calls(run):

@@ -1,0 +1,207 @@
+"""Properties from the latents: those that the model learned, and others that were measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from rdkit import Chem
+from scipy.stats import sem
+
+from sciencevae.data.batches import as_batches
+from sciencevae.data.fetch import fetch
+from sciencevae.data.scaling import Scaling
+from sciencevae.data.splits import split_rows
+from sciencevae.errors import RunError
+from sciencevae.registry import Findings
+
+from .dataset import hash_of, read
+from .files import rows_of
+from .metrics import fingerprints
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sciencevae.distributions import Joint
+    from sciencevae.runs import Run, Variant
+
+__all__ = ["MEASURED", "prediction", "transfer"]
+
+TITLES = {
+    "mae": "mean absolute error",
+    "mae_error": "its error",
+    "rmse": "root mean square error",
+    "unit": "unit",
+    "left_out": "left out, which the model cannot read",
+}
+_FOLDS = 5
+_LEAST = 10 * _FOLDS  # molecules
+#: rows that are encoded at once
+_ROWS = 2000
+
+
+class Measured(NamedTuple):
+    """The property in a table of molecules: of which file, in which column, in which unit."""
+
+    file: str
+    column: str
+    unit: str
+
+
+#: of MoleculeNet (Wu et al. 2018), by the names of their manifests
+MEASURED: Mapping[str, Measured] = {
+    "esol": Measured("ESOL.csv", "measured log solubility in mols per litre", "log10(mol/l)"),
+    "freesolv": Measured("freesolv.csv", "expt", "kcal/mol"),
+    "lipophilicity": Measured("Lipophilicity.csv", "exp", "1"),
+}
+
+
+def prediction(run: Run) -> Findings:
+    """The properties of test molecules from their latents: by the model, and by ridge regression on the posterior
+    means, beside ridge regression on Morgan fingerprints; mean absolute errors."""
+    rows = []
+    for name, variant in run.variants.items():
+        if "properties" not in variant.data:
+            continue
+        data = variant.data.load()
+        truth = data["properties"].values.astype(float)
+        test, train = split_rows(data, "test"), split_rows(data, "train")
+        z = variant.latents["z"].values.astype(float)
+        told = _predicted(variant, z[test])
+        bits = _bits(data["smiles"].values.tolist())
+        ways = {
+            "the model": told,
+            "ridge on the latents": _ridge(z[train], truth[train], z[test]),
+            "ridge on Morgan fingerprints": _ridge(bits[train], truth[train], bits[test]),
+            "the training mean": np.broadcast_to(np.nanmean(truth[train], 0), truth[test].shape),
+        }
+        for way, guess in ways.items():
+            errors = np.abs(guess - truth[test])
+            for column, label in enumerate(data["property"].values):
+                rows.append(
+                    {
+                        "model": name,
+                        "property": label,
+                        "unit": data["properties"].attrs["units"].split(", ")[column],
+                        "way": way,
+                        "mae": np.nanmean(errors[:, column]),
+                        "mae_error": sem(errors[:, column], nan_policy="omit"),
+                    }
+                )
+    if not rows:
+        return Findings()
+    table = pd.DataFrame(rows)
+    metrics: dict[str, Any] = {
+        str(model): {
+            f"{label}, {way}": float(mae)
+            for label, way, mae in part[["property", "way", "mae"]].itertuples(index=False)
+        }
+        for model, part in table.groupby("model", sort=False)
+    }
+    return Findings(metrics, {"prediction": table}, (), TITLES)
+
+
+def transfer(run: Run) -> Findings:
+    """Measured properties that training never saw (``analyse.transfer``), from the latents.
+
+    Ridge regression on the posterior means and on Morgan fingerprints, of the same molecules in the same five
+    folds, by the hash of the canonical SMILES: all rows of a molecule are in one. A molecule that the model cannot
+    read is left out, and counted.
+    """
+    rows, notes = [], []
+    for data in run.settings.analyse.transfer:
+        about = MEASURED[data]
+        try:
+            path = fetch(data, progress=False)[about.file]
+        except RunError as error:
+            notes.append(f"Without {data}: {error}")
+            continue
+        for name, variant in run.variants.items():
+            z, smiles, truth, left_out = _encoded(variant, path, about.column)
+            if len(truth) < _LEAST:
+                notes.append(f"{name} reads {len(truth)} molecules of {data}, too few to learn from.")
+                continue
+            fold = np.array([hash_of(text, "fold ") % _FOLDS for text in smiles])
+            for way, features in {
+                "ridge on the latents": z,
+                "ridge on Morgan fingerprints": _bits(smiles),
+                "the training mean": np.zeros((len(z), 1)),
+            }.items():
+                guess = np.empty_like(truth)
+                for one in range(_FOLDS):
+                    inside = fold == one
+                    guess[inside] = _ridge(features[~inside], truth[~inside], features[inside])
+                errors = np.abs(guess - truth)[:, 0]
+                rows.append(
+                    {
+                        "model": name,
+                        "data": data,
+                        "unit": about.unit,
+                        "molecules": len(truth),
+                        "left_out": left_out,
+                        "way": way,
+                        "mae": errors.mean(),
+                        "mae_error": sem(errors),
+                        "rmse": np.sqrt((errors**2).mean()),
+                    }
+                )
+    if not rows:
+        return Findings(notes=tuple(notes))
+    table = pd.DataFrame(rows)
+    metrics: dict[str, Any] = {
+        str(model): {
+            f"{data}, {way}": float(mae)
+            for data, way, mae in part[["data", "way", "mae"]].itertuples(index=False)
+        }
+        for model, part in table.groupby("model", sort=False)
+    }
+    return Findings(metrics, {"transfer": table}, tuple(notes), TITLES)
+
+
+@torch.no_grad()
+def _encoded(variant: Variant, path: Path, column: str) -> tuple[np.ndarray, list[str], np.ndarray, int]:
+    """Posterior means (N, D), canonical SMILES and values (N, 1) of a table, and how many rows are left out."""
+    model, own = variant.model(), variant.settings
+    settings = own.model_copy(update={"prepare": own.prepare.model_copy(update={"column": "smiles"})})
+    value = np.array([row.values or (np.nan,) for row in rows_of(path, measured=(column,))])
+    z, smiles, number = [], list[str](), list[int]()
+    for block in read(path, settings, variant.data.isel(sample=slice(0))):
+        good = np.flatnonzero((block["status"].values == "ok") & np.isfinite(value[block["row"].values, 0]))
+        if not len(good):
+            continue
+        block = block.isel(sample=good)
+        for batch in as_batches(block).blocks(_ROWS):
+            z.append(model.encode(batch.x, batch.context).mean.double().numpy())
+        smiles += block["smiles"].values.tolist()
+        number += block["row"].values.tolist()
+    latents = np.concatenate(z) if z else np.empty((0, model.dim))
+    return latents, smiles, value[number], len(value) - len(number)
+
+
+@torch.no_grad()
+def _predicted(variant: Variant, z: np.ndarray) -> np.ndarray:
+    """The mean of p(properties | z), in their units."""
+    likelihood: Joint = variant.model().decode(torch.as_tensor(z, dtype=torch.float32))  # type: ignore[assignment]
+    mean = likelihood.fields["properties"].mean
+    return Scaling.of(variant.data).invert("properties", mean).double().numpy()
+
+
+def _ridge(train: np.ndarray, truth: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Ridge regression with its strength by leave-one-out on those training molecules whose value is known."""
+    from sklearn.linear_model import RidgeCV
+
+    known = np.isfinite(truth)
+    if truth.shape[1] > 1 and not known.all():
+        return np.hstack([_ridge(train, truth[:, [column]], test) for column in range(truth.shape[1])])
+    rows = known.all(1)
+    fitted = RidgeCV(np.logspace(-2, 4, 13), alpha_per_target=True).fit(train[rows], truth[rows])
+    return fitted.predict(test).reshape(len(test), -1)
+
+
+def _bits(smiles: Sequence[str]) -> np.ndarray:
+    """Morgan fingerprints (N, 1024)."""
+    found = [fingerprints().GetFingerprintAsNumPy(Chem.MolFromSmiles(text)) for text in smiles]
+    return np.stack(found).astype(np.float32)
