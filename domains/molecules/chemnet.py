@@ -24,24 +24,34 @@ _SYMBOLS = (
 _NUMBER = {symbol: number for number, symbol in enumerate(_SYMBOLS)}
 _UNKNOWN, _END = _NUMBER["X"], _NUMBER["."]
 _PLACES = 350
+_STEPS = 88  # of places, after both convolutions
 _BATCH = 512
 
 
 def one_hot(smiles: Sequence[str]) -> Tensor:
-    """Canonical SMILES as (N, 35, 350): a symbol each place, the end ".", then nothing; 1/35 where it stands.
+    """Canonical SMILES as (N, 35, P): a symbol each place, the end ".", then nothing; 1/35 where it stands.
+
+    P are as many of the 350 places as it takes until the convolutions see nothing any more.
 
     As ChemNet was trained: a letter before l, r or i is one symbol with it, what is not known is X, and all behind
     the first "." is left out.
     """
-    out = torch.zeros(len(smiles), len(_SYMBOLS), _PLACES)
-    for row, text in enumerate(smiles):
-        ended, at, place = text.partition(".")[0] + ".", 0, 0
-        while ended[at] != "." and place < _PLACES - 1:
-            size = 2 if ended[at + 1] in "lri" else 1
-            out[row, _NUMBER.get(ended[at : at + size], _UNKNOWN), place] = 1 / len(_SYMBOLS)
-            at, place = at + size, place + 1
-        out[row, _END, place] = 1 / len(_SYMBOLS)
+    written = [_symbols(text) for text in smiles]
+    longest = max(map(len, written), default=0)
+    out = torch.zeros(len(smiles), len(_SYMBOLS), min(4 * ((longest + 2) // 4 + 1), _PLACES))
+    for row, symbols in enumerate(written):
+        out[row, symbols, range(len(symbols))] = 1 / len(_SYMBOLS)
     return out
+
+
+def _symbols(text: str) -> list[int]:
+    """The numbers of a SMILES' symbols, at most 350 with the end."""
+    ended, at, found = text.partition(".")[0] + ".", 0, list[int]()
+    while ended[at] != "." and len(found) < _PLACES - 1:
+        size = 2 if ended[at + 1] in "lri" else 1
+        found.append(_NUMBER.get(ended[at : at + size], _UNKNOWN))
+        at += size
+    return [*found, _END]
 
 
 class ChemNet(nn.Module):
@@ -68,21 +78,36 @@ class ChemNet(nn.Module):
         return network.eval()
 
     def forward(self, x: Tensor) -> Tensor:
-        for layer in (self.first, self.second):
-            # as much on either side as makes half the places, more behind
-            missing = layer.kernel_size[0] - (2 if x.shape[2] % 2 == 0 else x.shape[2] % 2)
-            x = F.selu(layer(F.pad(x, (missing // 2, missing - missing // 2))))
-        states, _ = self.backward_pass(x.transpose(1, 2).flip(1))
-        _, (last, _) = self.forward_pass(states.flip(1))
-        return last[0]
+        """Places that x lacks are empty, and the convolutions leave them so: there the LSTM from the end is in the
+        same state for all molecules, and what the other one reads is the same, too."""
+        x = F.selu(self.first(F.pad(x, (1, 1))))
+        x = F.selu(self.second(F.pad(x, (1, 2)))).transpose(1, 2)
+        behind, state = x.new_zeros(1, 0, self.backward_pass.hidden_size), None
+        if x.shape[1] < _STEPS:
+            behind, state = self.backward_pass(x.new_zeros(1, _STEPS - x.shape[1], x.shape[2]))
+            state = tuple(part.expand(-1, len(x), -1).contiguous() for part in state)
+        states, _ = self.backward_pass(x.flip(1), state)
+        _, (hidden, cell) = self.forward_pass(states.flip(1))
+        return self._through_the_rest(hidden[0], cell[0], behind[0].flip(0))
+
+    def _through_the_rest(self, hidden: Tensor, cell: Tensor, states: Tensor) -> Tensor:
+        """The last state (B, 512) of the LSTM to the end, where all rows read the same states (T, 128)."""
+        of_input, of_state, bias, other_bias = self.forward_pass.all_weights[0]
+        for row in states @ of_input.T + bias + other_bias:
+            let_in, forget, new, out = torch.addmm(row, hidden, of_state.T).chunk(4, 1)
+            cell = forget.sigmoid() * cell + let_in.sigmoid() * new.tanh()
+            hidden = out.sigmoid() * cell.tanh()
+        return hidden
 
     @torch.no_grad()
     def activations(self, smiles: Sequence[str]) -> np.ndarray:
         """Of canonical SMILES, (N, 512)."""
-        device = self.first.weight.device
-        parts = [smiles[start : start + _BATCH] for start in range(0, len(smiles), _BATCH)]
-        found = [self(one_hot(part).to(device)).cpu() for part in parts]
-        return torch.cat(found).double().numpy() if found else np.zeros((0, 512))
+        found = np.zeros((len(smiles), 512))
+        order = sorted(range(len(smiles)), key=lambda row: len(smiles[row]))  # short ones beside short ones
+        for start in range(0, len(order), _BATCH):
+            rows = order[start : start + _BATCH]
+            found[rows] = self(one_hot([smiles[row] for row in rows]).to(self.first.weight)).cpu().numpy()
+        return found
 
 
 def frechet_distance(

@@ -65,10 +65,11 @@ class Sequence(td.Distribution):
         tokens = value.long().expand(*shape, value.shape[-1]).reshape(-1, value.shape[-1])  # (N, T)
         observed = tokens >= 0
         filled = tokens.clamp(min=0)
-        told = filled
+        told = tokens  # with −1 behind the end, where the network need not compute
         if self.unknown is not None:
             share, index = self.unknown
-            told = torch.where(torch.rand(filled.shape, device=filled.device) < share, index, filled)
+            hidden = observed & (torch.rand(filled.shape, device=filled.device) < share)
+            told = torch.where(hidden, index, tokens)
         entries = _precise(self.network(told, *self._given(shape))).log_softmax(-1)
         entries = entries.gather(-1, filled.unsqueeze(-1)).squeeze(-1)  # (N, T)
         return torch.where(observed, entries, 0.0).sum(-1).reshape(shape)

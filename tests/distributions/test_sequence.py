@@ -209,6 +209,10 @@ def test_token_dropout_hides_tokens_in_training_only():
     wide = Sequence(spy, (1, 500), T, STOP, torch.zeros(1, 500, 2).double(), unknown=(0.3, V))
     wide.log_prob(torch.zeros(500, T).long())
     assert (seen[0] == V).double().mean().item() == pytest.approx(0.3, abs=0.04)
+    # and none behind the end, which a network then need not compute
+    ended = torch.tensor([[0, 1, STOP, -1]]).expand(500, T)
+    wide.log_prob(ended)
+    assert torch.equal(seen[1] < 0, ended < 0)
 
 
 def test_a_model_of_sequences_samples_and_is_rebuilt():

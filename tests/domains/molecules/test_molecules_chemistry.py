@@ -6,6 +6,7 @@ import selfies
 from hypothesis import given
 from hypothesis import strategies as st
 from rdkit import Chem
+from rdkit.Chem import QED
 from sciencevae.builtin.molecules.chemistry import Refused, Standard, properties, standard
 from sciencevae.builtin.molecules.tokens import STOP, Alphabet, split
 
@@ -56,6 +57,12 @@ def test_properties_are_those_published():
     assert logp == pytest.approx(1.31, abs=0.005)
     assert qed == pytest.approx(0.55, abs=0.005)
     assert sas == pytest.approx(1.58, abs=0.005)
+
+
+def test_drug_likeness_is_that_of_rdkit(smiles):
+    for text in [*smiles, ASPIRIN, "[H][H]", "[2H]C", "[Na+].[Cl-]", "[H]/N=C/C", "O=[N+]([O-])c1ccc(N)cc1S"]:
+        found = Chem.MolFromSmiles(text)
+        assert properties(text, ("QED",)) == [QED.qed(found)], text
 
 
 @pytest.mark.parametrize("notation", ["selfies", "smiles"])

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from rdkit import Chem, DataStructs
 from rdkit.Chem import rdFingerprintGenerator
 from sciencevae.builtin.molecules import metrics
 from sciencevae.builtin.molecules.chemnet import ChemNet, frechet_distance, one_hot
 from scipy import linalg
+from torch.nn import functional
 
 from sciencevae.errors import InputError
 
@@ -102,6 +104,24 @@ def test_symbols_of_chemnet():
     assert found.max() == pytest.approx(1 / 35)
 
 
-def test_chemnet_shapes():
-    found = ChemNet().eval().activations(["CCO", "CCN", "c1ccccc1"])
-    assert found.shape == (3, 512)
+def test_chemnet_sees_all_350_places_of_each_molecule():
+    """Beside the network as published: every place through every layer."""
+    torch.manual_seed(0)
+    network = ChemNet().double().eval()
+    given = ["C" * length for length in (342, 3, 343, 344, 345, 346, 347, 348, 349, 350, 351, 1)]
+    given += ["CCO", "CCN", "c1ccccc1", "CC(=O)Oc1ccccc1C(=O)O"]
+
+    def published(text):
+        x = functional.pad(one_hot([text]), (0, 350 - one_hot([text]).shape[2])).double()
+        x = functional.selu(network.first(functional.pad(x, (1, 1))))
+        x = functional.selu(network.second(functional.pad(x, (1, 2))))
+        states, _ = network.backward_pass(x.transpose(1, 2).flip(1))
+        return network.forward_pass(states.flip(1))[1][0][0]
+
+    with torch.no_grad():
+        wanted = torch.cat([published(text) for text in given]).numpy()
+        together = network.activations(given)
+        alone = np.concatenate([network.activations([text]) for text in given])
+    assert together.shape == (len(given), 512)
+    np.testing.assert_allclose(together, wanted, atol=1e-12)
+    np.testing.assert_allclose(alone, wanted, atol=1e-12)
