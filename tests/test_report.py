@@ -171,11 +171,11 @@ def test_the_page_has_the_picture_and_the_text_of_each_datum(toy_run: Path, tmp_
     run.domain = replace(run.domain, figures={"chart": drawn})
     write_report(run, Progress())
     page = (run.folder / "report.html").read_text()
-    spots = re.findall(r'class="spot (\S+)" style="left:(\S+)%;top:(\S+)%"><i>(.*?)</i>', page)
+    spots = re.findall(r'class="spot ([^"]+)" style="left:(\S+)%;top:(\S+)%"><i>(.*?)</i>', page)
     assert spots == [
         ("chart-1", "25.00", "50.00", "C&lt;C"),
         ("chart-2", "50.00", "12.50", "CO"),
-        ("chart-2", "100.00", "0.00", "CO"),
+        ("chart-2 west", "100.00", "0.00", "CO"),  # at the right edge the text stands to the left
     ]
     pictures = dict(re.findall(r"\.(chart-\d) i::after .*?base64,(\S+)\"\)", page))
     assert base64.b64decode(pictures["chart-2"]) == b"<svg>second</svg>"

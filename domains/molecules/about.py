@@ -60,7 +60,7 @@ def about(run: Run) -> About:
     settings = [variant.settings for variant in run.variants.values()]
     names = dict.fromkeys(one.dataset for one in settings)
     optimised = run.settings.analyse.optimise_calls is not None
-    properties = {name for one in settings for name in one.prepare.properties}
+    properties = {name for one in settings for name in (*one.prepare.properties, *one.prepare.measured)}
     papers = {name: load_manifest(name).citation.bibtex for name in ("zinc250k", "moses", "chemnet")}
     used = {
         papers["zinc250k"]: True,
@@ -74,8 +74,13 @@ def about(run: Run) -> About:
         ERIKSSON: optimised,
         NIGAM: optimised,
     }
+    predicted = {
+        name.partition(",")[0] for found in run.metrics.get("transfer", {}).values() for name in found
+    }
+    used |= {load_manifest(name).citation.bibtex: True for name in sorted(predicted)}
     done = ["reconstruction", "new molecules"]
     done += [f"prediction of {', '.join(sorted(properties))}"] if properties else []
+    done += [f"transfer to {', '.join(sorted(predicted))}"] if predicted else []
     done += ["optimisation of 5 QED − SAS"] if optimised else []
     source = run.input.name if run.input else " and ".join(names)
     return About(
