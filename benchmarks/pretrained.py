@@ -48,10 +48,13 @@ def publish(folder: Path, name: str) -> Path:
 def measured(run: Any) -> dict[str, Any]:
     """The numbers of a run, for ``benchmarks.tables``."""
     training = run.metrics["training"]["main"]
-    prediction = run.table("prediction").drop(columns="model").to_dict("records")
     return {
         **{name: run.metrics[name]["main"] for name in ("reconstruction", "generation")},
-        "prediction": prediction,
+        "prediction": run.table("prediction").drop(columns="model").to_dict("records"),
+        "transfer": run.table("transfer").drop(columns="model").to_dict("records")
+        if "transfer" in run.metrics
+        else [],
+        "optimisation": run.metrics.get("optimisation", {}),
         "hours": training["seconds"] / 3600,
         "epochs": training["epochs"],
     }
@@ -97,7 +100,11 @@ def card(run: Any, name: str) -> str:
         f"# {run.domain.name}-{name}\n",
         rows("| | |", (f"| {key} | {value} |" for key, value in facts.items())),
         "\n## Measured, on molecules it was not trained on, one seed\n",
-        *(f"{_table(run.table(table))}\n" for table in ("reconstruction", "generation", "prediction")),
+        *(
+            f"{_table(run.table(table))}\n"
+            for table in ("reconstruction", "generation", "prediction", "transfer")
+            if table in run.metrics
+        ),
         "The columns are explained in the domain's README.\n",
         "## What it reads and what it is not for\n",
         _limits(data),

@@ -193,6 +193,16 @@ def molecules(result: Result) -> str:
             f"| {asked.get(row['property'], '') if row['way'] == 'the model' else ''} |"
             for row in found["prediction"]
         ]
+        lines += [
+            f"| | {row['data']} ({row['unit']}; {row['molecules']:,} read, {row['left_out']:,} not), {row['way']} "
+            f"| {row['mae']:.3f} ± {row['mae_error']:.3f} | |"
+            for row in found.get("transfer", ())
+        ]
+        lines += [
+            f"| | best 5 QED − SAS, {way}, median (lowest to highest) | {best['median']:.2f} ({best['lowest']:.2f} "
+            f"to {best['highest']:.2f}) | |"
+            for way, best in found.get("optimisation", {}).items()
+        ]
         lines.append(f"| | training | {found['hours']:.2f} h, {found['epochs']} epochs | |")
     return rows("| model | | found | asked for, published |", lines)
 
