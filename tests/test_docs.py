@@ -73,6 +73,8 @@ def test_what_the_models_page_says_of_shapes(names):
     assert names["filled"].shape == (1000, 6)
     assert names["drawn"].shape == (10, 1, 8, 8)
     assert names["x_of_kind_1"].shape == (100, 6)
+    assert names["fours"].z.shape == (20, 2)
+    assert names["written"].shape == (20, 6)
     assert names["gap"].shape == (20,)
     assert names["evidence"].trusted.shape == (200,)
     assert names["annealed"].value.shape == (5,)
@@ -105,7 +107,7 @@ def test_papers_take_five_lines():
     text = PAGES["models.md"]
     papers = text[text.index("### VAE\n") : text.index("## All parts")]
     titles = re.findall(r"^### (.*)$", papers, re.MULTILINE)
-    assert len(titles) == 12
+    assert len(titles) == 13
     for title, section in zip(titles, re.split(r"^### .*$", papers, flags=re.MULTILINE)[1:], strict=True):
         blocks = [
             code for code in python_blocks(section) if "sv.networks." not in code

@@ -94,14 +94,7 @@ def prediction(run: Run) -> Findings:
     if not rows:
         return Findings()
     table = pd.DataFrame(rows)
-    metrics: dict[str, Any] = {
-        str(model): {
-            f"{label}, {way}": float(mae)
-            for label, way, mae in part[["property", "way", "mae"]].itertuples(index=False)
-        }
-        for model, part in table.groupby("model", sort=False)
-    }
-    return Findings(metrics, {"prediction": table}, (), TITLES)
+    return Findings(_errors(table, "property"), {"prediction": table}, (), TITLES)
 
 
 def transfer(run: Run) -> Findings:
@@ -151,14 +144,18 @@ def transfer(run: Run) -> Findings:
     if not rows:
         return Findings(notes=tuple(notes))
     table = pd.DataFrame(rows)
-    metrics: dict[str, Any] = {
+    return Findings(_errors(table, "data"), {"transfer": table}, tuple(notes), TITLES)
+
+
+def _errors(table: pd.DataFrame, of: str) -> dict[str, Any]:
+    """The mean absolute errors, by model, then by what is predicted and how."""
+    return {
         str(model): {
-            f"{data}, {way}": float(mae)
-            for data, way, mae in part[["data", "way", "mae"]].itertuples(index=False)
+            f"{what}, {way}": float(mae)
+            for what, way, mae in part[[of, "way", "mae"]].itertuples(index=False)
         }
         for model, part in table.groupby("model", sort=False)
     }
-    return Findings(metrics, {"transfer": table}, tuple(notes), TITLES)
 
 
 @torch.no_grad()
