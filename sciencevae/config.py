@@ -154,10 +154,11 @@ def load(domain: Domain, config: str | None = None, overrides: Iterable[str] = (
     plain = read_yaml(path) or {}
     if not isinstance(plain, dict):
         raise InputError(f"{path}: a configuration is a mapping of sections, found {type(plain).__name__}")
-    for override in overrides:
+    overridden = list(overrides)
+    for override in overridden:
         key, value = _parse_override(override)
         plain = _replaced(plain, key, value)
-    settings = validate(domain.settings, plain, str(path))
+    settings = validate(domain.settings, plain, f"{path} and --set" if overridden else str(path))
     for name in settings.variants:
         if name == "main" or not _VARIANT.fullmatch(name):
             raise InputError(

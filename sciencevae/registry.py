@@ -71,7 +71,8 @@ class Domain:
     refit:     (settings, model, train, valid) -> what is done to a trained model in place, as the fit of another
                prior to its latents: its History, or None where nothing is done
     read:      (path, settings, template) -> iterator of Datasets of bounded size from a user's own file, in its
-               order, with coordinates ``row``, ``id``, ``status``; bad rows stay, as NaN with a reason.
+               order, with coordinates ``row``, ``id``, ``status``; bad rows stay, as NaN with a reason. ``note``,
+               where there is one, says what is to be known of a row that is used.
                ``template``: the data the model was trained on, without rows: its axes, and in its attributes
                what ``prepare`` learned
     analyses:  name -> (run) -> Findings, empty ones where there is nothing of the kind

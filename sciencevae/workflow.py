@@ -38,6 +38,8 @@ def configured(
     from sciencevae.runs import check_folder, configure
 
     found = registry.domain(domain)
+    if config is None and input is not None and (found.folder / "own.yaml").is_file():
+        config = "own"  # the default one is of the demonstration's data
     settings = load(found, config, overrides)
     if input is not None and not Path(input).expanduser().exists():
         raise InputError(f"no input file {input}")

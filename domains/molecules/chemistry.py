@@ -119,7 +119,10 @@ def standard(smiles: str, how: Standard = Standard()) -> str:  # noqa: B008  (im
         found = rdMolStandardize.Uncharger().uncharge(found)
     if how.stereo == "drop":
         Chem.RemoveStereochemistry(found)
-    return Chem.MolToSmiles(found)
+    text = Chem.MolToSmiles(found)
+    if how.charges == "neutralise" and parsed(text) is None:  # as of PF6−, whose charge is no proton's
+        raise Refused(f"without its charges it is no molecule: {text}")
+    return text
 
 
 def properties(smiles: str, names: tuple[str, ...]) -> list[float]:

@@ -117,10 +117,19 @@ def _dataset(settings: Molecules, table: _Table, seen: list[str]) -> xr.Dataset:
     code = _splits(table, chosen.fractions)
     lengths = np.array([len(ids) for ids in table.tokens]) + 1
     fits = lengths <= (chosen.length or lengths.max())
-    if not fits.all():
-        table.reasons[f"more than {chosen.length} tokens"] += int((~fits).sum())
+    _refuse(table, ~fits, f"more than {chosen.length} tokens with the stop")
+    if not fits.any():
+        raise InputError(
+            f"no molecule has {chosen.length} tokens at most, the stop counted; the shortest has {lengths.min()}: "
+            "set prepare.length higher, or to null"
+        )
     x = np.full((len(lengths), int(lengths[fits].max())), -1, np.int16)
     training = (code == SPLITS["train"]) & fits
+    if not training.any():
+        raise InputError(
+            f"of {len(np.unique(table.smiles))} different molecules none is for training: give more of them, or "
+            "set prepare.fractions.train higher"
+        )
     used = {
         seen[number - 1]
         for ids, one in zip(table.tokens, training, strict=True)
@@ -134,8 +143,7 @@ def _dataset(settings: Molecules, table: _Table, seen: list[str]) -> xr.Dataset:
             x[row, : len(ids)] = known[ids]
             x[row, len(ids)] = 0
     lacking = fits & (x == -2).any(1)
-    if lacking.any():
-        table.reasons["a token that no training molecule has"] += int(lacking.sum())
+    _refuse(table, lacking, "a token that no training molecule has")
     rows = np.flatnonzero(fits & ~lacking)
     x_attrs = {
         "units": "1",
@@ -155,15 +163,15 @@ def _dataset(settings: Molecules, table: _Table, seen: list[str]) -> xr.Dataset:
         described = {"units": ", ".join(units), "scaling": "standard"}
         variables["properties"] = (("sample", "property"), values[rows].astype(np.float32), described)
         coords["property"] = [*chosen.properties, *chosen.measured]
-        if training.any():
-            of_training = values[training]
-            if (lost := ~np.isfinite(of_training).any(0)).any():
-                raise InputError(
-                    f"no training molecule has a number in {coords['property'][lost.argmax()]!r}"
-                )
-            ranges["properties"] = np.stack(
-                [np.nanmin(of_training, axis=0), np.nanmax(of_training, axis=0)], axis=1
-            ).tolist()
+        of_training = values[training]
+        if (lost := ~np.isfinite(of_training).any(0)).any():
+            raise InputError(
+                f"no training molecule has a number in {coords['property'][lost.argmax()]!r}: is it spelt as in "
+                "the file?"
+            )
+        ranges["properties"] = np.stack(
+            [np.nanmin(of_training, axis=0), np.nanmax(of_training, axis=0)], axis=1
+        ).tolist()
     attrs = {
         "fields": list(variables),
         "identifier": "molecule",
@@ -179,6 +187,14 @@ def _dataset(settings: Molecules, table: _Table, seen: list[str]) -> xr.Dataset:
         ),
     }
     return xr.Dataset(variables, coords=coords, attrs=attrs)
+
+
+def _refuse(table: _Table, rows: np.ndarray, reason: str) -> None:
+    """Count the rows (N,) that are left out, and name the first of all."""
+    if rows.any():
+        table.reasons[reason] += int(rows.sum())
+        places = np.flatnonzero(rows)[: _LISTED - len(table.refused)]
+        table.refused += [f"row {table.number[place]} ({table.smiles[place]}): {reason}" for place in places]
 
 
 def _unit(name: str) -> str:
@@ -298,11 +314,16 @@ def read(path: Path, settings: Molecules, template: xr.Dataset) -> Iterator[xr.D
         status = []
         for ids, (_, _, made) in zip(x, block, strict=True):
             status.append(made.problem or numbered(ids, made.tokens, alphabet))
+        unseen = [" ".join(alphabet.unseen(ids)) for ids in x.tolist()]
         number = np.array([number - 1 for number, _, _ in block])
         coords = {
             "row": ("sample", number),
             "id": ("sample", np.array([row.name for _, row, _ in block])),
             "status": ("sample", np.array(status)),
+            "note": (
+                "sample",
+                np.array([f"no training molecule has {tokens}" if tokens else "" for tokens in unseen]),
+            ),
             "smiles": ("sample", np.array([made.smiles for _, _, made in block])),
         }
         yield xr.Dataset(
@@ -337,7 +358,8 @@ def write(data: xr.Dataset, path: Path) -> None:
         {"id": names, "smiles": [alphabet.decode(ids) for ids in data["tokens"].values.tolist()]}
     )
     if "properties" in data:
-        table[data["property"].values.tolist()] = data["properties"].values
+        # what the model tells of the latents, not of the molecule that is written: a draw may be another
+        table[[f"{name}_model" for name in data["property"].values]] = data["properties"].values
     if path.suffix == ".smi":
         write_smi(table["smiles"], table["id"], path)
     else:
@@ -347,5 +369,6 @@ def write(data: xr.Dataset, path: Path) -> None:
 def write_smi(smiles: Iterable[str], names: Iterable[Any], path: Path) -> None:
     """Lines ``SMILES name``."""
     with atomic_path(path) as temporary:
-        lines = (f"{text} {name}\n" for text, name in zip(smiles, names, strict=True))
+        # a name with a line break in it would be a row more
+        lines = (f"{text} {' '.join(str(name).split())}\n" for text, name in zip(smiles, names, strict=True))
         temporary.write_text("".join(lines), encoding="utf-8")

@@ -5,17 +5,24 @@ from __future__ import annotations
 import csv
 import gzip
 import math
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from rdkit import Chem
+from rdkit import Chem, rdBase
 
 from sciencevae.errors import InputError, did_you_mean
 
 __all__ = ["FORMATS", "Row", "rows_of"]
 
 FORMATS = (".smi", ".smiles", ".txt", ".csv", ".tsv", ".sdf", ".parquet")
+#: the column of the SMILES; where there is none of this name, another that is usual is taken
+COLUMN, _OTHERWISE = "smiles", "canonical_smiles"
+#: what stands in tables where nothing was measured, in small letters
+_MISSING = ("", "-", "na", "n/a", "nan", "null", "none")
+_LARGEST = 3e38  # in single precision
+_LONGEST = 1 << 27  # characters of an entry
 
 
 class Row(NamedTuple):
@@ -32,7 +39,7 @@ class Row(NamedTuple):
 
 
 def rows_of(
-    path: Path, column: str = "smiles", identifier: str = "id", measured: Sequence[str] = ()
+    path: Path, column: str = COLUMN, identifier: str = "id", measured: Sequence[str] = ()
 ) -> Iterator[Row]:
     """The molecules of a file in its order, one at a time, however long it is.
 
@@ -64,7 +71,7 @@ def rows_of(
                     yield from _lines(file)
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not text in UTF-8: {error}") from error
-    except (EOFError, OSError, csv.Error) as error:
+    except (EOFError, OSError, zlib.error) as error:
         raise InputError(f"{path} is damaged or cut short: {error}") from error
 
 
@@ -84,22 +91,42 @@ def _lines(file: IO[str]) -> Iterator[Row]:
 def _table(
     path: Path, file: IO[str], separator: str, column: str, identifier: str, measured: Sequence[str]
 ) -> Iterator[Row]:
-    csv.field_size_limit(1 << 20)
-    reader = csv.DictReader(file, delimiter=separator)
-    smiles, name, numbers = _columns(path, list(reader.fieldnames or []), column, identifier, measured)
-    for number, row in enumerate(reader, start=1):
+    csv.field_size_limit(_LONGEST)
+    reader = csv.DictReader(file, delimiter=separator, strict=True)
+    if not reader.fieldnames:
+        raise InputError(f"{path} is empty")
+    smiles, name, numbers = _columns(path, list(reader.fieldnames), column, identifier, measured)
+    for number, row in enumerate(_closed(path, reader), start=1):
         called = (name and row.get(name)) or str(number)
         yield _valued(called, row.get(smiles) or "", {wanted: row.get(wanted) for wanted in numbers})
+
+
+def _closed(path: Path, reader: csv.DictReader[str]) -> Iterator[dict[str, str]]:
+    """The rows; InputError for a quote that opens and does not close, which would swallow what follows."""
+    line = reader.line_num
+    try:
+        for row in reader:
+            yield row
+            line = reader.line_num
+    except csv.Error as error:
+        raise InputError(
+            f"{path}: line {line + 1} can't be read as a table ({error}): a quote that opens an entry has to end it"
+        ) from error
 
 
 def _valued(name: str, smiles: str, measured: Mapping[str, Any]) -> Row:
     """A row with numbers, or with the problem that one is none."""
     values = []
     for column, value in measured.items():
+        text = "" if value is None else str(value).strip()
         try:
-            values.append(math.nan if value is None or not str(value).strip() else float(value))
+            if "_" in text or not text.isascii():  # which Python reads as a number, and no table means so
+                raise ValueError
+            values.append(math.nan if text.lower() in _MISSING else float(text))
         except ValueError:
             return Row(name, smiles, f"{column}: {value!r} is no number")
+        if math.isinf(values[-1]) or abs(values[-1]) > _LARGEST:
+            return Row(name, smiles, f"{column}: {value!r} is no finite number")
     return Row(name, smiles, values=tuple(values))
 
 
@@ -125,30 +152,47 @@ def _parquet(path: Path, column: str, identifier: str, measured: Sequence[str]) 
 
 
 def _sdf(path: Path, measured: Sequence[str]) -> Iterator[Row]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rb") as file:
-        for number, found in enumerate(Chem.ForwardSDMolSupplier(file), start=1):
+    supplier = Chem.SDMolSupplier()
+    with _text(path) as file, rdBase.BlockLogs():
+        for number, record in enumerate(_records(file), start=1):
+            supplier.SetData(record)
+            found = supplier[0] if len(supplier) else None
+            name = record.partition("\n")[0].strip() or str(number)
             if found is None:
-                yield Row(str(number), "", "RDKit cannot read this structure")
+                yield Row(name, "", "RDKit cannot read this structure")
                 continue
-            name = found.GetProp("_Name").strip() if found.HasProp("_Name") else ""
-            numbers = {
-                wanted: found.GetProp(wanted) if found.HasProp(wanted) else None for wanted in measured
-            }
-            yield _valued(name or str(number), Chem.MolToSmiles(found), numbers)
+            given = {key.lower(): found.GetProp(key) for key in found.GetPropNames()}
+            yield _valued(name, Chem.MolToSmiles(found), {one: given.get(one.lower()) for one in measured})
+
+
+def _records(file: IO[str]) -> Iterator[str]:
+    """The structures of an .sdf, each with its properties and its end."""
+    lines: list[str] = []
+    for line in file:
+        lines.append(line.rstrip("\r\n") + "\n")
+        if line.startswith("$$$$"):
+            yield "".join(lines)
+            lines = []
+    if any(map(str.strip, lines)):
+        yield "".join(lines)
 
 
 def _columns(
     path: Path, names: list[str], column: str, identifier: str, measured: Sequence[str]
 ) -> tuple[str, str | None, list[str]]:
     """The column of the SMILES, that of the names where there is one, and those of numbers."""
-    known = {name.strip().lower(): name for name in names}
-    smiles = known.get(column.lower()) or known.get("canonical_smiles")
-    for setting, name in [("prepare.column", column), *(("prepare.measured", name) for name in measured)]:
-        if (smiles if setting == "prepare.column" else known.get(name.lower())) is None:
+    known = {name.strip().lower(): name for name in reversed(names)}  # of two the first one
+    known |= {name: name for name in names}  # and as it is written before as it might be
+
+    def found(name: str) -> str | None:
+        return known.get(name) or known.get(name.lower())
+
+    smiles = found(column) or (found(_OTHERWISE) if column == COLUMN else None)
+    for setting, name in [("column", column), *(("measured", name) for name in measured)]:
+        if (smiles if setting == "column" else found(name)) is None:
             raise InputError(
                 f"{path} has no column {name!r}{did_you_mean(name, names)}; it has {', '.join(names)[:200]}: "
-                f"name it with {setting}"
+                f"rename the column, or say what it is called in the run's prepare.{setting}"
             )
     assert smiles is not None
-    return smiles, known.get(identifier.lower()), [known[name.lower()] for name in measured]
+    return smiles, found(identifier), [found(name) or name for name in measured]

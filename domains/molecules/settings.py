@@ -29,9 +29,13 @@ QUANTUM = {
 class Prepare(PrepareSettings):
     """Which molecules, how they are made alike, and how they are written."""
 
-    rows: int | None = Field(default=None, ge=100, description="molecules to take, by their hash; none: all")
+    rows: int | None = Field(
+        default=None,
+        ge=100,
+        description="molecules to take, by their hash; none: all",
+    )
     notation: Literal["selfies", "smiles"] = Field(
-        default="selfies", description="selfies: every sequence is a molecule"
+        default="selfies", description="selfies: every sequence with an atom is a molecule"
     )
     stereo: Literal["keep", "drop"] = Field(default="keep", description="stereochemistry")
     salts: Literal["keep", "largest", "refuse"] = Field(
@@ -68,9 +72,14 @@ class Prepare(PrepareSettings):
     @field_validator("measured")
     @classmethod
     def _told_apart(cls, measured: dict[str, str]) -> dict[str, str]:
+        taken = {name.lower() for name in (*COMPUTED, *QUANTUM, "smiles", "id", "row", "status")}
+        if len({name.lower() for name in measured}) < len(measured):
+            raise ValueError("two columns have one name but for upper and lower case: rename one of them")
         for name, unit in measured.items():
-            if name in (*COMPUTED, *QUANTUM):
-                raise ValueError(f"{name!r} is the name of a property that is computed: rename your column")
+            if name.lower() in taken:
+                raise ValueError(
+                    f"{name!r} is the name of a property that is computed, or of another column: rename yours"
+                )
             if "," in unit:
                 raise ValueError(f"the unit {unit!r} of {name!r} has a comma; write it without")
         return measured

@@ -72,6 +72,10 @@ class Alphabet:
         except KeyError as error:
             raise Refused(f"the model's alphabet lacks {error.args[0]}") from None
 
+    def unseen(self, numbers: Iterable[int]) -> list[str]:
+        """The tokens of a sequence that no training molecule has, each once."""
+        return sorted({self.tokens[number - 1] for number in numbers if number > self.trained})
+
     def decode(self, numbers: Iterable[int]) -> str:
         """The canonical SMILES of a sequence up to its stop; "" where it is no molecule."""
         tokens = []

@@ -106,6 +106,10 @@ def _seed(text: str) -> int:
 def _encode(arguments: argparse.Namespace) -> int:
     limit_threads(arguments.threads or 1)
     if arguments.model is None:
+        if arguments.out is not None:
+            raise InputError(
+                "the latents of a run go into its folder: leave -o, or name a model with --model"
+            )
         from sciencevae import stages
         from sciencevae.runs import Run
 
@@ -133,21 +137,30 @@ def _sample(arguments: argparse.Namespace) -> int:
     limit_threads(arguments.threads or 1)
     from sciencevae.latents.files import sample_file
 
-    condition = _condition(arguments.condition or "")
+    condition = None if arguments.condition is None else _condition(arguments.condition)
     sample_file(arguments.model, arguments.out, arguments.n, seed=arguments.seed, condition=condition)
     return 0
 
 
-def _condition(text: str) -> list[float] | dict[str, float] | None:
-    entries = [entry for entry in text.split(",") if entry]
+def _condition(text: str) -> list[float] | dict[str, float]:
+    entries = [entry for entry in text.split(",") if entry.strip()]
+    found: dict[str, float] = {}
     try:
+        if not entries:
+            raise ValueError("nothing is given")
         if "=" not in text:
-            return [float(entry) for entry in entries] or None
-        return {name.strip(): float(value) for name, value in (entry.split("=") for entry in entries)}
+            return [float(entry) for entry in entries]
+        for name, value in (entry.split("=") for entry in entries):
+            if name.strip().lower() in map(str.lower, found):
+                raise InputError(f"--condition {text!r}: {name.strip()} is given twice")
+            found[name.strip()] = float(value)
+    except InputError:
+        raise
     except ValueError:
         raise InputError(
             f"--condition {text!r}: write numbers, separated by commas, or NAME=NUMBER, likewise"
         ) from None
+    return found
 
 
 def _interpolate(arguments: argparse.Namespace) -> int:

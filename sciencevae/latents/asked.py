@@ -32,13 +32,7 @@ def sample_with(trained: Trained, condition: Mapping[str, float], n: int, seed: 
 
 def _known(trained: Trained, condition: Mapping[str, float]) -> dict[str, torch.Tensor]:
     """Values by the names on the axes of the model's fields, scaled, NaN where nothing is said of an entry."""
-    axes = {
-        str(label).lower(): (str(field), place)
-        for field, values in trained.template.data_vars.items()
-        for axis in values.dims[1:2]
-        if axis in trained.template.coords
-        for place, label in enumerate(values[axis].values.tolist())
-    }
+    axes = {name.lower(): place for name, place in _axes(trained).items()}
     found: dict[str, torch.Tensor] = {}
     for name, value in condition.items():
         if name.lower() not in axes:
@@ -61,6 +55,17 @@ def _known(trained: Trained, condition: Mapping[str, float]) -> dict[str, torch.
     return {field: trained.scaling.apply(field, values[None])[0] for field, values in found.items()}
 
 
+def _axes(trained: Trained) -> dict[str, tuple[str, int]]:
+    """The names on the axes of the model's fields -> field and place."""
+    return {
+        str(label): (str(field), place)
+        for field, values in trained.template.data_vars.items()
+        for axis in values.dims[1:2]
+        if axis in trained.template.coords
+        for place, label in enumerate(values[axis].values.tolist())
+    }
+
+
 def given_numbers(trained: Trained, condition: Sequence[float] | None) -> dict[str, torch.Tensor]:
     """The condition (1, c), scaled, that new data are drawn given; InputError where the model wants another."""
     decoders = list(trained.model.decoder.modules())  # those of named fields, too
@@ -75,7 +80,9 @@ def given_numbers(trained: Trained, condition: Sequence[float] | None) -> dict[s
             )
     if not any(getattr(part, "conditional", False) for part in (trained.model.prior, *decoders)):
         if condition is not None:
-            raise InputError("this model is told no condition: leave --condition")
+            named = list(_axes(trained))
+            known = f"; what it describes is asked for by name: {named[0]}=NUMBER" if named else ""
+            raise InputError(f"this model is told no condition: leave --condition{known}")
         return {}
     fitted = trained.scaling.fields.get("condition")
     width = fitted.loc.size if fitted is not None else None

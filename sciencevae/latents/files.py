@@ -31,6 +31,7 @@ from sciencevae.vae.vq import VQVAE
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow.parquet as pq
     import xarray as xr
 
 __all__ = ["decode_file", "encode_file", "sample_file", "score_file"]
@@ -178,7 +179,7 @@ def decode_file(
         latents = pq.ParquetFile(source)
     except (OSError, ValueError) as error:
         raise InputError(f"{source} is no Parquet file of latents: {error}") from error
-    header = json.loads((latents.schema_arrow.metadata or {}).get(b"sciencevae", b"{}"))
+    header = _told(latents, source)
     if header.get("model") not in (None, trained.fingerprint):
         raise InputError(
             f"{source} was encoded by another model ({header['model'][:12]}, this is {trained.fingerprint[:12]}): "
@@ -186,10 +187,13 @@ def decode_file(
         )
     blocks: list[xr.Dataset] = []
     rows = 0
-    for record in latents.iter_batches(BLOCK_ROWS):
-        table: pd.DataFrame = record.to_pandas()
+    for table in _tables(latents, source):
         if "row" not in table:  # latents of the user's own
             table = table.assign(row=rows + np.arange(len(table)))
+        if table["row"].dtype.kind not in "iu":
+            raise InputError(
+                f"{source}: the column row holds {table['row'].dtype}, not whole numbers: rename it"
+            )
         rows += len(table)
         z, good = _latents(table, trained.model, source)
         context = _context(table, trained, good, header.get("context"))
@@ -202,6 +206,25 @@ def decode_file(
         raise InputError(f"{source} has no rows: nothing to decode")
     write_data(_concatenated(blocks), path, trained)
     return rows
+
+
+def _told(latents: pq.ParquetFile, source: Path) -> dict[str, Any]:
+    """What ``encode`` wrote into a table beside its rows; empty of a table of another origin."""
+    try:
+        header = json.loads((latents.schema_arrow.metadata or {}).get(b"sciencevae", b"{}"))
+        if not isinstance(header, dict):
+            raise ValueError("no object")
+    except ValueError as error:
+        raise InputError(f"{source}: what it says of its model is damaged ({error}): encode again") from error
+    return header
+
+
+def _tables(latents: pq.ParquetFile, source: Path) -> Iterator[pd.DataFrame]:
+    try:
+        for record in latents.iter_batches(BLOCK_ROWS):
+            yield record.to_pandas()
+    except OSError as error:
+        raise InputError(f"{source} is damaged: {error}") from error
 
 
 def _latents(table: pd.DataFrame, model: VAE, source: Path) -> tuple[torch.Tensor, Any]:
@@ -218,8 +241,10 @@ def _latents(table: pd.DataFrame, model: VAE, source: Path) -> tuple[torch.Tenso
                 f"{source}: {wrong[0]:g} is no code; codes are whole numbers, 0 to {model.codes - 1}"
             )
         return torch.as_tensor(z[good], dtype=torch.long).reshape(-1, *model.grid), good
+    with np.errstate(over="ignore"):
+        z = z.astype(np.float32)
     good = np.isfinite(z).all(axis=1)
-    return torch.as_tensor(z[good], dtype=torch.float32), good
+    return torch.from_numpy(z[good]), good
 
 
 def sample_file(
@@ -252,7 +277,8 @@ def sample_file(
 def _identity(block: xr.Dataset) -> pd.DataFrame:
     import pandas as pd
 
-    return pd.DataFrame({name: block[name].values for name in IDENTIFY})
+    named = [*IDENTIFY, *(name for name in ("note",) if name in block.coords)]
+    return pd.DataFrame({name: block[name].values for name in named})
 
 
 def _context(

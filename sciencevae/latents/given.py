@@ -18,6 +18,8 @@ __all__ = ["Given", "latents_given"]
 log = logging.getLogger(__name__)
 #: draws of the prior that are weighed at once
 _BLOCK = 1 << 16
+#: draws after which it can be seen whether more would do
+_ENOUGH = 1 << 18
 
 
 class Given(NamedTuple):
@@ -38,7 +40,8 @@ def latents_given(
     marginalised). No part is trained for it: draws of the prior are weighed by w = p(y | z), and n different ones
     kept with probabilities in proportion to w (sampling without replacement by Gumbel's keys, Kool et al. 2019;
     sampling, importance, resampling: Rubin 1988). Draws are added until ess = (Σ w)² / Σ w² is twenty times n, or
-    ``most`` are weighed; a warning says where ess stays below n: the values are too far from what the model knows.
+    ``most`` are weighed, or it is plain that so many would not do; a warning says where ess stays below n: the
+    values are too far from what the model knows.
 
     Raises InputError for a model without named fields, an unknown field, and where nothing is known.
     """
@@ -68,6 +71,8 @@ def latents_given(
             z = z[best]
             sums = torch.logaddexp(sums, torch.stack([log_w.logsumexp(0), (2 * log_w).logsumexp(0)]))
             draws, ess = draws + _BLOCK, float((2 * sums[0] - sums[1]).exp())
+            if draws >= _ENOUGH and ess * most < n * draws:
+                break  # at this rate all draws would not do
         z = z[torch.randperm(len(z), device=z.device)]  # the keys put the likeliest ones first
     if ess < n:
         log.warning(

@@ -15,7 +15,7 @@ from sciencevae.data.tables import write_table
 from sciencevae.errors import InputError
 from sciencevae.latents.columns import columns, matrix, spread
 from sciencevae.latents.trained import Trained, physical
-from sciencevae.latents.writing import target, write_data
+from sciencevae.latents.writing import free_target, target, write_data
 from sciencevae.vae.model import centre
 from sciencevae.vae.vq import VQVAE
 
@@ -23,6 +23,22 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["interpolate_file", "neighbours_file"]
+
+#: endings by which a file is meant that does not exist, and no datum
+_FILES = (
+    ".smi",
+    ".smiles",
+    ".txt",
+    ".csv",
+    ".tsv",
+    ".sdf",
+    ".gz",
+    ".parquet",
+    ".h5",
+    ".hdf5",
+    ".zarr",
+    ".fits",
+)
 
 
 def interpolate_file(
@@ -41,7 +57,7 @@ def interpolate_file(
     from sciencevae.latents.traverse import interpolate
 
     trained = Trained.open(model)
-    path = target(out, trained)
+    path = target(out, trained, *ends[:1])
     found = _all_encoded(trained, ends)
     if len(found) != 2:
         raise InputError(f"a way leads from one datum to another; {len(found)} are given")
@@ -62,9 +78,8 @@ def neighbours_file(
     import pandas as pd
 
     trained = Trained.open(model)
-    path = Path(out)
-    if path.suffix not in (".csv", ".parquet"):
-        raise InputError(f"cannot write {str(out)!r}: give a file's name that ends with .csv or .parquet")
+    for source in (among, *asked[:1]):
+        path = free_target(out, [".csv", ".parquet"], source)
     wanted = _all_encoded(trained, asked)
     centres, nearest = _means(wanted), [pd.DataFrame() for _ in range(len(wanted))]
     for block in _encoded(trained, Path(among)):
@@ -104,6 +119,8 @@ def _source(trained: Trained, given: Sequence[str]) -> Iterator[Path]:
     if len(given) == 1 and Path(given[0]).exists():
         yield Path(given[0])
         return
+    if missing := next((text for text in given if Path(text).suffix.lower() in _FILES), None):
+        raise InputError(f"no file {missing}")
     if not trained.domain.line:
         raise InputError(f"no file {given[0]}; {trained.domain.name} reads its data from one file")
     with TemporaryDirectory() as folder:

@@ -27,7 +27,7 @@ def free_target(out: str | Path, endings: Sequence[str], source: str | Path | No
         raise InputError(f"cannot write {str(out)!r}: it names no file")
     if path.suffix not in endings:
         raise InputError(
-            f"cannot write {str(out)!r}: give a file's name that ends with {' or '.join(endings)}"
+            f"cannot write {str(out)!r}: give a file's name that ends with {' or '.join(dict.fromkeys(endings))}"
         )
     if path.is_dir():
         store = path.suffix == ".zarr" and ((path / "zarr.json").is_file() or not any(path.iterdir()))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sciencevae.data.atomic import atomic_path
@@ -147,7 +146,7 @@ def _data(run: Run) -> list[dict[str, Any]]:
         rows.append(
             {
                 "variant": name,
-                "dataset": variant.settings.dataset or Path(str(run.input or "")).name,
+                "dataset": run.input.name if run.input else variant.settings.dataset,
                 "samples": data.sizes["sample"],
                 "train, valid, test": [int((splits == part).sum()) for part in range(3)],
                 "fields": [

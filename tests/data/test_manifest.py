@@ -94,6 +94,7 @@ def test_units_are_units() -> None:
 
     more = [
         imperial.cal,
+        imperial.kcal,
         units.def_unit("bohr", constants.a0),
         units.def_unit("hartree", 2 * constants.Ryd * constants.h * constants.c),
     ]

@@ -121,6 +121,16 @@ def test_samples_and_scores(model: Path, table: Path, tmp_path: Path) -> None:
         (["decode", "--model", "MODEL", "none.parquet", "-o", "x.csv"], "has no rows: nothing to decode"),
         (["decode", "--model", "MODEL", "hole.parquet", "-o", "x.csv"], "the column z_0 is missing"),
         (["decode", "--model", "MODEL", "text.parquet", "-o", "x.csv"], "not numbers"),
+        (
+            ["decode", "--model", "MODEL", "rows.parquet", "-o", "x.csv"],
+            "not whole numbers: rename it",
+        ),
+        (
+            ["decode", "--model", "MODEL", "said.parquet", "-o", "x.csv"],
+            "what it says of its model is damaged",
+        ),
+        (["decode", "--model", "MODEL", "page.parquet", "-o", "x.csv"], "page.parquet is damaged"),
+        (["encode", "folder.zarr", "-o", "z.parquet"], "leave -o, or name a model"),
         (["sample", "--model", "MODEL", "--condition", "1", "-o", "x.csv"], "leave --condition"),
         (["sample", "--model", "MODEL", "--seed", "9" * 30, "-o", "x.csv"], "a whole number from 0"),
         (["sample", "--model", "folder.zarr", "-o", "x.csv"], "folder.zarr is a folder"),
@@ -148,6 +158,12 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     pd.DataFrame({"z_0": np.zeros(0)}).to_parquet("none.parquet")
     pd.DataFrame({"z_1": [0.0]}).to_parquet("hole.parquet")
     pd.DataFrame({"z_0": ["a"]}).to_parquet("text.parquet")
+    pd.DataFrame({"z_0": [0.0], "row": ["a"]}).to_parquet("rows.parquet")
+    pq.write_table(schema.replace_schema_metadata({"sciencevae": "[1]"}), "said.parquet")
+    pd.DataFrame({"z_0": np.arange(1000.0)}).to_parquet("page.parquet")
+    page = bytearray(Path("page.parquet").read_bytes())
+    page[4:600] = bytes(596)
+    Path("page.parquet").write_bytes(page)
     for folder in ("folder.parquet", "folder.zarr"):
         Path(folder).mkdir()
         (Path(folder) / "precious").write_text("kept")

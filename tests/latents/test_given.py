@@ -58,6 +58,8 @@ def test_far_away_it_warns(model, caplog):
         found = latents_given(model, {"y": torch.tensor([30.0, 30.0])}, 1000, most=1 << 16)
     assert "lies far from what the model knows" in caplog.text
     assert found.draws == 1 << 16
+    # where it is plain that more draws would not do, it stops
+    assert latents_given(model, {"y": torch.tensor([30.0, 30.0])}, 1000).draws == 1 << 18
 
 
 def test_refuses(model):

@@ -50,6 +50,13 @@ def test_is_refused_with_the_reason(given, how, reason):
         standard(given, Standard(**how))
 
 
+def test_charges_that_no_proton_takes_off():
+    assert standard("CC(=O)[O-]", Standard(charges="neutralise")) == "CC(=O)O"
+    assert standard("F[P-](F)(F)(F)(F)F") == "F[P-](F)(F)(F)(F)F"
+    with pytest.raises(Refused, match="without its charges it is no molecule"):
+        standard("F[P-](F)(F)(F)(F)F", Standard(charges="neutralise"))
+
+
 def test_properties_are_those_published():
     # aspirin: PubChem's weight; Wildman-Crippen logP 1.31, QED 0.55 (Bickerton et al. 2012), SAS 1.58
     logp, qed, sas, weight = properties(ASPIRIN, ("logP", "QED", "SAS", "weight"))

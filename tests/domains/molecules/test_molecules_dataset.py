@@ -83,6 +83,12 @@ def test_longer_ones_and_lacking_tokens_are_left_out(file):
     data = prepare(settings(length=6), {}, file)
     assert data["tokens"].shape[1] == 6
     assert data.attrs["refused"] == 182 - data.sizes["sample"] > 0
+    assert len(data.attrs["refused_rows"]) == min(20, data.attrs["refused"])
+    assert all(" tokens with the stop" in text for text in data.attrs["refused_rows"])
+    with pytest.raises(InputError, match=r"no molecule has 2 tokens at most.*the shortest has 3"):
+        prepare(settings(length=2), {}, file)
+    with pytest.raises(InputError, match="none is for training"):
+        prepare(settings(fractions={"train": 0.0, "test": 1.0}), {}, file)
 
 
 def test_reading_keeps_every_row(file, smiles, tmp_path):
@@ -175,7 +181,11 @@ def test_columns_that_are_not_there(file, tmp_path):
     with pytest.raises(InputError, match="give it with --input"):
         prepare(settings(measured={"solubility": "mol/l"}), {}, None)
     with pytest.raises(InputError, match="name of a property that is computed"):
-        settings(measured={"logP": "1"})
+        settings(measured={"logp": "1"})
+    with pytest.raises(InputError, match="another column"):
+        settings(measured={"ID": "1"})
+    with pytest.raises(InputError, match="one name but for upper and lower case"):
+        settings(measured={"y": "1", "Y": "m"})
     path.write_text("smiles,x\nCCO,\nCCN,\n")
     with pytest.raises(InputError, match="no training molecule has a number in 'x'"):
         prepare(settings(measured={"x": "1"}, fractions={"train": 1.0}), {}, path)

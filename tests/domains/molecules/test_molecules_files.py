@@ -2,6 +2,7 @@
 
 import gzip
 
+import numpy as np
 import pandas as pd
 import pytest
 from rdkit import Chem
@@ -42,7 +43,7 @@ def test_parquet_and_another_column(tmp_path):
     pd.DataFrame({"structure": [s for s, _ in ROWS[:2]] + [None], "key": [7, 8, 9]}).to_parquet(path)
     found = list(rows_of(path, column="Structure", identifier="KEY"))
     assert [(row.name, row.smiles) for row in found] == [("7", "CCO"), ("8", "c1ccccc1"), ("9", "")]
-    with pytest.raises(InputError, match=r"no column 'smiles'.*name it with prepare.column"):
+    with pytest.raises(InputError, match=r"no column 'smiles'.*rename the column, or .* prepare.column"):
         list(rows_of(path))
 
 
@@ -52,12 +53,40 @@ def test_names_that_are_missing_are_numbers(tmp_path):
     assert [(row.name, row.smiles) for row in rows_of(path)] == [("2", "CCO"), ("b c", "CCN")]
 
 
+def test_the_column_that_is_named_is_taken(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "SMILES,smiles,canonical_smiles,id,Y\nC,CC,CCC,a, 1e-3\nC,CC,CCC,b,NA\nC,CC,CCC,c,1_0\nC,CC,CCC,d,inf\n"
+    )
+    assert [row.smiles for row in rows_of(path)] == ["CC"] * 4
+    assert [row.smiles for row in rows_of(path, column="SMILES")] == ["C"] * 4
+    with pytest.raises(InputError, match="no column 'structure'"):
+        list(rows_of(path, column="structure"))
+    found = list(rows_of(path, measured=("y",)))
+    assert found[0].values == (1e-3,)
+    assert np.isnan(found[1].values[0])
+    assert [row.problem for row in found[2:]] == ["Y: '1_0' is no number", "Y: 'inf' is no finite number"]
+    path.write_text("canonical_smiles\nCC\n")
+    assert [row.smiles for row in rows_of(path)] == ["CC"]
+    path.write_text("smiles,id\n" + "C" * 3_000_000 + ",a\nCC,b\n")
+    assert [len(row.smiles) for row in rows_of(path)] == [3_000_000, 2]
+
+
+def test_properties_of_an_sdf_whatever_the_case(tmp_path):
+    path = write(tmp_path / "a.sdf", False)
+    path.write_text(path.read_text().replace("M  END\n", "M  END\n>  <Solubility>\n-1.5\n\n", 1))
+    first, second, *_ = rows_of(path, measured=("solubility",))
+    assert first.values == (-1.5,)
+    assert np.isnan(second.values[0])
+
+
 def test_a_structure_that_cannot_be_read_keeps_its_place(tmp_path):
     path = write(tmp_path / "a.sdf", False)
     path.write_text(path.read_text().replace("  6  6  0", "  6 99  0", 1))
     found = list(rows_of(path))
     assert found[1].problem == "RDKit cannot read this structure"
     assert found[0].name == "ethanol"
+    assert found[1].name == "benzene", "and its title"
 
 
 @pytest.mark.parametrize(
@@ -69,7 +98,10 @@ def test_a_structure_that_cannot_be_read_keeps_its_place(tmp_path):
         ("a.smi.gz", b"CCO", "damaged or cut short"),
         ("a.parquet", b"PAR1", "as Parquet"),
         ("a.csv", b"a,b\n1,2\n", "no column 'smiles'"),
-        ("a.csv", b"", "no column 'smiles'"),
+        ("a.csv", b"", "is empty"),
+        ("a.csv", b'smiles,id\nCCO,a\nCCC,"open\nCCN,b\n', "line 3 can't be read as a table.*a quote"),
+        ("a.tsv", b'smiles\tid\nCCO\t"5 tube\nCCN\tb\n', "line 2 can't be read as a table.*a quote"),
+        ("a.sdf.gz", gzip.compress(b"x\n" * 100_000)[:-20], "damaged or cut short"),
     ],
 )
 def test_what_is_no_such_file_is_refused(tmp_path, name, content, message):

@@ -69,6 +69,7 @@ def test_tables_and_figures(run):
     )
     page = (run.folder / "report.html").read_text()
     assert "1: 1 not a SMILES" in page, "what was refused is said"
+    assert "<td>mine.smi</td>" in page, "and of which data"
     assert "Krenn" in page
     assert "Preuer2018" not in page, "what was not done is not cited"
     prediction = run.table("prediction")
@@ -205,14 +206,60 @@ def test_between_two_and_near_one(run, model, smiles, tmp_path):
     assert (first["distance"] < 1e-5).all()
 
 
+def test_nothing_is_written_over_what_is_read(run, model, smiles, tmp_path, capsys):
+    two = tmp_path / "two.smi"
+    two.write_text("CCO a\nCCN b\n")
+    table = tmp_path / "two.csv"
+    table.write_text("smiles,id\nCCO,a\nCCN,b\n")
+    for arguments in (
+        ["interpolate", "--model", model, str(two), "-o", str(two)],
+        ["neighbours", "--model", model, "CCO", "--among", str(table), "-o", str(table)],
+        ["neighbours", "--model", model, str(table), "--among", str(two), "-o", str(table)],
+    ):
+        assert main(arguments) == 2
+        assert "is the input itself" in capsys.readouterr().err
+    assert two.read_text() == "CCO a\nCCN b\n"
+    assert table.read_text().endswith("CCN,b\n")
+    assert main(["interpolate", "--model", model, "missing.smi", "-o", str(tmp_path / "x.smi")]) == 2
+    assert "no file missing.smi" in capsys.readouterr().err
+
+
+def test_names_with_line_breaks_and_tokens_never_seen(run, model, tmp_path):
+    source = tmp_path / "new.csv"
+    source.write_text('smiles,id\nCCO,"two\nlines"\nCC(=N)C,b\n')
+    assert main(["encode", "--model", model, str(source), "-o", str(tmp_path / "z.parquet")]) == 0
+    assert main(["decode", "--model", model, str(tmp_path / "z.parquet"), "-o", str(tmp_path / "o.smi")]) == 0
+    lines = (tmp_path / "o.smi").read_text().splitlines()
+    assert [line.split(" ", 1)[1] for line in lines] == ["two lines", "b"]
+    z = pd.read_parquet(tmp_path / "z.parquet")
+    assert z["note"].tolist() == ["", "no training molecule has [=N]"]
+    assert z["status"].tolist() == ["ok", "ok"]
+
+
 def test_sample_with_a_property(run, model, tmp_path, caplog):
     arguments = ["sample", "--model", model, "-n", "300", "-o"]
     for name, value in (("low", "-0.5"), ("high", "2.0")):
         assert main([*arguments, str(tmp_path / f"{name}.csv"), "--condition", f"logP={value}"]) == 0
     low, high = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("low", "high"))
-    assert list(low.columns) == ["id", "smiles", "logP", "QED"]
-    assert high["logP"].mean() > low["logP"].mean() + 1
+    assert list(low.columns) == ["id", "smiles", "logP_model", "QED_model"]
+    assert high["logP_model"].mean() > low["logP_model"].mean() + 1
     assert main([*arguments, str(tmp_path / "far.csv"), "--condition", "logp=40"]) == 0
     assert "outside the training data" in caplog.text
     assert main([*arguments, str(tmp_path / "none.csv"), "--condition", "mass=40"]) == 2
     assert not (tmp_path / "none.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        ("1.5", "by name: logP=NUMBER"),
+        ("", "write numbers"),
+        (" , ", "write numbers"),
+        ("logP=1,LOGP=2", "LOGP is given twice"),
+    ],
+)
+def test_conditions_that_say_nothing(run, model, tmp_path, capsys, condition, message):
+    out = tmp_path / "no.csv"
+    assert main(["sample", "--model", model, "-o", str(out), "--condition", condition]) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
