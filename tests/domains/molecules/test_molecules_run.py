@@ -263,3 +263,11 @@ def test_conditions_that_say_nothing(run, model, tmp_path, capsys, condition, me
     assert main(["sample", "--model", model, "-o", str(out), "--condition", condition]) == 2
     assert message in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_molecules_of_your_own_are_taken_whole(file, tmp_path):
+    out = tmp_path / "run"
+    assert main(["configure", "molecules", "--input", str(file), "--out", str(out)]) == 0
+    chosen = Run(out).settings.prepare
+    assert chosen.rows is None, "not the part of the demonstration's data"
+    assert chosen.properties == ("logP", "QED", "SAS")
