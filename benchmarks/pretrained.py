@@ -117,8 +117,9 @@ def _limits(data: Any) -> str:
     listed = " ".join(f"`{token}`" for token in tokens[:trained])
     return (
         f"Molecules of at most {data['tokens'].shape[1] - 1} tokens of SELFIES out of these: {listed}. "
-        f"{len(tokens) - trained} more are read that no training molecule has: what comes back is a guess. "
-        "`encode` says in the column `beyond` how far each molecule lies from those of the training. Properties "
+        f"{len(tokens) - trained} more are read that no training molecule has (`encode` names them in the column "
+        "`note`): what comes back is a guess. Its column `beyond` is the share of validation molecules that are "
+        "likelier under the model: near 1 it has seen few of the kind. Properties "
         "are predictions of the model, not measurements, and hold for molecules like these. It says nothing of "
         "toxicity, synthesis or activity, and is no substitute for a test.\n"
     )
