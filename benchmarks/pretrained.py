@@ -50,10 +50,11 @@ def measured(run: Any) -> dict[str, Any]:
     training = run.metrics["training"]["main"]
     return {
         **{name: run.metrics[name]["main"] for name in ("reconstruction", "generation")},
-        "prediction": run.table("prediction").drop(columns="model").to_dict("records"),
-        "transfer": run.table("transfer").drop(columns="model").to_dict("records")
-        if "transfer" in run.metrics
-        else [],
+        **{
+            name: run.table(name).drop(columns="model").to_dict("records")
+            for name in ("prediction", "transfer")
+            if name in run.metrics
+        },
         "optimisation": run.metrics.get("optimisation", {}),
         "hours": training["seconds"] / 3600,
         "epochs": training["epochs"],

@@ -191,7 +191,7 @@ def molecules(result: Result) -> str:
         lines += [
             f"| | {row['property']} ({row['unit']}), {row['way']} | {row['mae']:.3f} ± {row['mae_error']:.3f} "
             f"| {asked.get(row['property'], '') if row['way'] == 'the model' else ''} |"
-            for row in found["prediction"]
+            for row in found.get("prediction", ())
         ]
         lines += [
             f"| | {row['data']} ({row['unit']}; {row['molecules']:,} read, {row['left_out']:,} not), {row['way']} "

@@ -69,6 +69,12 @@ class _Table:
     #: why, and how often
     reasons: Counter[str] = field(default_factory=Counter)
 
+    def refuse(self, row: str, reason: str) -> None:
+        """Count a row that is left out, and name it where it is among the first."""
+        self.reasons[reason] += 1
+        if len(self.refused) < _LISTED:
+            self.refused.append(f"{row}: {reason}")
+
 
 def prepare(settings: Molecules, files: Mapping[str, Path], input: Path | None) -> xr.Dataset:
     """tokens (sample, place): their numbers, the stop, −1 behind; properties (sample, property).
@@ -94,9 +100,7 @@ def prepare(settings: Molecules, files: Mapping[str, Path], input: Path | None) 
     table, numbers = _Table(), dict[str, int]()
     for number, row, made in _made(_taken(rows, chosen.rows), Recipe.of(settings)):
         if made.problem:
-            table.reasons[made.problem] += 1
-            if len(table.refused) < _LISTED:
-                table.refused.append(f"row {number} ({row.name}): {made.problem}")
+            table.refuse(f"row {number} ({row.name})", made.problem)
             continue
         # numbers of their own until it is known which tokens stand in training molecules
         ids = [numbers.setdefault(token, len(numbers) + 1) for token in made.tokens]
@@ -190,11 +194,8 @@ def _dataset(settings: Molecules, table: _Table, seen: list[str]) -> xr.Dataset:
 
 
 def _refuse(table: _Table, rows: np.ndarray, reason: str) -> None:
-    """Count the rows (N,) that are left out, and name the first of all."""
-    if rows.any():
-        table.reasons[reason] += int(rows.sum())
-        places = np.flatnonzero(rows)[: _LISTED - len(table.refused)]
-        table.refused += [f"row {table.number[place]} ({table.smiles[place]}): {reason}" for place in places]
+    for place in np.flatnonzero(rows):
+        table.refuse(f"row {table.number[place]} ({table.smiles[place]})", reason)
 
 
 def _unit(name: str) -> str:

@@ -29,11 +29,7 @@ QUANTUM = {
 class Prepare(PrepareSettings):
     """Which molecules, how they are made alike, and how they are written."""
 
-    rows: int | None = Field(
-        default=None,
-        ge=100,
-        description="molecules to take, by their hash; none: all",
-    )
+    rows: int | None = Field(default=None, ge=100, description="molecules to take, by their hash; none: all")
     notation: Literal["selfies", "smiles"] = Field(
         default="selfies", description="selfies: every sequence with an atom is a molecule"
     )

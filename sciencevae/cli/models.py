@@ -144,22 +144,21 @@ def _sample(arguments: argparse.Namespace) -> int:
 
 def _condition(text: str) -> list[float] | dict[str, float]:
     entries = [entry for entry in text.split(",") if entry.strip()]
-    found: dict[str, float] = {}
     try:
         if not entries:
             raise ValueError("nothing is given")
         if "=" not in text:
             return [float(entry) for entry in entries]
-        for name, value in (entry.split("=") for entry in entries):
-            if name.strip().lower() in map(str.lower, found):
-                raise InputError(f"--condition {text!r}: {name.strip()} is given twice")
-            found[name.strip()] = float(value)
-    except InputError:
-        raise
+        named = [(name.strip(), float(value)) for name, value in (entry.split("=") for entry in entries)]
     except ValueError:
         raise InputError(
             f"--condition {text!r}: write numbers, separated by commas, or NAME=NUMBER, likewise"
         ) from None
+    found: dict[str, float] = {}
+    for name, value in named:
+        if name.lower() in map(str.lower, found):
+            raise InputError(f"--condition {text!r}: {name} is given twice")
+        found[name] = value
     return found
 
 

@@ -78,8 +78,7 @@ def neighbours_file(
     import pandas as pd
 
     trained = Trained.open(model)
-    for source in (among, *asked[:1]):
-        path = free_target(out, [".csv", ".parquet"], source)
+    path = free_target(out, [".csv", ".parquet"], among, *asked[:1])
     wanted = _all_encoded(trained, asked)
     centres, nearest = _means(wanted), [pd.DataFrame() for _ in range(len(wanted))]
     for block in _encoded(trained, Path(among)):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["free_target", "target", "write_data", "write_parquet"]
 
 
-def free_target(out: str | Path, endings: Sequence[str], source: str | Path | None = None) -> Path:
+def free_target(out: str | Path, endings: Sequence[str], *sources: str | Path) -> Path:
     """Where to write; InputError, before anything is computed, where that would destroy something."""
     path = Path(out)
     if not path.name:
@@ -33,14 +33,14 @@ def free_target(out: str | Path, endings: Sequence[str], source: str | Path | No
         store = path.suffix == ".zarr" and ((path / "zarr.json").is_file() or not any(path.iterdir()))
         if not store:
             raise InputError(f"{path} is a folder that would be lost: choose another name")
-    if source is not None and path.resolve() == Path(source).resolve():
+    if path.resolve() in [Path(source).resolve() for source in sources]:
         raise InputError(f"{path} is the input itself: choose another name to write to")
     return path
 
 
-def target(out: str | Path, trained: Trained, source: str | Path | None = None) -> Path:
+def target(out: str | Path, trained: Trained, *sources: str | Path) -> Path:
     """Where to write data; InputError as above, and for an ending that neither we nor the domain write."""
-    return free_target(out, [*trained.domain.formats, *_WRITERS], source)
+    return free_target(out, [*trained.domain.formats, *_WRITERS], *sources)
 
 
 def write_data(data: xr.Dataset, path: Path, trained: Trained) -> None:
