@@ -94,7 +94,12 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
         details["metrics"] = {**_training_metrics(history), "latents": use.to_json()}
         if refitted is not None:
             progress.say(f"refitted in {refitted.seconds:.0f} s · {_terms(refitted.rows[-1])}")
-            details["metrics"]["refit"] = _training_metrics(refitted)
+            if refitted.best_epoch == 0:
+                progress.say(
+                    "the prior of training stays: held-out latents find the fitted one no better · "
+                    + _terms(refitted.rows[0])
+                )
+            details["metrics"]["refit"] = _training_metrics(refitted) | _prior_kept(refitted)
         variant.folder.mkdir(parents=True, exist_ok=True)
         history.table().to_csv(variant.folder / "history.csv", index=False)
         save(
@@ -354,6 +359,15 @@ def _training_metrics(history: History) -> Details:
         "compiled": history.compiled,
         **{name: value for name, value in last.items() if name.startswith(("train_", "valid_"))},
     }
+
+
+def _prior_kept(refit: History) -> Details:
+    """Which prior a model has after a refit, where it was compared with that of training."""
+    first = refit.rows[0]
+    if first["epoch"]:
+        return {}
+    kept = "the fitted one" if refit.best_epoch else "that of training"
+    return {"valid_before": first["valid_loss"], "kept": kept}
 
 
 def _seed(seed: int) -> None:

@@ -322,12 +322,21 @@ def test_what_training_measured_stands_apart_from_the_prior_fitted_afterwards() 
     assert [len(rows) for _, rows in plain] == [5, 5]
     assert not any("anew" in title for title, _ in plain)
 
-    refitted = training_parts({"main": main, "mixture": main | {"refit": {"epochs": 1, "train_loss": 20.3}}})
+    refitted = training_parts(
+        {
+            "main": main,
+            "mixture": main
+            | {"refit": {"epochs": 1, "train_loss": 20.3, "valid_before": 22.0, "kept": "the fitted one"}},
+        }
+    )
     (before, own), (_, refit), (after, latents) = refitted
     assert "before the prior" in before
     assert own["KL, validation data (nats)"] == {"main": 4.2, "mixture": 4.2}
     assert "perplexity, validation data" in own
-    assert refit["cross-entropy −E_q[log p(z)], training data (nats)"] == {"mixture": 20.3}
+    cross_entropy = "cross-entropy −E_q[log p(z)]"
+    assert refit[f"{cross_entropy}, training data (nats)"] == {"mixture": 20.3}
+    assert refit[f"{cross_entropy} of the prior of training, validation data (nats)"] == {"mixture": 22.0}
+    assert refit["prior that the model has"] == {"mixture": "the fitted one"}
     assert "with the prior fitted anew" in after
     assert latents["KL (nats)"]["mixture"] == 1.2
     assert not any(isinstance(v, list) for row in latents.values() for v in row.values()), "lists are drawn"

@@ -23,6 +23,7 @@ _MEASURES = {
     "stopped": "ended by",
     "best_epoch": "epoch whose weights are kept",
     "compiled": "compiled as one graph",
+    "kept": "prior that the model has",
     "kl": "KL (nats)",
     "active_units": "active dimensions",
     "dimensions": "dimensions",
@@ -137,7 +138,8 @@ def _by_measure(found: Mapping[str, Mapping[str, Any]], loss: str) -> dict[str, 
         for name, value in values.items():
             data, _, part = name.partition("_")
             if data in _DATA:
-                words = {"loss": loss, "kl": "KL"}.get(part, part.replace("_", " "))
+                names = {"loss": loss, "before": f"{loss} of the prior of training", "kl": "KL"}
+                words = names.get(part, part.replace("_", " "))
                 unit = "" if part in _UNITLESS else " (nats)"
                 title = f"{words}, {_DATA[data]}{unit}"
             else:

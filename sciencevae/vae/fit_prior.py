@@ -103,17 +103,41 @@ def refit_prior(
 ) -> History | None:
     """What a run's ``refit`` does: a prior of a kind, "mixture" or "flow", fitted afterwards; None for "none".
 
+    The prior of training stays where held-out latents find the fitted one worse, as they do a mixture with more
+    parameters than there are latents: ``best_epoch`` is 0 then. The history's first row, epoch 0, has its value.
+
     others: kinds that a domain has besides, and how each is built
     """
     if kind == "none":
         return None
+    old = model.prior
     kinds: dict[str, Callable[[], Prior]] = {
         "mixture": lambda: GaussianMixture(model.dim, settings.components, covariance=settings.covariance),
         "flow": lambda: Flow(model.dim),
         **(others or {}),
     }
     training = settings.training.model_copy(update={"seed": seed})
-    return fit_prior(model, train, kinds[kind](), valid, training, seed=seed, progress=False)
+    history = fit_prior(model, train, kinds[kind](), valid, training, seed=seed, progress=False)
+    new, model.prior = model.prior, old
+    before = _cross_entropy(model, train, valid, training)
+    history.rows.insert(0, {"epoch": 0, "step": 0, "seconds": 0.0, "valid_loss": before})
+    if history.best_loss is not None and history.best_loss < before:
+        model.prior = new
+    else:  # not a number, too
+        history.best_epoch, history.best_loss = 0, before
+    return history
+
+
+def _cross_entropy(model: VAE, train: Any, valid: Any, settings: TrainingSettings) -> float:
+    """−E_q[log p(z)] of the prior that a model has, on the draws by which ``fit_prior`` judges."""
+    before = model.training
+    try:
+        fitted = _Fitted(model)
+        loop = _loop(fitted, train, valid, settings)
+        assert loop.valid is not None
+        return _held_out(fitted, loop, loop.valid)
+    finally:
+        model.train(before)
 
 
 def _loop(fitted: _Fitted, train: Any, valid: Any, settings: TrainingSettings) -> Loop:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from sciencevae.batch import Batch
+from sciencevae.config import RefitSettings
 from sciencevae.data.augment import Augmented
 from sciencevae.data.batches import InMemory
 from sciencevae.errors import InputError, RunError
@@ -18,7 +19,7 @@ from sciencevae.training.loop import fit
 from sciencevae.training.settings import TrainingSettings
 from sciencevae.vae import decoders, encoders, priors
 from sciencevae.vae import fit_prior as module
-from sciencevae.vae.fit_prior import fit_prior
+from sciencevae.vae.fit_prior import fit_prior, refit_prior
 from sciencevae.vae.model import VAE, Terms
 
 CENTRES = torch.tensor([[-2.0, 0, 1], [2, 1, 0], [0, -2, 2]])
@@ -135,6 +136,27 @@ def test_kinds_are_compared_on_what_the_best_possible_prior_reaches():
     wanted = -GaussianMixture(3, n_init=4, random_state=0).fit(z.numpy()).score(held_out(model).z[0].numpy())
     assert found[3] == pytest.approx(wanted, abs=0.05)
     assert found[3] < found[1] - 0.3
+
+
+@pytest.mark.parametrize(("rows", "components", "kept"), [(1000, 3, "new"), (30, 25, "old")])
+def test_a_run_keeps_the_prior_of_training_where_the_fitted_one_is_no_better(rows, components, kept):
+    """25 full covariances on 30 latents fit those alone: held-out latents tell."""
+    model = trained()
+    old = model.prior
+    before = -held_out(model).log_pz.mean().item()
+    settings = RefitSettings(components=components, covariance="full", training=SHORT)
+    history = refit_prior("mixture", settings, model, X[:rows], HELD, seed=0)
+    assert history.rows[0]["valid_loss"] == pytest.approx(before, abs=1e-5)
+    assert history.rows[1]["train_loss"] < before - 0.3, "of the data that it was fitted to"
+    assert history.best_loss == pytest.approx(-held_out(model).log_pz.mean().item(), abs=1e-5)
+    if kept == "new":
+        assert isinstance(model.prior, priors.GaussianMixture)
+        assert history.best_epoch == 1
+        assert history.best_loss == history.rows[1]["valid_loss"] < before
+    else:
+        assert model.prior is old
+        assert history.best_epoch == 0
+        assert history.best_loss == history.rows[0]["valid_loss"] < history.rows[1]["valid_loss"]
 
 
 def test_vade_a_fitted_mixture_goes_on_jointly():
