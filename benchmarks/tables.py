@@ -166,45 +166,71 @@ ASKED = {
         "QED": "≤ 0.03 (published 0.054)",
     },
 }
+BACK = {
+    "exact": "come back by the posterior mean, greedy",
+    "exact_flat": "the same without stereochemistry",
+    "exact_drawn": "come back by 10 encodings × 10 decodings, both drawn",
+    "other": "come back from another molecule's latent",
+}
 
 
 def molecules(result: Result) -> str:
     """What the models that come with the package reach on test molecules; see ``benchmarks.pretrained``."""
+    models = result["table"]
+    parts = [_back_and_new(models)]
+    for name, found in models.items():
+        asked = ASKED.get(name, {})
+        wanted = {row["property"]: asked.get(row["property"], "") for row in found["prediction"]}
+        parts.append(f"Properties of test molecules by `{name}`, mean absolute error:")
+        parts.append(_by_way(found["prediction"], "property", "asked for", wanted))
+        if found.get("transfer"):
+            read = {row["data"]: f"{row['molecules']:,}, {row['left_out']:,}" for row in found["transfer"]}
+            parts.append(f"Measured properties that `{name}` never saw, mean absolute error:")
+            parts.append(_by_way(found["transfer"], "data", "molecules that it reads, and not", read))
+        if found.get("optimisation"):
+            lines = [
+                line(way, f"{best['median']:.2f} ({best['lowest']:.2f} to {best['highest']:.2f})")
+                for way, best in found["optimisation"].items()
+            ]
+            parts.append(f"Better molecules by `{name}`:")
+            parts.append(rows(line("", "best 5 QED − SAS, median (lowest to highest of the seeds)"), lines))
+    return "\n\n".join(parts)
+
+
+def _back_and_new(models: dict[str, Result]) -> str:
+    """Molecules that come back, and new ones: a column a model."""
     lines = []
-    for name, found in result["table"].items():
-        back, new, asked = found["reconstruction"], found["generation"], ASKED.get(name, {})
-        shares = {
-            "exact": "come back by the posterior mean, greedy",
-            "exact_flat": "the same without stereochemistry",
-            "exact_drawn": "come back by 10 encodings × 10 decodings, both drawn",
-            "other": "come back from another molecule's latent",
-        }
-        errors = {key: f" ± {back[f'{key}_error']:.1%}" for key in ("exact", "exact_drawn")}
-        lines += [
-            f"| {name} | {told} | {back[key]:.1%}{errors.get(key, '')} | {asked.get(key, '')} |"
-            for key, told in shares.items()
-        ]
-        lines.append(f"| | KL, active latents | {back['kl']:.1f} nats, {back['active_units']} | |")
-        lines += [
-            f"| | {key}, new molecules | {value:.3f} | |" for key, value in new.items() if value is not None
-        ]
-        lines += [
-            f"| | {row['property']} ({row['unit']}), {row['way']} | {row['mae']:.3f} ± {row['mae_error']:.3f} "
-            f"| {asked.get(row['property'], '') if row['way'] == 'the model' else ''} |"
-            for row in found.get("prediction", ())
-        ]
-        lines += [
-            f"| | {row['data']} ({row['unit']}; {row['molecules']:,} read, {row['left_out']:,} not), {row['way']} "
-            f"| {row['mae']:.3f} ± {row['mae_error']:.3f} | |"
-            for row in found.get("transfer", ())
-        ]
-        lines += [
-            f"| | best 5 QED − SAS, {way}, median (lowest to highest) | {best['median']:.2f} ({best['lowest']:.2f} "
-            f"to {best['highest']:.2f}) | |"
-            for way, best in found.get("optimisation", {}).items()
-        ]
-        lines.append(f"| | training | {found['hours']:.2f} h, {found['epochs']} epochs | |")
-    return rows("| model | | found | asked for, published |", lines)
+    for key, told in BACK.items():
+        shares = [found["reconstruction"] for found in models.values()]
+        errors = [f" ± {share[f'{key}_error']:.1%}" if f"{key}_error" in share else "" for share in shares]
+        found = [f"{share[key]:.1%}{error}" for share, error in zip(shares, errors, strict=True)]
+        asked = [f"{name}: {ASKED[name][key]}" for name in models if key in ASKED.get(name, {})]
+        lines.append(line(told, *found, "; ".join(asked)))
+    uses = [found["reconstruction"] for found in models.values()]
+    lines.append(
+        line("KL, active latents", *(f"{use['kl']:.1f} nats, {use['active_units']}" for use in uses), "")
+    )
+    new = [found["generation"] for found in models.values()]
+    lines += [line(f"{key}, new molecules", *(f"{one[key]:.3f}" for one in new), "") for key in new[0]]
+    hours = (f"{found['hours']:.2f} h, {found['epochs']} epochs" for found in models.values())
+    lines.append(line("training", *hours, ""))
+    return rows(line("", *models, "asked for, published"), lines)
+
+
+def _by_way(found: list[Result], name: str, title: str, last: dict[str, str]) -> str:
+    """Mean absolute errors: a row each of what ``name`` names, a column a way, and what is last in its row."""
+    ways: dict[str, None] = dict.fromkeys(row["way"] for row in found)
+    cells = {(row[name], row["way"]): f"{row['mae']:.3f} ± {row['mae_error']:.3f}" for row in found}
+    units = {row[name]: row["unit"] for row in found}
+    lines = [
+        line(f"{one} ({unit})", *(cells[one, way] for way in ways), last[one]) for one, unit in units.items()
+    ]
+    return rows(line("", *ways, title), lines)
+
+
+def line(*cells: str) -> str:
+    """A row of a table."""
+    return f"| {' | '.join(cells)} |"
 
 
 def moses_rate(result: Result) -> str:
