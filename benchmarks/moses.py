@@ -2,11 +2,13 @@
 
     python -m benchmarks.moses golden [--samples N] [--known N]
     python -m benchmarks.moses rate [--molecules N]      # after benchmarks/peers/setup-moses
+    python -m benchmarks.moses curve --run RUN           # after sciencevae run molecules --config moses-S --out RUN
 
 golden: N training molecules, the first ones in the order of their hash, described as if a model had made them,
 beside all test molecules and those of new scaffolds. rate: both do the same for N training molecules and N test
-molecules, on one core, in turns, in processor time; their values are compared, too. The last results are kept in
-benchmarks/results/moses_golden.json and moses_rate.json.
+molecules, on one core, in turns, in processor time; their values are compared, too. curve: of the run's models what
+comes back exactly, and how their new molecules are distributed. The last results are kept in
+benchmarks/results/moses_golden.json, moses_rate.json and moses_curve.json.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ PUBLISHED = {
     "Test": {"FCD": 0.008, "SNN": 0.642, "Frag": 1.0, "Scaf": 0.991},
     "TestSF": {"FCD": 0.476, "SNN": 0.586, "Frag": 0.999, "Scaf": 0.0},
 }
+#: of DD-VAE (Davidson et al. 2020): the share of test molecules that come back, and FCD against Test
+DD_VAE = {0.70: 0.19, 0.80: 0.31, 0.90: 0.70, 0.95: 1.14}
 PEER = HERE.parent / ".venv-moses" / "bin" / "python"
 ROUNDS = 3
 
@@ -110,15 +114,41 @@ def rate(count: int) -> dict[str, Any]:
     }
 
 
+def curve(folder: Path) -> dict[str, Any]:
+    """Each model of a run: the weight of its KL, what it gives back, what it makes."""
+    from sciencevae.runs import Run
+
+    run = Run(folder)
+    return {
+        "rows": run.settings.prepare.rows,
+        "table": {
+            name: {
+                "beta": variant.settings.objective.beta,
+                "epochs": variant.metrics["epochs"],
+                "hours": variant.metrics["seconds"] / 3600,
+                **run.metrics["reconstruction"][name],
+                **run.metrics["generation"][name],
+            }
+            for name, variant in run.variants.items()
+        },
+    }
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("golden", "rate"))
+    parser.add_argument("what", choices=("golden", "rate", "curve"))
     parser.add_argument("--samples", type=int, default=30_000)
     parser.add_argument("--known", type=int)
     parser.add_argument("--molecules", type=int, default=2000)
+    parser.add_argument("--run", type=Path)
     chosen = parser.parse_args()
-    result = golden(chosen.samples, chosen.known) if chosen.what == "golden" else rate(chosen.molecules)
+    if chosen.what == "golden":
+        result = golden(chosen.samples, chosen.known)
+    elif chosen.what == "rate":
+        result = rate(chosen.molecules)
+    else:
+        result = curve(chosen.run)
     keep(f"moses_{chosen.what}", result)
     print(json.dumps(result, indent=1))

@@ -2,9 +2,9 @@
 
     python -m benchmarks.pretrained RUN NAME
 
-Writes domains/DOMAIN/weights/NAME.safetensors and NAME.md, and for the test of the weights NAME.csv: the latents of
-the first 100 test data, as ``sciencevae encode`` gives them. Its numbers are kept in
-benchmarks/results/DOMAIN.json, from which ``python -m benchmarks.tables`` writes the table of the domain's README.
+Writes domains/DOMAIN/weights/NAME.safetensors and NAME.md, the training's NAME.history.csv, and for the test of the
+weights NAME.csv: the latents of the first 100 test data, as ``sciencevae encode`` gives them. Its numbers are kept
+in benchmarks/results/DOMAIN.json, from which ``python -m benchmarks.tables`` writes the table of the domain's README.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def publish(folder: Path, name: str) -> Path:
     place = HERE.parent / "domains" / run.domain.name / "weights"
     place.mkdir(exist_ok=True)
     shutil.copyfile(source, place / f"{name}.safetensors")
+    shutil.copyfile(run.main.folder / "history.csv", place / f"{name}.history.csv")
     golden(run).to_csv(place / f"{name}.csv", index=False)
     (place / f"{name}.md").write_text(card(run, name))
     kept = HERE / "results" / f"{run.domain.name}.json"
@@ -89,7 +90,7 @@ def card(run: Any, name: str) -> str:
         "for testing",
         "licence of the data": f"{manifest.license}. {manifest.license_note or ''}".strip(),
         "made by": f"`sciencevae run {run.domain.name} --config {name} --out RUN`, then "
-        f"`python -m benchmarks.pretrained RUN {name}`",
+        f"`python -m benchmarks.pretrained RUN {name}`; its history: `{name}.history.csv`",
         "training": f"{training['epochs']} epochs, {training['steps']:,} steps, {training['seconds'] / 3600:.2f} "
         f"h on a CPU that others used, too; seed {run.main.settings.seed}",
         "prior": f"refitted in {training['refit']['seconds'] / 60:.1f} min"
