@@ -4,7 +4,7 @@
 
 Writes domains/DOMAIN/weights/NAME.safetensors and NAME.md, the training's NAME.history.csv, and for the test of the
 weights NAME.csv: the latents of the first 100 test data, as ``sciencevae encode`` gives them. Its numbers are kept
-in benchmarks/results/DOMAIN.json, from which ``python -m benchmarks.tables`` writes the table of the domain's README.
+in benchmarks/results/DOMAIN.json, from which ``python -m benchmarks.tables`` writes the table of its README.
 """
 
 from __future__ import annotations
