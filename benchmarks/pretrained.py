@@ -56,6 +56,10 @@ def measured(run: Any) -> dict[str, Any]:
             for name in ("prediction", "transfer")
             if name in run.metrics
         },
+        "FCD by prior": {
+            variant.settings.refit.prior: run.metrics["generation"][name]["FCD"]
+            for name, variant in run.variants.items()
+        },
         "optimisation": run.metrics.get("optimisation", {}),
         "hours": training["seconds"] / 3600,
         "epochs": training["epochs"],

@@ -173,6 +173,9 @@ BACK = {
     "other": "come back from another molecule's latent",
 }
 
+#: what FCD is by another prior than the model's own mixture
+PRIORS = {"none": "with N(0, 1), the prior of training", "flow": "with a flow fitted to the latents"}
+
 
 def molecules(result: Result) -> str:
     """What the models that come with the package reach on test molecules; see ``benchmarks.pretrained``."""
@@ -212,6 +215,10 @@ def _back_and_new(models: dict[str, Result]) -> str:
     )
     new = [found["generation"] for found in models.values()]
     lines += [line(f"{key}, new molecules", *(f"{one[key]:.3f}" for one in new), "") for key in new[0]]
+    for prior, told in PRIORS.items():
+        by_model = [found.get("FCD by prior", {}).get(prior) for found in models.values()]
+        if any(by_model):
+            lines.append(line(f"FCD, {told}", *("" if one is None else f"{one:.3f}" for one in by_model), ""))
     hours = (f"{found['hours']:.2f} h, {found['epochs']} epochs" for found in models.values())
     lines.append(line("training", *hours, ""))
     return rows(line("", *models, "asked for, published"), lines)

@@ -54,7 +54,9 @@ class PrepareSettings(Section):
 class RefitSettings(Section):
     """A prior fitted to the latents after training, all else as it is; a domain adds ``prior``, its kinds."""
 
-    components: int = Field(default=50, ge=1, description="of the mixture")
+    components: int = Field(
+        default=50, ge=1, description="of the mixture; fewer where there are too few latents for so many"
+    )
     covariance: Literal["diagonal", "full"] = "diagonal"
     training: TrainingSettings = Field(
         default=TrainingSettings(epochs=20, batch_size=256, learning_rate=1e-3), description="of a flow"

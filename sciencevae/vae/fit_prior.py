@@ -36,6 +36,8 @@ BLOCK_ROWS = 2048
 MEMORY = 2 << 30
 #: added to the seed of EM's draws: who measures the prior with the same seed must not draw what it was fitted to
 STREAM = 1_299_709
+#: that a component of a run's mixture has at least, in the mean, for each direction of its covariance
+LATENTS = 10
 #: draws that EM sees, at most: its parameters are known to a thousandth then, and it holds all draws at once
 EM_DRAWS = 200_000
 
@@ -112,7 +114,7 @@ def refit_prior(
         return None
     old = model.prior
     kinds: dict[str, Callable[[], Prior]] = {
-        "mixture": lambda: GaussianMixture(model.dim, settings.components, covariance=settings.covariance),
+        "mixture": lambda: _mixture(model.dim, settings, len(train)),
         "flow": lambda: Flow(model.dim),
         **(others or {}),
     }
@@ -126,6 +128,13 @@ def refit_prior(
     else:  # not a number, too
         history.best_epoch, history.best_loss = 0, before
     return history
+
+
+def _mixture(dim: int, settings: RefitSettings, latents: int) -> GaussianMixture:
+    """Of the components that are set, as many as there are latents to tell their covariances from."""
+    least = LATENTS * (dim if settings.covariance == "full" else 1)
+    components = max(1, min(settings.components, latents // least))
+    return GaussianMixture(dim, components, covariance=settings.covariance)
 
 
 def _cross_entropy(model: VAE, train: Any, valid: Any, settings: TrainingSettings) -> float:

@@ -138,9 +138,9 @@ def test_kinds_are_compared_on_what_the_best_possible_prior_reaches():
     assert found[3] < found[1] - 0.3
 
 
-@pytest.mark.parametrize(("rows", "components", "kept"), [(1000, 3, "new"), (30, 25, "old")])
+@pytest.mark.parametrize(("rows", "components", "kept"), [(1000, 3, "new"), (6, 10, "old")])
 def test_a_run_keeps_the_prior_of_training_where_the_fitted_one_is_no_better(rows, components, kept):
-    """25 full covariances on 30 latents fit those alone: held-out latents tell."""
+    """A full covariance on six latents fits those alone: held-out latents tell."""
     model = trained()
     old = model.prior
     before = -held_out(model).log_pz.mean().item()
@@ -157,6 +157,17 @@ def test_a_run_keeps_the_prior_of_training_where_the_fitted_one_is_no_better(row
         assert model.prior is old
         assert history.best_epoch == 0
         assert history.best_loss == history.rows[0]["valid_loss"] < history.rows[1]["valid_loss"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "covariance", "components"),
+    [(110, "full", 5), (110, "diagonal", 11), (2, "full", 1), (1000, "full", 50)],
+)
+def test_a_run_s_mixture_has_no_more_components_than_latents_can_tell(rows, covariance, components):
+    """In two dimensions a full covariance takes twenty latents, a diagonal one ten."""
+    settings = RefitSettings(components=50, covariance=covariance, training=SHORT)
+    fitted = module._mixture(2, settings, rows)
+    assert (fitted.components, fitted.covariance) == (components, covariance)
 
 
 def test_vade_a_fitted_mixture_goes_on_jointly():
