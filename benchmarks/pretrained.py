@@ -54,7 +54,7 @@ def measured(run: Any) -> dict[str, Any]:
         **{
             name: run.table(name).drop(columns="model").to_dict("records")
             for name in ("prediction", "transfer")
-            if name in run.metrics
+            if run.metrics.get(name)
         },
         "FCD by prior": {
             variant.settings.refit.prior: run.metrics["generation"][name]["FCD"]
@@ -109,7 +109,7 @@ def card(run: Any, name: str) -> str:
         *(
             f"{_table(run.table(table))}\n"
             for table in ("reconstruction", "generation", "prediction", "transfer")
-            if table in run.metrics
+            if run.metrics.get(table)
         ),
         "The columns are explained in the domain's README.\n",
         "## What it reads and what it is not for\n",

@@ -337,6 +337,6 @@ def test_what_training_measured_stands_apart_from_the_prior_fitted_afterwards() 
     assert refit[f"{cross_entropy}, training data (nats)"] == {"mixture": 20.3}
     assert refit[f"{cross_entropy} of the prior of training, validation data (nats)"] == {"mixture": 22.0}
     assert refit["prior that the model has"] == {"mixture": "the fitted one"}
-    assert "with the prior fitted anew" in after
+    assert "of the final model" in after
     assert latents["KL (nats)"]["mixture"] == 1.2
     assert not any(isinstance(v, list) for row in latents.values() for v in row.values()), "lists are drawn"

@@ -74,9 +74,7 @@ def about(run: Run) -> About:
         ERIKSSON: optimised,
         NIGAM: optimised,
     }
-    predicted = {
-        name.partition(",")[0] for found in run.metrics.get("transfer", {}).values() for name in found
-    }
+    predicted = set(run.table("transfer")["data"]) if run.metrics.get("transfer") else set()
     used |= {load_manifest(name).citation.bibtex: True for name in sorted(predicted)}
     done = ["reconstruction", "new molecules"]
     done += [f"prediction of {', '.join(sorted(properties))}"] if properties else []

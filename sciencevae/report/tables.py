@@ -114,9 +114,7 @@ def training_parts(training: Mapping[str, Mapping[str, Any]]) -> list[tuple[str,
         name: {k: v for k, v in found["latents"].items() if k in _MEASURES}
         for name, found in training.items()
     }
-    before, after = (
-        (" before the prior was fitted anew", " with the prior fitted anew") if afterwards else ("", "")
-    )
+    before, after = (" before the prior was fitted anew", " of the final model") if afterwards else ("", "")
     return [
         (f"Training{before}: means of an epoch", _by_measure(own, "loss")),
         *(
