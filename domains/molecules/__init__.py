@@ -29,6 +29,8 @@ DOMAIN = Domain(
         "transfer": own("prediction.transfer"),
         "optimisation": own("analysis.optimisation"),
     },
-    figures={name: own(f"figures.{name}") for name in ("latent_map", "samples", "interpolation")},
+    figures={
+        name: own(f"figures.{name}") for name in ("latent_map", "samples", "interpolation", "neighbourhood")
+    },
     about=own("about.about"),
 )

@@ -18,9 +18,10 @@ from .dataset import alphabet_of
 if TYPE_CHECKING:
     from sciencevae.runs import Run
 
-__all__ = ["interpolation", "latent_map", "samples"]
+__all__ = ["interpolation", "latent_map", "neighbourhood", "samples"]
 
 _COLUMNS = 6
+_STEPS = 2  # of the neighbourhood, to each side
 _SIZE = (200, 150)  # pixels of a structure
 _SHOWN = 100  # test molecules that the map shows
 
@@ -50,6 +51,26 @@ def interpolation(run: Run) -> Drawn | None:
     pairs = zip(z[0::2], z[1::2], strict=False)
     shown = [text for a, b in pairs for text in decoded(model, alphabet, a + shares * (b - a))]
     return _grid(shown), "Each row leads from one test molecule (left) to another, decoded greedily."
+
+
+def neighbourhood(run: Run) -> Drawn | None:
+    """Around a test molecule: a plane of the latents, decoded (as Kusner et al. 2017, Fig. 3)."""
+    variant = run.main
+    latents = variant.latents
+    z = torch.as_tensor(latents["z"].values[split_rows(latents, "test")[:_SHOWN]], dtype=torch.float32)
+    if min(z.shape) < 2:
+        return None
+    generator = torch.Generator().manual_seed(run.settings.analyse.seed)
+    axes, _ = torch.linalg.qr(torch.randn(z.shape[1], 2, generator=generator))
+    steps = torch.arange(-_STEPS, _STEPS + 1) * (torch.pdist(z).median() / 4)
+    plane = z[0] + torch.cartesian_prod(steps, steps) @ axes.T
+    shown = decoded(variant.model(), alphabet_of(variant.data), plane)
+    legends = [""] * len(shown)
+    legends[len(shown) // 2] = "the test molecule"
+    return _grid(shown, legends, len(steps)), (
+        "Around a test molecule (in the middle): a plane of the latents in two random directions, decoded "
+        "greedily; a step is a quarter of the median distance between test molecules."
+    )
 
 
 def latent_map(run: Run) -> Drawn | None:
@@ -111,13 +132,13 @@ def _structure(smiles: str) -> str:
     return canvas.GetDrawingText()
 
 
-def _grid(smiles: Sequence[str], legends: Sequence[str] = ()) -> Drawing:
+def _grid(smiles: Sequence[str], legends: Sequence[str] = (), columns: int = _COLUMNS) -> Drawing:
     """Structures in rows; an empty place where a SMILES is empty."""
     from rdkit.Chem import Draw
 
     given = {
         "mols": [parsed(text) for text in smiles],
-        "molsPerRow": _COLUMNS,
+        "molsPerRow": columns,
         "subImgSize": _SIZE,
         "legends": list(legends) or None,
     }

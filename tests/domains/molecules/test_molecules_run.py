@@ -51,7 +51,7 @@ def test_tables_and_figures(run):
         "optimisation",
     }
     figures = {path.stem for path in (run.folder / "figures").glob("*.svg")}
-    assert figures >= {"samples", "interpolation", "latent_map"}
+    assert figures >= {"samples", "interpolation", "neighbourhood", "latent_map"}
     table = run.table("reconstruction").set_index("model")
     assert table.exact.between(0, 1).all()
     # every sequence of SELFIES is a molecule, but for those without an atom
