@@ -53,7 +53,7 @@ def measured(run: Any) -> dict[str, Any]:
         **{name: run.metrics[name]["main"] for name in ("reconstruction", "generation")},
         **{
             name: run.table(name).drop(columns="model").to_dict("records")
-            for name in ("prediction", "transfer")
+            for name in ("prediction", "conditional", "transfer")
             if run.metrics.get(name)
         },
         "FCD by prior": {
@@ -108,7 +108,7 @@ def card(run: Any, name: str) -> str:
         "\n## Measured, on molecules it was not trained on, one seed\n",
         *(
             f"{_table(run.table(table))}\n"
-            for table in ("reconstruction", "generation", "prediction", "transfer")
+            for table in ("reconstruction", "generation", "prediction", "conditional", "transfer")
             if run.metrics.get(table)
         ),
         "The columns are explained in the domain's README.\n",

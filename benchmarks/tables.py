@@ -186,6 +186,24 @@ def molecules(result: Result) -> str:
         wanted = {row["property"]: asked.get(row["property"], "") for row in found["prediction"]}
         parts.append(f"Properties of test molecules by `{name}`, mean absolute error:")
         parts.append(_by_way(found["prediction"], "property", "asked for", wanted))
+        if found.get("conditional"):
+            lines = [
+                line(
+                    f"{row['property']} = {row['asked']:.3g}",
+                    f"{row['found']:.3g} ± {row['spread']:.2g}",
+                    f"{row['mae']:.3g}",
+                    f"{row['mae_unasked']:.3g}",
+                )
+                for row in found["conditional"]
+            ]
+            titles = (
+                "asked",
+                "found: mean ± standard deviation",
+                "mean absolute error",
+                "that of training molecules",
+            )
+            parts.append(f"New molecules by `{name}` of which a property is asked, 200 for each value:")
+            parts.append(rows(line(*titles), lines))
         if found.get("transfer"):
             read = {row["data"]: f"{row['molecules']:,}, {row['left_out']:,}" for row in found["transfer"]}
             parts.append(f"Measured properties that `{name}` never saw, mean absolute error:")

@@ -26,6 +26,7 @@ DOMAIN = Domain(
         "reconstruction": own("analysis.reconstruction"),
         "generation": own("analysis.generation"),
         "prediction": own("prediction.prediction"),
+        "conditional": own("prediction.conditional"),
         "transfer": own("prediction.transfer"),
         "optimisation": own("analysis.optimisation"),
     },

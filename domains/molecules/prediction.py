@@ -1,4 +1,4 @@
-"""Properties from the latents: those that the model learned, and others that were measured."""
+"""Properties from the latents, those that the model learned and others that were measured; latents from them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from sciencevae.data.fetch import fetch
 from sciencevae.data.scaling import Scaling
 from sciencevae.data.splits import split_rows
 from sciencevae.errors import RunError
+from sciencevae.latents.asked import sample_with
+from sciencevae.latents.trained import Trained
 from sciencevae.registry import Findings
 
-from .dataset import hash_of, read
+from .chemistry import PROPERTIES, parsed
+from .dataset import alphabet_of, hash_of, read
 from .files import rows_of
 from .metrics import fingerprints
 
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from sciencevae.distributions import Joint
     from sciencevae.runs import Run, Variant
 
-__all__ = ["MEASURED", "prediction", "transfer"]
+__all__ = ["MEASURED", "conditional", "prediction", "transfer"]
 
 TITLES = {
     "mae": "mean absolute error",
@@ -36,11 +39,16 @@ TITLES = {
     "rmse": "root mean square error",
     "unit": "unit",
     "left_out": "left out, which the model cannot read",
+    "found": "found, mean",
+    "spread": "found, standard deviation",
+    "mae_unasked": "mean absolute error of training molecules, which were not asked",
 }
 _FOLDS = 5
 _LEAST = 10 * _FOLDS  # molecules
 #: rows that are encoded at once
 _ROWS = 2000
+#: quantiles of the training molecules that are asked of new ones, and how many of these are drawn
+_ASKED, _DRAWN = (0.1, 0.5, 0.9), 200
 
 
 class Measured(NamedTuple):
@@ -147,6 +155,54 @@ def transfer(run: Run) -> Findings:
     table = pd.DataFrame(rows)
     notes.append("Mean absolute errors in five folds, on measurements that training never saw.")
     return Findings(_errors(table, "data"), {"transfer": table}, tuple(notes), TITLES)
+
+
+def conditional(run: Run) -> Findings:
+    """New molecules of which a property is asked, z ~ p(z | y), and what they have of it, computed by RDKit.
+
+    Asked are quantiles of the training molecules; how far these lie from it themselves stands beside.
+    """
+    rows = []
+    for name, variant in run.variants.items():
+        if "properties" not in variant.data:
+            continue
+        data, alphabet = variant.data, alphabet_of(variant.data)
+        training = data["properties"].values[split_rows(data, "train")].astype(float)
+        trained = Trained.open(variant.model_path)
+        for column, label in enumerate(data["property"].values.tolist()):
+            if label not in PROPERTIES:
+                continue
+            known = training[:, column]
+            for asked in np.quantile(known, _ASKED):
+                drawn = sample_with(trained, {label: asked}, _DRAWN, run.settings.analyse.seed)["tokens"]
+                molecules = filter(None, map(parsed, map(alphabet.decode, drawn.tolist())))
+                found = np.array([PROPERTIES[label](one) for one in molecules] or [np.nan])
+                rows.append(
+                    {
+                        "model": name,
+                        "property": label,
+                        "asked": asked,
+                        "molecules": np.isfinite(found).sum(),
+                        "found": found.mean(),
+                        "spread": found.std(),
+                        "mae": np.abs(found - asked).mean(),
+                        "mae_unasked": np.abs(known - asked).mean(),
+                    }
+                )
+    if not rows:
+        return Findings()
+    table = pd.DataFrame(rows)
+    metrics = {
+        str(model): {
+            f"{row['property']} = {row['asked']:.3g}": {
+                key: row[key] for key in ("found", "spread", "mae", "mae_unasked")
+            }
+            for row in part.to_dict("records")
+        }
+        for model, part in table.groupby("model", sort=False)
+    }
+    note = f"{_DRAWN} molecules drawn for each value that is asked; what they have is computed by RDKit."
+    return Findings(metrics, {"conditional": table}, (note,), TITLES)
 
 
 def _errors(table: pd.DataFrame, of: str) -> dict[str, Any]:

@@ -48,6 +48,7 @@ def test_tables_and_figures(run):
         "reconstruction",
         "generation",
         "prediction",
+        "conditional",
         "optimisation",
     }
     figures = {path.stem for path in (run.folder / "figures").glob("*.svg")}
@@ -107,6 +108,15 @@ def test_measured_properties_from_the_latents(run, smiles, tmp_path, monkeypatch
     found = prediction.transfer(asked)
     assert not found.tables
     assert f"main reads {len(rows)} molecules of freesolv" in found.notes[0]
+
+
+def test_what_is_asked_of_new_molecules_they_have_rather_than_others(run):
+    table = run.table("conditional").set_index(["model", "property"])
+    for model, name in set(table.index):
+        part = table.loc[(model, name)]
+        assert (np.diff(part.asked) > 0).all()
+        assert np.corrcoef(part.asked, part.found)[0, 1] > 0.5
+    assert (table.loc["main"].molecules > 150).all()
 
 
 def test_each_way_of_optimisation_has_the_same_calls(run):
