@@ -56,10 +56,6 @@ def measured(run: Any) -> dict[str, Any]:
             for name in ("prediction", "conditional", "transfer")
             if run.metrics.get(name)
         },
-        "FCD by prior": {
-            variant.settings.refit.prior: run.metrics["generation"][name]["FCD"]
-            for name, variant in run.variants.items()
-        },
         "optimisation": run.metrics.get("optimisation", {}),
         "hours": training["seconds"] / 3600,
         "epochs": training["epochs"],
