@@ -217,18 +217,16 @@ def molecules(result: Result) -> str:
 
 def _back_and_new(models: dict[str, Result]) -> str:
     """Molecules that come back, and new ones: a column a model."""
+    back, new = ([found[part] for found in models.values()] for part in ("reconstruction", "generation"))
     lines = []
     for key, told in BACK.items():
-        shares = [found["reconstruction"] for found in models.values()]
-        errors = [f" ± {share[f'{key}_error']:.1%}" if f"{key}_error" in share else "" for share in shares]
-        found = [f"{share[key]:.1%}{error}" for share, error in zip(shares, errors, strict=True)]
+        errors = [f" ± {one[f'{key}_error']:.1%}" if f"{key}_error" in one else "" for one in back]
+        shares = [f"{one[key]:.1%}{error}" for one, error in zip(back, errors, strict=True)]
         asked = [f"{name}: {ASKED[name][key]}" for name in models if key in ASKED.get(name, {})]
-        lines.append(line(told, *found, "; ".join(asked)))
-    uses = [found["reconstruction"] for found in models.values()]
+        lines.append(line(told, *shares, "; ".join(asked)))
     lines.append(
-        line("KL, active latents", *(f"{use['kl']:.1f} nats, {use['active_units']}" for use in uses), "")
+        line("KL, active latents", *(f"{one['kl']:.1f} nats, {one['active_units']}" for one in back), "")
     )
-    new = [found["generation"] for found in models.values()]
     lines += [line(f"{key}, new molecules", *(f"{one[key]:.3f}" for one in new), "") for key in new[0]]
     hours = (f"{found['hours']:.2f} h, {found['epochs']} epochs" for found in models.values())
     lines.append(line("training", *hours, ""))

@@ -23,7 +23,7 @@ __all__ = ["interpolation", "latent_map", "neighbourhood", "samples"]
 _COLUMNS = 6
 _STEPS = 2  # of the neighbourhood, to each side
 _SIZE = (200, 150)  # pixels of a structure
-_SHOWN = 100  # test molecules that the map shows
+_SHOWN = 100  # test molecules that the map shows, and whose distances the neighbourhood is measured by
 
 
 def samples(run: Run) -> Drawn | None:
