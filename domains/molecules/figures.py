@@ -57,7 +57,8 @@ def neighbourhood(run: Run) -> Drawn | None:
     """Around a test molecule: a plane of the latents, decoded (as Kusner et al. 2017, Fig. 3)."""
     variant = run.main
     latents = variant.latents
-    z = torch.as_tensor(latents["z"].values[split_rows(latents, "test")[:_SHOWN]], dtype=torch.float32)
+    rows = split_rows(latents, "test")[:_SHOWN]
+    z = torch.as_tensor(latents["z"].values[rows], dtype=torch.float32)
     if min(z.shape) < 2:
         return None
     generator = torch.Generator().manual_seed(run.settings.analyse.seed)
@@ -66,10 +67,11 @@ def neighbourhood(run: Run) -> Drawn | None:
     plane = z[0] + torch.cartesian_prod(steps, steps) @ axes.T
     shown = decoded(variant.model(), alphabet_of(variant.data), plane)
     legends = [""] * len(shown)
-    legends[len(shown) // 2] = "the test molecule"
+    legends[len(shown) // 2] = "its own latent"
     return _grid(shown, legends, len(steps)), (
-        "Around a test molecule (in the middle): a plane of the latents in two random directions, decoded "
-        "greedily; a step is a quarter of the median distance between test molecules."
+        f"Around the test molecule {latents['smiles'].values[rows[0]]}: a plane of the latents in two random "
+        "directions, decoded greedily, in the middle what its own latent gives; a step is a quarter of the median "
+        "distance between test molecules."
     )
 
 
