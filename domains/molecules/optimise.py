@@ -51,12 +51,12 @@ class Space(NamedTuple):
         return cls(variant.model(), alphabet_of(data), torch.from_numpy(bounds), data["tokens"].shape[1])
 
     @torch.no_grad()
-    def encode(self, smiles: Sequence[str]) -> tuple[torch.Tensor, list[str]]:
-        """Posterior means (n, D) of those molecules that the model can read, and these."""
+    def encode(self, smiles: Sequence[str]) -> tuple[torch.Tensor, list[int]]:
+        """Posterior means (n, D) of those molecules that the model can read, and which these are."""
         ids = np.full((len(smiles), self.places), -1)
         read = [row for row, text in enumerate(smiles) if self._reads(ids[row], text)]
         tokens = torch.from_numpy(ids[read])
-        return self.model.encode({"tokens": tokens}).mean, [smiles[row] for row in read]
+        return self.model.encode({"tokens": tokens}).mean, read
 
     def _reads(self, ids: np.ndarray, smiles: str) -> bool:
         """Whether it can read a molecule, whose numbers are then written to ``ids``."""
@@ -142,19 +142,21 @@ def in_latents(space: Space, oracle: Oracle, calls: int, seed: int) -> None:
     """Bayesian optimisation in the latents of the molecules that the oracle has seen and the model can read."""
     from sciencevae.latents.optimise import trust_region
 
-    z, start = space.encode(list(oracle.seen))
-    values = torch.tensor([oracle.seen[text] for text in start])
+    def evaluate(points: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:
+        first: dict[str, int] = {}
+        for row, text in enumerate(decoded(space.model, space.alphabet, points)):
+            if text and text not in oracle.seen and len(first) < most:
+                first.setdefault(text, row)
+        values = torch.from_numpy(oracle.up_to(calls, list(first)))
+        latents = points[list(first.values())]
+        means, read = space.encode(list(first))
+        latents[read] = means
+        return latents, values
 
-    def evaluate(points: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(oracle.up_to(calls, decoded(space.model, space.alphabet, points))).float()
-
-    def ask(number: int) -> None:
-        nonlocal z, values
-        z, values = trust_region(
-            z, values, evaluate, calls - oracle.calls, seed + len(z), bounds=space.bounds
-        )
-
-    _while_new(oracle, calls, ask)
+    start = list(oracle.seen)
+    z, read = space.encode(start)
+    values = torch.tensor([oracle.seen[start[row]] for row in read])
+    trust_region(z, values, evaluate, calls - oracle.calls, seed, bounds=space.bounds)
 
 
 def _while_new(oracle: Oracle, calls: int, ask: Callable[[int], None]) -> None:

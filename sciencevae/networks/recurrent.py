@@ -63,8 +63,8 @@ def unrolled(
 
 
 def _by_length(observed: Tensor) -> tuple[Tensor, Tensor] | None:
-    """The rows, the longest first, and their lengths; None where values cannot be looked at."""
-    if torch.compiler.is_compiling():
+    """The rows, the longest first, and their lengths; None where values cannot be looked at, or there are none."""
+    if torch.compiler.is_compiling() or not len(observed):
         return None
     places = torch.arange(1, observed.shape[1] + 1, device=observed.device)
     lengths, order = torch.where(observed, places, 0).amax(1).sort(descending=True, stable=True)

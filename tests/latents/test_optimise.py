@@ -21,9 +21,9 @@ def test_finds_a_maximum_that_random_search_does_not(seed):
     start = 2 * torch.rand(20, D, generator=generator) - 1
     asked = []
 
-    def evaluate(z):
-        asked.append(len(z))
-        return bowl(z)
+    def evaluate(z, most):
+        asked.append(most)
+        return z[:most], bowl(z[:most])
 
     bounds = torch.tensor([[-1.0] * D, [1.0] * D])
     z, values = trust_region(start, bowl(start), evaluate, calls=60, seed=seed, bounds=bounds)
@@ -36,12 +36,31 @@ def test_finds_a_maximum_that_random_search_does_not(seed):
     assert best > at_random[at_random.isfinite()].max(), "better than 10,000 random points in 60"
 
 
+def first_ones(z, most):
+    return z[:most], bowl(z[:most])
+
+
 def test_the_same_seed_gives_the_same():
     start = torch.linspace(-1, 1, 5)[:, None].expand(5, D).clone()
-    one, two = (trust_region(start, bowl(start), bowl, 10, seed=4)[0] for _ in range(2))
+    one, two = (trust_region(start, bowl(start), first_ones, 10, seed=4)[0] for _ in range(2))
     assert torch.equal(one, two)
+
+
+def test_ends_where_nothing_new_comes():
+    """What is decoded is a corner of the cube: 64 there are, of which two are known."""
+    seen = {(-1.0,) * D, (1.0,) * D}
+
+    def evaluate(z, most):
+        corners = {tuple(row.tolist()) for row in z.sign()} - seen
+        new = torch.tensor(sorted(corners)[:most]).reshape(-1, D)
+        seen.update(tuple(row.tolist()) for row in new)
+        return new, bowl(new)
+
+    start = torch.tensor([[-1.0] * D, [1.0] * D])
+    z, values = trust_region(start, -(start - BEST).square().sum(1), evaluate, calls=1000, batch=5)
+    assert 2 < len(z) == len(values) == len(seen) == len(z.unique(dim=0))
 
 
 def test_begins_with_values():
     with pytest.raises(InputError, match="two finite values"):
-        trust_region(torch.zeros(3, D), torch.full((3,), torch.nan), bowl, 5)
+        trust_region(torch.zeros(3, D), torch.full((3,), torch.nan), first_ones, 5)

@@ -40,6 +40,11 @@ def test_is_torchs_bidirectional_gru(layers):
     assert torch.allclose(ours(x), ours.head(torch.cat([last[0], last[1]], dim=-1)), atol=1e-12)
 
 
+def test_no_rows_are_no_latents():
+    network = encoder()
+    assert network(padded()[:0]).shape == (0, *network(padded()).shape[1:])
+
+
 @pytest.mark.parametrize("build", [encoder, lambda: Recurrent(V, T, width=6, embedding=4, layers=2).double()])
 def test_leaving_out_ended_rows_changes_nothing(build, monkeypatch):
     """Value and gradients of what counts, as when every row is computed to the end."""
