@@ -90,9 +90,12 @@ def run_record(run: Run) -> dict[str, Any]:
         for name, variant in run.variants.items()
         if variant.model_path.is_file()
     }
+    settings = run.settings.dump()
+    if run.input is not None:
+        settings.pop("dataset", None)  # which the input stands for
     return {
         "domain": run.domain.name,
-        "settings": run.settings.dump(),
+        "settings": settings,
         "input": str(run.input) if run.input else None,
         "seeds": {name: variant.settings.seed for name, variant in run.variants.items()},
         "files": files,

@@ -11,23 +11,46 @@ import torch
 
 from sciencevae.errors import InputError, did_you_mean
 from sciencevae.latents.trained import Trained
+from sciencevae.networks import Fields
 from sciencevae.vae.decoders import Warp
 
 __all__ = ["given_numbers", "sample_with"]
 
 log = logging.getLogger(__name__)
+#: data drawn for one that is wanted; rows that are decoded at once
+_DRAWN, _ROWS = 4, 2000
 
 
 @torch.no_grad()
 def sample_with(trained: Trained, condition: Mapping[str, float], n: int, seed: int) -> Any:
-    """n new data that have these values."""
+    """n new data that have these values y, by their fields, scaled: z ~ p(z | y), x ~ p(x | z).
+
+    What comes of a draw of the prior need not have what its latent promised. So where the encoder does not read y,
+    four times as many x are drawn, and of them n kept in proportion to p(y | z = E[q(z | x)]), which is what the
+    model says of the data themselves; then y is given as it is predicted there.
+    """
     from sciencevae.latents.given import latents_given
 
     given_numbers(trained, None)  # what the model is to be told besides is refused
-    z = latents_given(trained.model, _known(trained, condition), n, seed).z
+    model, known = trained.model, _known(trained, condition)
+    network = getattr(model.encoder, "network", None)
+    blind = isinstance(network, Fields) and not known.keys() & network.networks.keys()
+    times = _DRAWN if blind else 1
+    z = latents_given(model, known, times * n, seed, worth=20 / times).z
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return trained.model.decode(z).sample()
+        if not blind:
+            return model.decode(z).sample()
+        blocks, log_p = [], []
+        for part in z.split(_ROWS):
+            x: Any = model.decode(part).sample()
+            told: Any = model.decode(model.encode(x).mean)
+            blocks.append(x | {name: told.fields[name].mean for name in known})
+            log_p.append(told.log_prob(known))
+        weights = torch.cat(log_p)
+        gumbel = -torch.empty_like(weights).exponential_().log()
+    kept = (weights + gumbel).topk(n).indices.sort().values
+    return {name: torch.cat([block[name] for block in blocks])[kept] for name in blocks[0]}
 
 
 def _known(trained: Trained, condition: Mapping[str, float]) -> dict[str, torch.Tensor]:

@@ -32,15 +32,20 @@ class Given(NamedTuple):
 
 @torch.no_grad()
 def latents_given(
-    model: VAE, known: Mapping[str, Tensor], n: int, seed: int | None = 0, most: int = 1 << 23
+    model: VAE,
+    known: Mapping[str, Tensor],
+    n: int,
+    seed: int | None = 0,
+    most: int = 1 << 23,
+    worth: float = 20.0,
 ) -> Given:
     """n draws z ~ p(z | y) ∝ p(z) p(y | z), where y are values of some of the model's named fields.
 
     known: field -> its values (*E,), scaled as the model was trained, NaN where nothing is known (then it is
     marginalised). No part is trained for it: draws of the prior are weighed by w = p(y | z), and n different ones
     kept with probabilities in proportion to w (sampling without replacement by Gumbel's keys, Kool et al. 2019;
-    sampling, importance, resampling: Rubin 1988). Draws are added until ess = (Σ w)² / Σ w² is twenty times n, or
-    ``most`` are weighed, or it is plain that so many would not do; a warning says where ess stays below n: the
+    sampling, importance, resampling: Rubin 1988). Draws are added until ess = (Σ w)² / Σ w² is ``worth`` times n,
+    or ``most`` are weighed, or it is plain that so many would not do; a warning says where ess stays below n: the
     values are too far from what the model knows.
 
     Raises InputError for a model without named fields, an unknown field, and where nothing is known.
@@ -60,7 +65,7 @@ def latents_given(
     with torch.random.fork_rng(enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
-        while draws < most and ess < 20 * n:
+        while draws < most and ess < worth * n:
             drawn = model.sample_latents(_BLOCK)
             likelihood = model.decode(drawn)
             assert isinstance(likelihood, Joint)

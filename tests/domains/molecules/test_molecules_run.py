@@ -14,6 +14,8 @@ from sciencevae.builtin.molecules.optimise import score
 
 from sciencevae.cli import main
 from sciencevae.config import load
+from sciencevae.latents import asked
+from sciencevae.latents.files import sample_file
 from sciencevae.runs import Run, configure
 
 SMALL = [
@@ -257,6 +259,19 @@ def test_sample_with_a_property(run, model, tmp_path, caplog):
     assert "outside the training data" in caplog.text
     assert main([*arguments, str(tmp_path / "none.csv"), "--condition", "mass=40"]) == 2
     assert not (tmp_path / "none.csv").exists()
+
+
+def test_of_more_molecules_those_are_kept_that_have_it_when_they_are_read_again(
+    run, model, tmp_path, monkeypatch
+):
+    off = {}
+    for drawn in (1, 4):
+        monkeypatch.setattr(asked, "_DRAWN", drawn)
+        sample_file(model, tmp_path / f"{drawn}.csv", 200, condition={"logP": 1.5})
+        found = pd.read_csv(tmp_path / f"{drawn}.csv")
+        assert len(found) == 200
+        off[drawn] = (found["logP_model"] - 1.5).abs().mean()
+    assert off[4] < 0.8 * off[1]
 
 
 @pytest.mark.parametrize(
