@@ -23,7 +23,8 @@ __all__ = ["START", "WAYS", "Oracle", "Space", "at_random", "by_genes", "in_late
 
 #: molecules of which every way begins
 START = 100
-_POPULATION = 50
+#: of the genetic algorithm: parents, as many children at a time, and the share of these that have two of them
+_POPULATION, _CROSSED = 10, 0.3
 #: rounds without a new molecule after which a search ends
 _PATIENCE = 20
 
@@ -99,12 +100,12 @@ def at_random(space: Space, oracle: Oracle, calls: int, seed: int) -> None:
 
 
 def by_genes(space: Space, oracle: Oracle, calls: int, seed: int) -> None:
-    """A genetic algorithm on SELFIES from what the oracle has seen: the better half crossed and mutated.
+    """A genetic algorithm on SELFIES from what the oracle has seen: the best ones, some of them crossed, mutated.
 
-    Nigam et al. 2021 (STONED): a token exchanged, put in or left out; two parents cut and joined.
+    After Nigam et al. 2021 (STONED): two parents cut and joined; a token exchanged, put in or left out, new ones
+    being those of the parents.
     """
     generator = np.random.default_rng(seed)
-    alphabet = sorted(selfies.get_semantic_robust_alphabet())
 
     def ask(number: int) -> None:
         ranked = sorted(
@@ -112,7 +113,7 @@ def by_genes(space: Space, oracle: Oracle, calls: int, seed: int) -> None:
         )
         parents = _sayable(ranked)
         if parents:
-            oracle.up_to(calls, [_child(parents, alphabet, generator) for _ in range(_POPULATION)])
+            oracle.up_to(calls, [_child(parents, generator) for _ in range(_POPULATION)])
 
     _while_new(oracle, calls, ask)
 
@@ -128,13 +129,18 @@ def _sayable(ranked: Sequence[str]) -> list[list[str]]:
     return found
 
 
-def _child(parents: list[list[str]], alphabet: list[str], generator: np.random.Generator) -> str:
-    one, other = (parents[generator.integers(len(parents))] for _ in range(2))
-    child = one[: generator.integers(len(one) + 1)] + other[generator.integers(len(other)) :]
-    for _ in range(generator.integers(1, 3)):
-        place, kind = int(generator.integers(len(child))), generator.integers(3)
-        token = alphabet[generator.integers(len(alphabet))]
-        child[place : place + int(kind != 1)] = [] if kind == 2 and len(child) > 1 else [token]
+def _child(parents: list[list[str]], generator: np.random.Generator) -> str:
+    def parent() -> list[str]:
+        return parents[generator.integers(len(parents))]
+
+    child = list(parent())
+    if generator.random() < _CROSSED:
+        other = parent()
+        child = child[: generator.integers(len(child) + 1)] + other[generator.integers(len(other)) :]
+    giver = parent()
+    place, kind = int(generator.integers(len(child))), generator.integers(3)
+    token = giver[generator.integers(len(giver))]
+    child[place : place + int(kind != 1)] = [] if kind == 2 and len(child) > 1 else [token]
     return canonical(selfies.decoder("".join(child)))
 
 
