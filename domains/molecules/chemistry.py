@@ -13,7 +13,17 @@ from rdkit.Contrib.SA_Score import sascorer
 if TYPE_CHECKING:
     from .settings import Prepare
 
-__all__ = ["PROPERTIES", "Refused", "Standard", "canonical", "molecule", "parsed", "properties", "standard"]
+__all__ = [
+    "PROPERTIES",
+    "Refused",
+    "Standard",
+    "canonical",
+    "completed",
+    "molecule",
+    "parsed",
+    "properties",
+    "standard",
+]
 
 #: characters of a SMILES, at most: the largest drug-like molecules have a few hundred
 LONGEST = 2000
@@ -77,6 +87,30 @@ def canonical(smiles: str) -> str:
     """The canonical SMILES, "" of what is no molecule."""
     found = parsed(smiles)
     return "" if found is None else Chem.MolToSmiles(found)
+
+
+def completed(smiles: str) -> str:
+    """The canonical SMILES of what a model has written, "" of what is no molecule.
+
+    A stereocentre is written with the hydrogens that it has beside its neighbours; where it has fewer of these it
+    would be a radical, which no model means: the hydrogens that are missing are put there.
+    """
+    found = parsed(smiles)
+    if found is None:
+        return ""
+    if "@" in smiles and any(atom.GetNumRadicalElectrons() for atom in found.GetAtoms()):
+        with rdBase.BlockLogs():
+            found = Chem.MolFromSmiles(smiles, sanitize=False)
+            centres = [
+                a.GetIdx() for a in found.GetAtoms() if a.GetChiralTag() != Chem.ChiralType.CHI_UNSPECIFIED
+            ]
+            Chem.SanitizeMol(found)
+            for atom in map(found.GetAtomWithIdx, centres):
+                if atom.GetNumRadicalElectrons():
+                    atom.SetNumRadicalElectrons(0)
+                    atom.SetNoImplicit(False)
+        return canonical(Chem.MolToSmiles(found))
+    return Chem.MolToSmiles(found)
 
 
 def molecule(smiles: str) -> Chem.Mol:

@@ -11,7 +11,7 @@ import selfies
 import torch
 
 from .analysis import decoded, new_molecules
-from .chemistry import PROPERTIES, Refused, canonical, parsed
+from .chemistry import PROPERTIES, Refused, completed, parsed
 from .dataset import alphabet_of, numbered
 from .tokens import Alphabet, split
 
@@ -141,7 +141,7 @@ def _child(parents: list[list[str]], generator: np.random.Generator) -> str:
     place, kind = int(generator.integers(len(child))), generator.integers(3)
     token = giver[generator.integers(len(giver))]
     child[place : place + int(kind != 1)] = [] if kind == 2 and len(child) > 1 else [token]
-    return canonical(selfies.decoder("".join(child)))
+    return completed(selfies.decoder("".join(child)))
 
 
 def in_latents(space: Space, oracle: Oracle, calls: int, seed: int) -> None:

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import selfies
 
-from .chemistry import Refused, canonical
+from .chemistry import Refused, completed
 
 __all__ = ["STOP", "Alphabet", "split"]
 
@@ -86,7 +86,7 @@ class Alphabet:
         text = "".join(tokens)
         if self.notation == "selfies":
             text = selfies.decoder(text)
-        return canonical(text)
+        return completed(text)
 
 
 def _closure(seen: Iterable[str]) -> set[str]:

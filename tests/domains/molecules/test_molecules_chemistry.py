@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rdkit import Chem
 from rdkit.Chem import QED
-from sciencevae.builtin.molecules.chemistry import Refused, Standard, properties, standard
+from sciencevae.builtin.molecules.chemistry import (
+    Refused,
+    Standard,
+    canonical,
+    completed,
+    properties,
+    standard,
+)
 from sciencevae.builtin.molecules.tokens import STOP, Alphabet, split
 
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
@@ -30,6 +37,51 @@ ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 )
 def test_is_made_standard(given, how, wanted):
     assert standard(given, Standard(**how)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("CC[C@H]CC", "CCCCC"),
+        ("C[C@@](C)C", "CC(C)C"),
+        ("C[N@+](C)CC", "CC[NH+](C)C"),
+        ("[C@H]", "C"),
+        ("C[C@H](N)O", "C[C@H](N)O"),  # a hydrogen is its fourth neighbour
+        ("[O]N1C(C)(C)CCCC1(C)C", "CC1(C)CCCC(C)(C)N1[O]"),  # a radical that is meant
+        ("xx", ""),
+        ("", ""),
+    ],
+)
+def test_stereocentres_without_neighbours_are_filled_with_hydrogen(written, meant):
+    assert completed(written) == meant
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "[C]",
+                "[C@H1]",
+                "[C@@H1]",
+                "[C@@]",
+                "[N]",
+                "[N@+1]",
+                "[=C]",
+                "[O]",
+                "[Ring1]",
+                "[Branch1]",
+                "[F]",
+            ]
+        )
+    )
+)
+def test_no_sequence_of_selfies_is_a_radical(tokens):
+    text = selfies.decoder("".join(tokens))
+    found = Chem.MolFromSmiles(completed(text))
+    assert found is not None
+    assert not any(atom.GetNumRadicalElectrons() for atom in found.GetAtoms())
+    if not any("@" in token for token in tokens):
+        assert completed(text) == canonical(text)
 
 
 @pytest.mark.parametrize(
