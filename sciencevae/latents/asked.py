@@ -29,7 +29,7 @@ def sample_with(trained: Trained, condition: Mapping[str, float], n: int, seed: 
     four times as many x are drawn, and of them n kept in proportion to p(y | z = E[q(z | x)]), which is what the
     model says of the data themselves; then y is given as it is predicted there.
     """
-    from sciencevae.latents.given import latents_given
+    from sciencevae.latents.given import gumbel_keys, latents_given
 
     given_numbers(trained, None)  # what the model is to be told besides is refused
     model, known = trained.model, _known(trained, condition)
@@ -47,9 +47,7 @@ def sample_with(trained: Trained, condition: Mapping[str, float], n: int, seed: 
             told: Any = model.decode(model.encode(x).mean)
             blocks.append(x | {name: told.fields[name].mean for name in known})
             log_p.append(told.log_prob(known))
-        weights = torch.cat(log_p)
-        gumbel = -torch.empty_like(weights).exponential_().log()
-    kept = (weights + gumbel).topk(n).indices.sort().values
+        kept = gumbel_keys(torch.cat(log_p)).topk(n).indices.sort().values
     return {name: torch.cat([block[name] for block in blocks])[kept] for name in blocks[0]}
 
 

@@ -13,7 +13,7 @@ from sciencevae.distributions import Joint
 from sciencevae.errors import InputError, did_you_mean
 from sciencevae.vae.model import VAE
 
-__all__ = ["Given", "latents_given"]
+__all__ = ["Given", "gumbel_keys", "latents_given"]
 
 log = logging.getLogger(__name__)
 #: draws of the prior that are weighed at once
@@ -28,6 +28,11 @@ class Given(NamedTuple):
     z: Tensor
     ess: float
     draws: int
+
+
+def gumbel_keys(log_w: Tensor) -> Tensor:
+    """Of log weights; the n largest keys are n draws in proportion to the weights, none of them twice."""
+    return log_w - torch.empty_like(log_w).exponential_().log()
 
 
 @torch.no_grad()
@@ -69,9 +74,8 @@ def latents_given(
             drawn = model.sample_latents(_BLOCK)
             likelihood = model.decode(drawn)
             assert isinstance(likelihood, Joint)
-            log_w = torch.stack([likelihood.fields[name].log_prob(y) for name, y in known.items()]).sum(0)
-            gumbel = -torch.empty_like(log_w).exponential_().log()
-            keys, z = torch.cat([keys, log_w + gumbel]), torch.cat([z, drawn])
+            log_w = likelihood.log_prob(known)
+            keys, z = torch.cat([keys, gumbel_keys(log_w)]), torch.cat([z, drawn])
             keys, best = keys.topk(min(n, len(keys)))
             z = z[best]
             sums = torch.logaddexp(sums, torch.stack([log_w.logsumexp(0), (2 * log_w).logsumexp(0)]))

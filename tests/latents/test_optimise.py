@@ -15,6 +15,10 @@ def bowl(z):
     return torch.where(z[:, 0] < -0.9, torch.nan, value)  # where nothing can be evaluated
 
 
+def first_ones(z, most):
+    return z[:most], bowl(z[:most])
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_finds_a_maximum_that_random_search_does_not(seed):
     generator = torch.Generator().manual_seed(seed)
@@ -23,7 +27,7 @@ def test_finds_a_maximum_that_random_search_does_not(seed):
 
     def evaluate(z, most):
         asked.append(most)
-        return z[:most], bowl(z[:most])
+        return first_ones(z, most)
 
     bounds = torch.tensor([[-1.0] * D, [1.0] * D])
     z, values = trust_region(start, bowl(start), evaluate, calls=60, seed=seed, bounds=bounds)
@@ -34,10 +38,6 @@ def test_finds_a_maximum_that_random_search_does_not(seed):
     at_random = bowl(2 * torch.rand(10_000, D, generator=generator) - 1)
     best = values[values.isfinite()].max()
     assert best > at_random[at_random.isfinite()].max(), "better than 10,000 random points in 60"
-
-
-def first_ones(z, most):
-    return z[:most], bowl(z[:most])
 
 
 def test_the_same_seed_gives_the_same():
