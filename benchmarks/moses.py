@@ -2,11 +2,11 @@
 
     python -m benchmarks.moses golden [--samples N] [--known N]
     python -m benchmarks.moses rate [--molecules N]      # after benchmarks/peers/setup-moses
-    python -m benchmarks.moses curve --run RUN           # after sciencevae run molecules --config moses-S --out RUN
+    python -m benchmarks.moses curve --run RUN ...       # after sciencevae run molecules --config moses-S --out RUN
 
 golden: N training molecules, the first ones in the order of their hash, described as if a model had made them,
 beside all test molecules and those of new scaffolds. rate: both do the same for N training molecules and N test
-molecules, on one core, in turns, in processor time; their values are compared, too. curve: of the run's models what
+molecules, on one core, in turns, in processor time; their values are compared, too. curve: of the runs' models what
 comes back exactly, and how their new molecules are distributed. The last results are kept in
 benchmarks/results/moses_golden.json, moses_rate.json and moses_curve.json.
 """
@@ -114,24 +114,23 @@ def rate(count: int) -> dict[str, Any]:
     }
 
 
-def curve(folder: Path) -> dict[str, Any]:
-    """Each model of a run: the weight of its KL, what it gives back, what it makes."""
+def curve(folders: list[Path]) -> dict[str, Any]:
+    """Each model of the runs: the weight of its KL, what it gives back, what it makes."""
     from sciencevae.runs import Run
 
-    run = Run(folder)
-    return {
-        "rows": run.settings.prepare.rows,
-        "table": {
-            name: {
-                "beta": variant.settings.objective.beta,
-                "epochs": variant.metrics["epochs"],
-                "hours": variant.metrics["seconds"] / 3600,
-                **run.metrics["reconstruction"][name],
-                **run.metrics["generation"][name],
-            }
-            for name, variant in run.variants.items()
-        },
-    }
+    table = [
+        {
+            "rows": run.settings.prepare.rows,
+            "beta": variant.settings.objective.beta,
+            "epochs": variant.metrics["epochs"],
+            "hours": variant.metrics["seconds"] / 3600,
+            **run.metrics["reconstruction"][name],
+            **run.metrics["generation"][name],
+        }
+        for run in map(Run, folders)
+        for name, variant in run.variants.items()
+    ]
+    return {"table": sorted(table, key=lambda row: row["beta"])}
 
 
 if __name__ == "__main__":
@@ -142,7 +141,7 @@ if __name__ == "__main__":
     parser.add_argument("--samples", type=int, default=30_000)
     parser.add_argument("--known", type=int)
     parser.add_argument("--molecules", type=int, default=2000)
-    parser.add_argument("--run", type=Path)
+    parser.add_argument("--run", type=Path, nargs="+")
     chosen = parser.parse_args()
     if chosen.what == "golden":
         result = golden(chosen.samples, chosen.known)

@@ -305,10 +305,10 @@ def moses_curve(result: Result) -> str:
     }
     lines = [
         line(
-            f"β = {row['beta']:g}, {result['rows']:,} molecules, {row['epochs']} epochs, {row['hours']:.1f} h",
+            f"β = {row['beta']:g}, {row['rows']:,} molecules, {row['epochs']} epochs, {row['hours']:.1f} h",
             *(f"{row[measure]:.3f}" for measure in measures),
         )
-        for row in result["table"].values()
+        for row in result["table"]
     ]
     published = [
         line(
