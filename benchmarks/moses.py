@@ -143,6 +143,8 @@ if __name__ == "__main__":
     parser.add_argument("--molecules", type=int, default=2000)
     parser.add_argument("--run", type=Path, nargs="+")
     chosen = parser.parse_args()
+    if chosen.what == "curve" and not chosen.run:
+        parser.error("curve is of runs: name their folders with --run")
     if chosen.what == "golden":
         result = golden(chosen.samples, chosen.known)
     elif chosen.what == "rate":
