@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from sciencevae.data.splits import split_rows
+from sciencevae.latents.traverse import interpolate
 from sciencevae.report.figures import DOUBLE_COLUMN, SEQUENTIAL, Drawing, Drawn, Mapped, places_in
 
 from .analysis import decoded, new_molecules
@@ -47,9 +48,9 @@ def interpolation(run: Run) -> Drawn | None:
         return None
     model, alphabet = variant.model(), alphabet_of(variant.data)
     z = torch.as_tensor(latents["z"].values[test[:6]], dtype=torch.float32)
-    shares = torch.linspace(0, 1, _COLUMNS)[:, None]
-    pairs = zip(z[0::2], z[1::2], strict=False)
-    shown = [text for a, b in pairs for text in decoded(model, alphabet, a + shares * (b - a))]
+    pairs = z[: len(z) // 2 * 2].unflatten(0, (-1, 2))
+    way = interpolate(pairs[:, 0], pairs[:, 1], _COLUMNS)  # (columns, pairs, D)
+    shown = decoded(model, alphabet, way.transpose(0, 1).flatten(0, 1))
     return _grid(shown), "Each row leads from one test molecule (left) to another, decoded greedily."
 
 
