@@ -32,7 +32,7 @@ def measured(kind: str, path: Path) -> dict[str, Any]:
     from sciencevae.registry import domain
 
     found = domain("molecules")
-    settings = load(found, overrides=["prepare.properties=[]"])
+    settings = load(found, "own", ["prepare.properties=[]"])
     from sciencevae.builtin.molecules.dataset import prepare, read
 
     began = time.perf_counter()
@@ -54,9 +54,15 @@ def measured(kind: str, path: Path) -> dict[str, Any]:
     return {"rows": rows, "per_second": rows / seconds, "process_mb": of_process, "worker_mb": of_worker}
 
 
-def main() -> None:
+def written(count: int, path: Path) -> None:
+    """The molecules into a file; not by ``main``, whose memory the processes that it starts would be charged."""
     from benchmarks.moses import inputs, molecules
 
+    files, _, _ = inputs()
+    path.write_text("\n".join(molecules("train.csv.gz", files, count)) + "\n")
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -64,19 +70,19 @@ def main() -> None:
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.one:
-        print(json.dumps(measured(chosen.one[0], Path(chosen.one[1]))))
+        what, path = chosen.one[0], Path(chosen.one[1])
+        print(json.dumps(written(chosen.molecules[0], path) if what == "write" else measured(what, path)))
         return
-    files, _, _ = inputs()
     table = []
     with tempfile.TemporaryDirectory() as folder:
         for count in chosen.molecules:
-            path = Path(folder, "all.smi")
-            path.write_text("\n".join(molecules("train.csv.gz", files, count)) + "\n")
-            for kind in KINDS:
-                command = [sys.executable, "-m", "benchmarks.molecules_prepare", "--one", kind, str(path)]
+            for kind in ("write", *KINDS):
+                command = [sys.executable, "-m", "benchmarks.molecules_prepare", "--molecules", str(count)]
+                command += ["--one", kind, f"{folder}/all.smi"]
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
-                table.append({"kind": kind, **json.loads(done.stdout.splitlines()[-1])})
-                print(table[-1], flush=True)
+                if kind in KINDS:
+                    table.append({"kind": kind, **json.loads(done.stdout.splitlines()[-1])})
+                    print(table[-1], flush=True)
     keep("molecules_prepare", {"table": table})
 
 

@@ -3,12 +3,14 @@
     python -m benchmarks.moses golden [--samples N] [--known N]
     python -m benchmarks.moses rate [--molecules N]      # after benchmarks/peers/setup-moses
     python -m benchmarks.moses curve --run RUN ...       # after sciencevae run molecules --config moses-S --out RUN
+    python -m benchmarks.moses draws --run RUN ... [--molecules N]
 
 golden: N training molecules, the first ones in the order of their hash, described as if a model had made them,
 beside all test molecules and those of new scaffolds. rate: both do the same for N training molecules and N test
 molecules, on one core, in turns, in processor time; their values are compared, too. curve: of the runs' models what
-comes back exactly, and how their new molecules are distributed. The last results are kept in
-benchmarks/results/moses_golden.json, moses_rate.json and moses_curve.json.
+comes back exactly, and how their new molecules are distributed. draws: whether the prior or the decoder is to
+blame, N molecules decoded from latents of the prior, of posteriors of training molecules, and from their means. The
+last results are kept in benchmarks/results/moses_golden.json, moses_rate.json, moses_curve.json, moses_draws.json.
 """
 
 from __future__ import annotations
@@ -133,22 +135,59 @@ def curve(folders: list[Path]) -> dict[str, Any]:
     return {"table": sorted(table, key=lambda row: row["beta"])}
 
 
+def draws(folders: list[Path], count: int) -> dict[str, Any]:
+    """Of each model, molecules from latents of several origins beside test molecules."""
+    import torch
+
+    files, _, chemnet = inputs()
+    from sciencevae.builtin.molecules.analysis import decoded
+    from sciencevae.builtin.molecules.dataset import alphabet_of
+    from sciencevae.builtin.molecules.metrics import compare, describe
+
+    from sciencevae.data.splits import split_rows
+    from sciencevae.runs import Run
+
+    known = describe(molecules("test.csv.gz", files, count), (), chemnet)
+    table = []
+    for variant in (variant for folder in folders for variant in Run(folder).variants.values()):
+        model, alphabet, latents = variant.model(), alphabet_of(variant.data), variant.latents
+        rows = split_rows(latents, "train")[:count]
+        mean, scale = (torch.tensor(latents[name].values[rows]) for name in ("z", "z_std"))
+        torch.manual_seed(0)
+        with torch.no_grad():
+            origins = {
+                "the prior": model.sample_latents(count),
+                "posteriors of training molecules": mean + scale * torch.randn_like(scale),
+                "their means": mean,
+            }
+        for origin, z in origins.items():
+            for greedy in (False, True):
+                found = compare(describe(decoded(model, alphabet, z, greedy=greedy), (), chemnet), known)
+                table.append(
+                    {"beta": variant.settings.objective.beta, "origin": origin, "greedy": greedy, **found}
+                )
+                print(table[-1], flush=True)
+    return {"molecules": count, "table": sorted(table, key=lambda row: row["beta"])}
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("golden", "rate", "curve"))
+    parser.add_argument("what", choices=("golden", "rate", "curve", "draws"))
     parser.add_argument("--samples", type=int, default=30_000)
     parser.add_argument("--known", type=int)
     parser.add_argument("--molecules", type=int, default=2000)
     parser.add_argument("--run", type=Path, nargs="+")
     chosen = parser.parse_args()
-    if chosen.what == "curve" and not chosen.run:
-        parser.error("curve is of runs: name their folders with --run")
+    if chosen.what in ("curve", "draws") and not chosen.run:
+        parser.error(f"{chosen.what} is of runs: name their folders with --run")
     if chosen.what == "golden":
         result = golden(chosen.samples, chosen.known)
     elif chosen.what == "rate":
         result = rate(chosen.molecules)
+    elif chosen.what == "draws":
+        result = draws(chosen.run, chosen.molecules)
     else:
         result = curve(chosen.run)
     keep(f"moses_{chosen.what}", result)

@@ -323,6 +323,20 @@ def moses_curve(result: Result) -> str:
     return rows(line("", *measures.values()), lines + published)
 
 
+def moses_draws(result: Result) -> str:
+    """Whether the prior or the decoder is to blame for new molecules unlike those of training."""
+    lines = [
+        line(
+            f"β = {row['beta']:g}",
+            row["origin"],
+            "greedy" if row["greedy"] else "drawn",
+            *(f"{row[name]:.3f}" for name in ("FCD", "SNN", "W1 QED", "W1 SAS")),
+        )
+        for row in result["table"]
+    ]
+    return rows(line("", "latents of", "tokens", "FCD", "SNN", "W1 QED", "W1 SAS"), lines)
+
+
 def molecules_prepare(result: Result) -> str:
     """How fast SMILES are prepared, and in how much memory."""
     lines = [
@@ -335,7 +349,8 @@ def molecules_prepare(result: Result) -> str:
 
 MOLECULES: dict[str, Callable[[Result], str]] = {
     "molecules": molecules, "moses_rate": moses_rate, "moses_golden": moses_golden,
-    "moses_curve": moses_curve, "molecules_priors": molecules_priors, "molecules_prepare": molecules_prepare,
+    "moses_curve": moses_curve, "moses_draws": moses_draws,
+    "molecules_priors": molecules_priors, "molecules_prepare": molecules_prepare,
 }  # fmt: skip
 TABLES: dict[str, Callable[[Result], str]] = {
     "training_step": training_step, "priors": priors, "parts": parts, "loader": loader, "encode": encode,
