@@ -56,10 +56,10 @@ def measured(kind: str, path: Path) -> dict[str, Any]:
 
 def written(count: int, path: Path) -> None:
     """The molecules into a file; not by ``main``, whose memory the processes that it starts would be charged."""
-    from benchmarks.moses import inputs, molecules
+    from benchmarks.moses import molecules
+    from sciencevae.data.fetch import fetch
 
-    files, _, _ = inputs()
-    path.write_text("\n".join(molecules("train.csv.gz", files, count)) + "\n")
+    path.write_text("\n".join(molecules("train.csv.gz", fetch("moses"), count)) + "\n")
 
 
 def main() -> None:
@@ -71,7 +71,10 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.one:
         what, path = chosen.one[0], Path(chosen.one[1])
-        print(json.dumps(written(chosen.molecules[0], path) if what == "write" else measured(what, path)))
+        if what == "write":
+            written(chosen.molecules[0], path)
+        else:
+            print(json.dumps(measured(what, path)))
         return
     table = []
     with tempfile.TemporaryDirectory() as folder:

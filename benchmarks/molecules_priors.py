@@ -12,17 +12,17 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from benchmarks.turns import HERE, keep
+from benchmarks.turns import keep
 
 
 def measured() -> dict[str, Any]:
     """Each prior: −E_q[log p(z)] of validation latents, metrics of new molecules, and the minutes of its fit."""
+    import sciencevae as sv
     from sciencevae import config
     from sciencevae.data.batches import as_batches
     from sciencevae.data.fetch import fetch
     from sciencevae.data.splits import split_rows
     from sciencevae.registry import domain
-    from sciencevae.vae.files import load
     from sciencevae.vae.fit_prior import refit_prior
     from sciencevae.vae.priors import StandardNormal
 
@@ -41,7 +41,7 @@ def measured() -> dict[str, Any]:
     train, valid = (as_batches(data, split=part) for part in ("train", "valid"))
     table: dict[str, Any] = {"none": {"minutes": 0}}
     for kind in ("none", "mixture", "flow"):
-        model = load(HERE.parent / "domains" / "molecules" / "weights" / "qm9.safetensors")
+        model = sv.load("molecules-qm9")
         model.prior = StandardNormal(model.dim)
         began = time.perf_counter()
         fitted = refit_prior(kind, settings.refit, model, train, valid, settings.seed)

@@ -139,13 +139,13 @@ def draws(folders: list[Path], count: int) -> dict[str, Any]:
     """Of each model, molecules from latents of several origins beside test molecules."""
     import torch
 
+    from sciencevae.data.splits import split_rows
+    from sciencevae.runs import Run
+
     files, _, chemnet = inputs()
     from sciencevae.builtin.molecules.analysis import decoded
     from sciencevae.builtin.molecules.dataset import alphabet_of
     from sciencevae.builtin.molecules.metrics import compare, describe
-
-    from sciencevae.data.splits import split_rows
-    from sciencevae.runs import Run
 
     known = describe(molecules("test.csv.gz", files, count), (), chemnet)
     table = []
