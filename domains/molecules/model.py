@@ -8,8 +8,8 @@ from sciencevae.networks import Fields, Identity, Perceptron, Recurrent, Recurre
 from sciencevae.training.schedules import WarmUp
 from sciencevae.vae import decoders, encoders, priors
 from sciencevae.vae.fit_prior import refit_prior
-from sciencevae.vae.model import VAE
-from sciencevae.vae.objectives import ELBO, Objective
+from sciencevae.vae.model import VAE, Terms
+from sciencevae.vae.objectives import ELBO, Objective, Term
 
 from .dataset import alphabet_of
 from .settings import Molecules
@@ -17,7 +17,9 @@ from .tokens import STOP
 
 if TYPE_CHECKING:
     import xarray as xr
+    from torch import Tensor
 
+    from sciencevae.batch import Batch
     from sciencevae.data.batches import Batches
     from sciencevae.training.history import History
 
@@ -32,7 +34,9 @@ def build(settings: Molecules, data: xr.Dataset) -> VAE:
     chosen = settings.model
     vocabulary, length = len(alphabet_of(data)), data["tokens"].shape[1]
     sizes = {"embedding": chosen.embedding, "layers": chosen.layers}
-    read = RecurrentEncoder(vocabulary, length, 2 * chosen.latent, width=chosen.encoder_width, **sizes)
+    read = RecurrentEncoder(
+        vocabulary, length, 2 * chosen.latent, width=chosen.encoder_width, sums=chosen.encoder_sums, **sizes
+    )
     written = Recurrent(
         vocabulary, length, width=chosen.decoder_width, condition_features=chosen.latent, **sizes
     )
@@ -50,11 +54,22 @@ def build(settings: Molecules, data: xr.Dataset) -> VAE:
 
 
 def objective(settings: Molecules, data: xr.Dataset) -> Objective:
-    """−log p(tokens, properties | z) + β KL, β rising."""
+    """−log p(tokens | z) − w log p(properties | z) + β KL, β rising.
+
+    With w = 1 the properties, a few nats beside the tokens' dozens, are learned last of all.
+    """
     chosen, training = settings.objective, settings.training
     steps = training.steps(int((data["split"] == 0).sum()))
     rise = round(chosen.beta_rise * steps)
-    return ELBO(beta=WarmUp(chosen.beta, rise) if rise else chosen.beta)
+    further = {}
+    if "properties" in data and chosen.property_weight != 1:
+        further["properties"] = Term(chosen.property_weight - 1, _of_properties)
+    return ELBO(beta=WarmUp(chosen.beta, rise) if rise else chosen.beta, extra=further)
+
+
+def _of_properties(terms: Terms, batch: Batch) -> Tensor:
+    """−E_q[log p(properties | z)], (B,)."""
+    return -terms.log_px_by_field["properties"].mean(0)
 
 
 def refit(settings: Molecules, model: VAE, train: Batches, valid: Batches) -> History | None:

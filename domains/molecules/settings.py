@@ -89,6 +89,9 @@ class Model(Section):
     decoder_width: int = Field(default=512, ge=1)
     layers: int = Field(default=1, ge=1, description="of each")
     embedding: int = Field(default=64, ge=1, description="of a token")
+    encoder_sums: bool = Field(
+        default=True, description="z is told the sum of the encoder's states beside the last ones"
+    )
     token_dropout: float = Field(
         default=0.1, ge=0, le=1, description="share of the tokens that the decoder is not told in training"
     )
@@ -101,6 +104,9 @@ class Objective(Section):
     beta: float = Field(default=0.05, gt=0, description="weight of the KL")
     beta_rise: float = Field(
         default=0.2, ge=0, le=1, description="share of the steps over which it rises from 0"
+    )
+    property_weight: float = Field(
+        default=5.0, ge=0, description="of log p(properties | z); 1: the ELBO's own"
     )
 
 

@@ -6,6 +6,7 @@ known (not in a compiled graph, nor under ``vmap`` of the tokens): a batch costs
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -110,7 +111,9 @@ class RecurrentEncoder(nn.Module):
 
     The last states of both directions of the last layer, joined, through a linear layer. vocabulary: tokens are
     0 … vocabulary − 1, −1 behind the end. length: the longest T; width: of a direction's state; embedding: of a
-    token's vector; condition_features: of a condition (B, c) joined to the states.
+    token's vector; condition_features: of a condition (B, c) joined to the states. sums: joined to them, too, are
+    the states summed over the tokens, through √length: what adds up along a sequence, as a molecule's logP does,
+    is a linear map away, and each token a step away from the gradient.
 
     Compiled by compile=True alone: a graph of all steps takes minutes to make and computes to the longest T.
 
@@ -129,6 +132,7 @@ class RecurrentEncoder(nn.Module):
         embedding: int = 32,
         layers: int = 1,
         condition_features: int = 0,
+        sums: bool = False,
     ) -> None:
         super().__init__()
         if vocabulary < 2 or length < 1 or layers < 1:
@@ -136,13 +140,13 @@ class RecurrentEncoder(nn.Module):
                 f"an encoder of sequences needs vocabulary ≥ 2, length ≥ 1 and layers ≥ 1, not {vocabulary}, "
                 f"{length} and {layers}"
             )
-        self.vocabulary, self.length, self.width = vocabulary, length, width
+        self.vocabulary, self.length, self.width, self.sums = vocabulary, length, width, sums
         self.tokens = nn.Embedding(vocabulary, embedding)
         self.cells: Any = nn.ModuleList(
             nn.ModuleList(GRUCell(2 * width if layer else embedding, width) for _ in range(2))
             for layer in range(layers)
         )
-        self.head = nn.Linear(2 * width + condition_features, out_features)
+        self.head = nn.Linear(2 * width * (2 if sums else 1) + condition_features, out_features)
 
     def forward(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
         check_length(tokens, self.length)
@@ -153,5 +157,9 @@ class RecurrentEncoder(nn.Module):
             there, last = unrolled(forth, x, h, observed)
             here, first = unrolled(back, x, h, observed, backward=True)
             x = torch.cat([there, here], dim=-1)
-        joined = [last, first] if condition is None else [last, first, condition]
+        joined = [last, first]
+        if self.sums:
+            joined.append(torch.where(observed[..., None], x, 0).sum(1) / math.sqrt(self.length))
+        if condition is not None:
+            joined.append(condition)
         return self.head(torch.cat(joined, dim=-1))

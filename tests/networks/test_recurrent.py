@@ -18,14 +18,15 @@ def padded(lengths=LENGTHS):
     return torch.where(torch.arange(T) < torch.tensor(lengths)[:, None], x, -1)
 
 
-def encoder(layers=2):
+def encoder(layers=2, sums=True):
     torch.manual_seed(1)
-    return RecurrentEncoder(V, T, 5, width=6, embedding=4, layers=layers).double()
+    return RecurrentEncoder(V, T, 5, width=6, embedding=4, layers=layers, sums=sums).double()
 
 
+@pytest.mark.parametrize("sums", [False, True])
 @pytest.mark.parametrize("layers", [1, 2])
-def test_is_torchs_bidirectional_gru(layers):
-    ours, x = encoder(layers), padded(LENGTHS[:4])
+def test_is_torchs_bidirectional_gru(layers, sums):
+    ours, x = encoder(layers, sums), padded(LENGTHS[:4])
     theirs = nn.GRU(4, 6, num_layers=layers, bidirectional=True, batch_first=True).double()
     for layer, pair in enumerate(ours.cells):
         for cell, name in zip(pair, ("", "_reverse"), strict=True):
@@ -36,8 +37,11 @@ def test_is_torchs_bidirectional_gru(layers):
     packed = nn.utils.rnn.pack_padded_sequence(
         vectors, (x >= 0).sum(1), batch_first=True, enforce_sorted=False
     )
-    last = theirs(packed)[1][-2:]
-    assert torch.allclose(ours(x), ours.head(torch.cat([last[0], last[1]], dim=-1)), atol=1e-12)
+    states, last = theirs(packed)
+    joined = [last[-2], last[-1]]
+    if sums:
+        joined.append(nn.utils.rnn.pad_packed_sequence(states, batch_first=True)[0].sum(1) / T**0.5)
+    assert torch.allclose(ours(x), ours.head(torch.cat(joined, dim=-1)), atol=1e-12)
 
 
 def test_no_rows_are_no_latents():

@@ -7,13 +7,17 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from rdkit import Chem
 from sciencevae.builtin.molecules import DOMAIN
 from sciencevae.builtin.molecules.chemistry import standard
+from sciencevae.builtin.molecules.model import objective
 from sciencevae.builtin.molecules.optimise import score
+from sciencevae.builtin.molecules.settings import Objective
 
 from sciencevae.cli import main
 from sciencevae.config import load
+from sciencevae.data.batches import as_batches
 from sciencevae.latents import asked
 from sciencevae.latents.files import sample_file
 from sciencevae.runs import Run, configure
@@ -43,6 +47,24 @@ def run(smiles, tmp_path_factory, do_all_stages) -> Run:
 @pytest.fixture(scope="module")
 def model(run) -> str:
     return str(run.main.folder / "model.safetensors")
+
+
+def test_what_the_properties_weigh(run):
+    data, model = run.main.data, run.main.model()
+    batch = next(iter(as_batches(data).blocks(16)))
+    noise = torch.randn(model.noise_shape(1, 16), generator=torch.Generator().manual_seed(0))
+
+    def loss(weight):
+        settings = run.settings.model_copy(update={"objective": Objective(property_weight=weight)})
+        with torch.no_grad():
+            return objective(settings, data)(model, batch, noise)
+
+    own, heavy = loss(1.0), loss(3.0)
+    with torch.no_grad():
+        properties = model(batch, 1, noise).log_px_by_field["properties"][0]
+    assert torch.allclose(heavy.per_datum, own.per_datum - 2 * properties, atol=1e-5)
+    assert torch.equal(heavy.parts["reconstruction"], own.parts["reconstruction"])
+    assert "properties" not in own.parts
 
 
 def test_tables_and_figures(run):
