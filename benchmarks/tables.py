@@ -289,6 +289,28 @@ def molecules_priors(result: Result) -> str:
     return rows(header, lines)
 
 
+def molecules_encoder(result: Result) -> str:
+    """A short training with and without the sum of the encoder's states, and a weight of the properties."""
+    titles = {
+        "exact": "back by the mean, greedy",
+        "HOMO": "HOMO (eV)",
+        "LUMO": "LUMO (eV)",
+        "gap": "gap (eV)",
+        "logP": "logP",
+        "minutes": "minutes",
+    }
+    lines = [
+        line(
+            "yes" if row["sums"] else "no",
+            f"{row['weight']:g}",
+            *(f"{row[name]['mean']:.3f} ± {row[name]['spread']:.3f}" for name in titles if name != "minutes"),
+            f"{row['minutes']['mean']:.1f}",
+        )
+        for row in result["table"]
+    ]
+    return rows(line("sum of the states", "weight of the properties", *titles.values()), lines)
+
+
 def moses_curve(result: Result) -> str:
     """What comes back against how the new molecules are distributed."""
     from benchmarks.moses import DD_VAE
@@ -350,7 +372,8 @@ def molecules_prepare(result: Result) -> str:
 MOLECULES: dict[str, Callable[[Result], str]] = {
     "molecules": molecules, "moses_rate": moses_rate, "moses_golden": moses_golden,
     "moses_curve": moses_curve, "moses_draws": moses_draws,
-    "molecules_priors": molecules_priors, "molecules_prepare": molecules_prepare,
+    "molecules_priors": molecules_priors, "molecules_encoder": molecules_encoder,
+    "molecules_prepare": molecules_prepare,
 }  # fmt: skip
 TABLES: dict[str, Callable[[Result], str]] = {
     "training_step": training_step, "priors": priors, "parts": parts, "loader": loader, "encode": encode,
