@@ -280,7 +280,8 @@ def molecules_priors(result: Result) -> str:
         line(
             titles[kind],
             f"{row['cross_entropy']:.2f}",
-            *(f"{row[name]:.3f}" for name in ("FCD", "SNN", "Unique@10k", "Novelty")),
+            # Unique@10k is not known where one of the 10,000 is not valid
+            *(f"{row[name]:.3f}" if name in row else "" for name in ("FCD", "SNN", "Unique@10k", "Novelty")),
             f"{row['minutes']:.0f}",
         )
         for kind, row in result["table"].items()
