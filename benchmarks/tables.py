@@ -298,18 +298,18 @@ def molecules_encoder(result: Result) -> str:
         "LUMO": "LUMO (eV)",
         "gap": "gap (eV)",
         "logP": "logP",
-        "minutes": "minutes",
     }
     lines = [
         line(
             "yes" if row["sums"] else "no",
             f"{row['weight']:g}",
-            *(f"{row[name]['mean']:.3f} ± {row[name]['spread']:.3f}" for name in titles if name != "minutes"),
+            *(f"{row[name]['mean']:.3f} ± {row[name]['spread']:.3f}" for name in titles),
             f"{row['minutes']['mean']:.1f}",
         )
         for row in result["table"]
     ]
-    return rows(line("sum of the states", "weight of the properties", *titles.values()), lines)
+    header = line("sum of the states", "weight of the properties", *titles.values(), "minutes")
+    return rows(header, lines)
 
 
 def moses_curve(result: Result) -> str:
