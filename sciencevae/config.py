@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union, get_args, get_origin
@@ -28,6 +28,7 @@ __all__ = [
     "describe",
     "digest",
     "load",
+    "overridden",
     "read_yaml",
     "validate",
 ]
@@ -156,11 +157,7 @@ def load(domain: Domain, config: str | None = None, overrides: Iterable[str] = (
     plain = read_yaml(path) or {}
     if not isinstance(plain, dict):
         raise InputError(f"{path}: a configuration is a mapping of sections, found {type(plain).__name__}")
-    overridden = list(overrides)
-    for override in overridden:
-        key, value = _parse_override(override)
-        plain = _replaced(plain, key, value)
-    settings = validate(domain.settings, plain, f"{path} and --set" if overridden else str(path))
+    settings = validate(domain.settings, *overridden(plain, list(overrides), str(path)))
     for name in settings.variants:
         if name == "main" or not _VARIANT.fullmatch(name):
             raise InputError(
@@ -176,6 +173,8 @@ def config_file(domain: Domain, config: str | None) -> Path:
     name = config or "config"
     if "/" in name or name.endswith((".yaml", ".yml", ".json")):
         path = Path(name).expanduser()
+        if not path.is_file() and "/" not in name and (domain.folder / name).is_file():
+            return domain.folder / name
         if not path.is_file():
             raise InputError(f"no configuration file {path}; see 'sciencevae config schema {domain.name}'")
         return path
@@ -240,6 +239,15 @@ def digest(value: Any) -> str:
     """A short name for a JSON value: equal values, equal names."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def overridden(
+    plain: Mapping[str, Any], overrides: Sequence[str], where: str
+) -> tuple[Mapping[str, Any], str]:
+    """``plain`` with the values of ``key=value``, and where they are from, as errors name it."""
+    for override in overrides:
+        plain = _replaced(plain, *_parse_override(override))
+    return plain, f"{where} and --set" if overrides else where
 
 
 def _parse_override(text: str) -> tuple[list[str], Any]:

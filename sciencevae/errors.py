@@ -33,11 +33,14 @@ class Interrupted(ScienceVAEError):
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:
-    """The tail of an error line: the nearest known name, or all of them.
+    """The tail of an error line: the nearest known name, or all of them, the first twenty where there are more.
 
     >>> did_you_mean("trainig", ["training", "model"])
     "; did you mean 'training'?"
     """
     known = sorted(options)
     close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known) or 'none'}"
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    more = f" and {len(known) - 20} more" if len(known) > 20 else ""
+    return f"; known: {', '.join(known[:20]) or 'none'}{more}"

@@ -72,6 +72,7 @@ def test_a_configuration_is_a_name_or_a_file(tmp_path: Path) -> None:
     assert (found.training.epochs, found.training.learning_rate) == (7, 5e-4)
     with pytest.raises(InputError, match="no configuration 'confg'; did you mean 'config'"):
         settings(config="confg")
+    assert settings(config="config.yaml") == settings(config="config")
     with pytest.raises(InputError, match="no configuration file"):
         settings(config=str(tmp_path / "absent.yaml"))
     with pytest.raises(InputError, match="unknown domain 'toyy'; did you mean 'toy'"):

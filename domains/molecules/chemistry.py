@@ -132,18 +132,23 @@ def molecule(smiles: str) -> Chem.Mol:
 
 def _problem(text: str) -> str:
     """What RDKit finds wrong in a SMILES that it refuses."""
-    with rdBase.BlockLogs():
-        drawn = Chem.MolFromSmiles(text, sanitize=False)
-        problems = Chem.DetectChemistryProblems(drawn) if drawn is not None else ()
+    try:
+        with rdBase.BlockLogs():
+            drawn = Chem.MolFromSmiles(text, sanitize=False)
+            problems = Chem.DetectChemistryProblems(drawn) if drawn is not None else ()
+    except RuntimeError as error:  # what RDKit takes for granted, as that an element has such a number
+        return " ".join(str(error).split("Violation occurred")[0].split())
     return problems[0].Message() if problems else "not a SMILES"
 
 
 def standard(smiles: str, how: Standard = Standard()) -> str:  # noqa: B008  (immutable)
     """The canonical SMILES of a molecule, sanitised, with salts, charges and stereochemistry as ``how`` says.
 
-    Tautomers are left as they are drawn. Raises Refused.
+    Tautomers are left as they are drawn; numbers of atoms, as of a reaction, are taken off. Raises Refused.
     """
     found = molecule(smiles)
+    for atom in found.GetAtoms():
+        atom.SetAtomMapNum(0)
     if len(Chem.GetMolFrags(found)) > 1:
         if how.salts == "refuse":
             raise Refused("a mixture or salt: give one molecule, or set prepare.salts to largest")

@@ -272,6 +272,13 @@ def _one(row: Row, recipe: Recipe) -> Made:
         return Made(smiles, tuple(split(smiles, recipe.notation)), tuple(properties(smiles, recipe.computed)))
     except Refused as reason:
         return Made("", problem=str(reason))
+    except (
+        ValueError,
+        RuntimeError,
+        LookupError,
+        TypeError,
+    ) as error:  # a library's own: one row, not the file
+        return Made("", problem=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
 
 
 def _published(settings: Molecules, files: Mapping[str, Path]) -> Iterator[Row]:
@@ -349,7 +356,8 @@ def numbered(ids: np.ndarray, tokens: Iterable[str], alphabet: Alphabet) -> str:
 def write(data: xr.Dataset, path: Path) -> None:
     """Decoded molecules: lines ``SMILES id`` in .smi; in .csv and .parquet the properties, too, by the model.
 
-    A row that is no molecule has an empty SMILES. Ids are those of the latents' table, else numbers from 1 on.
+    A row that is no molecule has an empty SMILES, and in tables the status that its latents had. Ids are those of
+    the latents' table, else numbers from 1 on.
     """
     import pandas as pd
 
@@ -358,6 +366,8 @@ def write(data: xr.Dataset, path: Path) -> None:
     table = pd.DataFrame(
         {"id": names, "smiles": [alphabet.decode(ids) for ids in data["tokens"].values.tolist()]}
     )
+    if "status" in data.coords:
+        table["status"] = data["status"].values
     if "properties" in data:
         # what the model tells of the latents, not of the molecule that is written: a draw may be another
         table[[f"{name}_model" for name in data["property"].values]] = data["properties"].values

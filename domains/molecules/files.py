@@ -47,8 +47,9 @@ def rows_of(
     .parquet: the columns ``column`` and, where there is one, ``identifier``, in any case; .sdf: structures, by
     their titles. Names that are missing are numbers from 1 on.
     measured: columns of numbers, in .sdf properties: a row's ``values``, NaN where nothing stands.
+    Empty lines of a table are no rows, as in pandas; a byte that is not UTF-8 is read as ``\\xe9``, or what it is.
 
-    Raises InputError for another ending, a missing column, a damaged file, and bytes that are not UTF-8.
+    Raises InputError for another ending, a missing column, one that is there twice, a damaged file and UTF-16.
     """
     kind = path.with_suffix("").suffix.lower() if path.suffix == ".gz" else path.suffix.lower()
     if kind not in FORMATS or (kind == ".parquet" and path.suffix == ".gz"):
@@ -69,22 +70,26 @@ def rows_of(
                     yield from _table(path, file, separator, column, identifier, measured)
                 else:
                     yield from _lines(file)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not text in UTF-8: {error}") from error
     except (EOFError, OSError, zlib.error) as error:
         raise InputError(f"{path} is damaged or cut short: {error}") from error
 
 
 def _text(path: Path) -> IO[str]:
     opener = gzip.open if path.suffix == ".gz" else open
-    return opener(path, "rt", encoding="utf-8-sig", newline="")
+    file = opener(path, "rt", encoding="utf-8-sig", errors="backslashreplace", newline="")
+    if file.read(8) in (r"\xff\xfe", r"\xfe\xff"):
+        raise InputError(f"{path} is text in UTF-16: write it in UTF-8")
+    file.seek(0)
+    return file
 
 
 def _lines(file: IO[str]) -> Iterator[Row]:
-    for number, line in enumerate(file, start=1):
+    number = 0
+    for place, line in enumerate(file):
         smiles, _, name = line.rstrip().replace("\t", " ").partition(" ")  # " name" is a row without a SMILES
-        if number == 1 and smiles.lower() in ("smiles", "canonical_smiles"):
+        if place == 0 and smiles.lower() in (COLUMN, _OTHERWISE):
             continue
+        number += 1
         yield Row(name.strip() or str(number), smiles)
 
 
@@ -185,14 +190,17 @@ def _columns(
     known |= {name: name for name in names}  # and as it is written before as it might be
 
     def found(name: str) -> str | None:
-        return known.get(name) or known.get(name.lower())
+        column = known.get(name) or known.get(name.lower())
+        if column is not None and names.count(column) > 1:
+            raise InputError(f"{path} has {names.count(column)} columns {column!r}: rename all but one")
+        return column
 
     smiles = found(column) or (found(_OTHERWISE) if column == COLUMN else None)
     for setting, name in [("column", column), *(("measured", name) for name in measured)]:
         if (smiles if setting == "column" else found(name)) is None:
             raise InputError(
-                f"{path} has no column {name!r}{did_you_mean(name, names)}; it has {', '.join(names)[:200]}: "
-                f"rename the column, or say what it is called in the run's prepare.{setting}"
+                f"{path} has no column {name!r}{did_you_mean(name, names)}: rename the column, or say what it is "
+                f"called, by --set prepare.{setting}=…"
             )
     assert smiles is not None
     return smiles, found(identifier), [found(name) or name for name in measured]

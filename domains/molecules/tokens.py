@@ -17,6 +17,14 @@ __all__ = ["STOP", "Alphabet", "split"]
 STOP = 0
 
 _SMILES = re.compile(r"\[[^\]]*\]|Br|Cl|%\d\d|[A-Za-z0-9=#$:/\\.()+*@~-]")
+_UNSAID = {
+    "*": "an atom of any element",
+    "->": "a dative bond",
+    "<-": "a dative bond",
+    "~": "a bond of any order",
+    "$": "a quadruple bond",
+    ":": "an aromatic bond of atoms that are not",
+}
 _ATOM = re.compile(r"\[(?P<bond>[=#/\\]?)(?P<body>(?P<isotope>\d*)(?P<element>[A-Z][a-z]?)[^\]]*)\]")
 _BRANCHES_AND_RINGS = tuple(
     f"[{bond}{kind}{size}]" for kind in ("Branch", "Ring") for bond in ("", "=", "#") for size in (1, 2, 3)
@@ -29,9 +37,17 @@ def split(smiles: str, notation: str) -> list[str]:
         return _SMILES.findall(smiles)
     try:
         return list(selfies.split_selfies(selfies.encoder(smiles)))
-    except selfies.EncoderError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise Refused(f"SELFIES cannot say it: {reason}") from None
+    except (selfies.EncoderError, KeyError) as error:  # KeyError: an aromatic bond of an atom that has none
+        raise Refused(f"SELFIES cannot say it: {_unsaid(smiles, error)}") from None
+
+
+def _unsaid(smiles: str, error: Exception) -> str:
+    """What in a SMILES has no SELFIES: the bonds that its rules forbid, or a kind of atom or bond."""
+    if "with" in (last := str(error).strip().splitlines()[-1]):  # [C with 5 bond(s) - a max. of 4 …]
+        return last.strip()
+    return next(
+        (f"{said} ({sign})" for sign, said in _UNSAID.items() if sign in smiles), "an atom or a bond of it"
+    )
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ def add(verb: Verb) -> None:
     )
     encode.add_argument("source", metavar="RUN|FILE", help="a run folder, or with --model a data file")
     encode.add_argument("--variant", default="main", help="which of the run's trainings (default: main)")
+    _reading(encode)
     _model(encode, required=False)
     encode.set_defaults(call=_encode)
 
@@ -61,6 +62,8 @@ def add(verb: Verb) -> None:
     )
     score.add_argument("source", metavar="FILE", help="a data file")
     score.add_argument("--kind", choices=("elbo", "reconstruction", "evidence"), default="elbo")
+    score.add_argument("--samples", type=_positive, default=64, help="draws for each row (default: 64)")
+    _reading(score)
     _model(score)
     score.set_defaults(call=_score)
 
@@ -72,6 +75,7 @@ def add(verb: Verb) -> None:
     interpolate.add_argument("ends", metavar="A B|FILE", nargs="+", help="two data, or a file of two rows")
     interpolate.add_argument("-n", type=_positive, default=10, help="steps, with both ends (default: 10)")
     interpolate.add_argument("--kind", choices=("linear", "spherical", "geodesic"), default="linear")
+    _reading(interpolate)
     _model(interpolate)
     interpolate.set_defaults(call=_interpolate)
 
@@ -83,6 +87,7 @@ def add(verb: Verb) -> None:
     neighbours.add_argument("asked", metavar="DATUM|FILE", nargs="+", help="data, or a file of them")
     neighbours.add_argument("--among", metavar="FILE", required=True, help="where to look")
     neighbours.add_argument("-n", type=_positive, default=10, help="how many of each (default: 10)")
+    _reading(neighbours)
     _model(neighbours)
     neighbours.set_defaults(call=_neighbours)
 
@@ -91,6 +96,16 @@ def _model(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument("--model", metavar="FILE", required=required, help="a model.safetensors")
     parser.add_argument("-o", "--out", metavar="FILE", required=required, help="where to write")
     parser.add_argument("--threads", type=_positive, help="threads to compute with (default: 1)")
+
+
+def _reading(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        metavar="prepare.KEY=VALUE",
+        action="append",
+        default=[],
+        help="how your file is read; can be repeated",
+    )
 
 
 def _seed(text: str) -> int:
@@ -110,6 +125,8 @@ def _encode(arguments: argparse.Namespace) -> int:
             raise InputError(
                 "the latents of a run go into its folder: leave -o, or name a model with --model"
             )
+        if arguments.set:
+            raise InputError("--set is of how a file of yours is read: name a model with --model")
         from sciencevae import stages
         from sciencevae.runs import Run
 
@@ -120,7 +137,7 @@ def _encode(arguments: argparse.Namespace) -> int:
         raise InputError("encode --model needs -o FILE.parquet, where to write the latents")
     from sciencevae.latents.files import encode_file
 
-    encode_file(arguments.model, arguments.source, arguments.out)
+    encode_file(arguments.model, arguments.source, arguments.out, arguments.set)
     return 0
 
 
@@ -166,7 +183,8 @@ def _interpolate(arguments: argparse.Namespace) -> int:
     limit_threads(arguments.threads or 1)
     from sciencevae.latents.queries import interpolate_file
 
-    interpolate_file(arguments.model, arguments.ends, arguments.out, arguments.n, arguments.kind)
+    ask = (arguments.n, arguments.kind, arguments.set)
+    interpolate_file(arguments.model, arguments.ends, arguments.out, *ask)
     return 0
 
 
@@ -174,7 +192,8 @@ def _neighbours(arguments: argparse.Namespace) -> int:
     limit_threads(arguments.threads or 1)
     from sciencevae.latents.queries import neighbours_file
 
-    neighbours_file(arguments.model, arguments.asked, arguments.among, arguments.out, arguments.n)
+    ask = (arguments.n, arguments.set)
+    neighbours_file(arguments.model, arguments.asked, arguments.among, arguments.out, *ask)
     return 0
 
 
@@ -182,5 +201,6 @@ def _score(arguments: argparse.Namespace) -> int:
     limit_threads(arguments.threads or 1)
     from sciencevae.latents.files import score_file
 
-    score_file(arguments.model, arguments.source, arguments.out, kind=arguments.kind)
+    how = {"kind": arguments.kind, "samples": arguments.samples, "overrides": arguments.set}
+    score_file(arguments.model, arguments.source, arguments.out, **how)
     return 0

@@ -120,7 +120,7 @@ def _concerns(error: OSError, path: Path) -> bool:
     folder = path.parent.absolute()
     return any(
         name.absolute() in (folder, *folder.parents) or folder in name.absolute().parents for name in names
-    )
+    ) or (not names and str(path.parent) in str(error))  # pyarrow names the file in its text alone
 
 
 def _free(path: Path) -> str:

@@ -14,7 +14,7 @@ from sciencevae.latents.trained import Trained
 from sciencevae.networks import Fields
 from sciencevae.vae.decoders import Warp
 
-__all__ = ["given_numbers", "sample_with"]
+__all__ = ["given_numbers", "joined", "sample_with"]
 
 log = logging.getLogger(__name__)
 #: data drawn for one that is wanted; rows that are decoded at once
@@ -48,7 +48,14 @@ def sample_with(trained: Trained, condition: Mapping[str, float], n: int, seed: 
             blocks.append(x | {name: told.fields[name].mean for name in known})
             log_p.append(told.log_prob(known))
         kept = gumbel_keys(torch.cat(log_p)).topk(n).indices.sort().values
-    return {name: torch.cat([block[name] for block in blocks])[kept] for name in blocks[0]}
+    return {name: values[kept] for name, values in joined(blocks).items()}
+
+
+def joined(blocks: Sequence[Any]) -> Any:
+    """Data that were drawn block by block as one: a tensor, or named fields."""
+    if isinstance(blocks[0], torch.Tensor):
+        return torch.cat(list(blocks))
+    return {name: torch.cat([block[name] for block in blocks]) for name in blocks[0]}
 
 
 def _known(trained: Trained, condition: Mapping[str, float]) -> dict[str, torch.Tensor]:

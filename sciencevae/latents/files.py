@@ -10,7 +10,9 @@ Those of a VQVAE are its codes ``code_0 …``, the places of a grid row by row.
 from __future__ import annotations
 
 import json
+import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +22,9 @@ import torch
 
 from sciencevae.batch import Batch
 from sciencevae.errors import InputError
-from sciencevae.latents.asked import given_numbers, sample_with
+from sciencevae.latents.asked import given_numbers, joined, sample_with
 from sciencevae.latents.columns import IDENTIFY, columns, matrix, spread
-from sciencevae.latents.trained import BLOCK_ROWS, Trained, physical
+from sciencevae.latents.trained import BLOCK_ROWS, Trained, physical, warn_left_out
 from sciencevae.latents.typical import distance
 from sciencevae.latents.writing import free_target, target, write_data, write_parquet
 from sciencevae.vae.decoders import Sequence as SequenceDecoder
@@ -36,20 +38,21 @@ if TYPE_CHECKING:
 
 __all__ = ["decode_file", "encode_file", "sample_file", "score_file"]
 
+log = logging.getLogger(__name__)
 #: numbers of one variable of the context that a row of latents has room for, a column each
 WIDEST = 4096
 #: the context of a table whose metadata don't name it; of one field of several ``noise.NAME``, …
 _CONTEXT = ("condition", "noise", "exposure", "source")
 
 
-def encode_file(model: str | Path, source: str | Path, out: str | Path) -> int:
-    """Latents of every row of a file, in its order; bad rows are there with NaN, codes with −1. Gives the
-    number encoded.
+def encode_file(model: str | Path, source: str | Path, out: str | Path, overrides: Sequence[str] = ()) -> int:
+    """Latents of every row of a file, in its order; bad rows are there with NaN, codes with −1, and are counted
+    in a warning. Gives the number encoded.
 
     ``beyond`` is the share of validation data whose latents the prior finds likelier: near 1 a row is unlike all
-    that the model was trained on.
+    that the model was trained on. overrides: of how the file is read, as ``prepare.column=structure``.
     """
-    trained = Trained.open(model)
+    trained = Trained.open(model, overrides)
 
     def latents(batch: Batch | None) -> dict[str, np.ndarray]:
         model, far = trained.model, np.zeros(0)
@@ -71,21 +74,49 @@ def encode_file(model: str | Path, source: str | Path, out: str | Path) -> int:
     return _write_rows(trained, source, out, latents, keep_context=True)
 
 
-def score_file(model: str | Path, source: str | Path, out: str | Path, kind: str = "elbo") -> int:
+def score_file(
+    model: str | Path,
+    source: str | Path,
+    out: str | Path,
+    kind: str = "elbo",
+    samples: int = 64,
+    overrides: Sequence[str] = (),
+) -> int:
     """How anomalous each row is, in the file's order; higher is more anomalous. Gives the number scored.
 
-    Of the ELBO there is also ``beyond``, the share of validation data that score lower.
+    samples: draws of the posterior for each. Of the ELBO there is also ``beyond``, the share of validation data
+    that score lower; of the evidence ``trusted``, 1 where so many draws settle it, else 0.
     """
-    from sciencevae.latents.score import anomaly_score
+    from sciencevae.latents.score import anomaly_score, evidence_by_rows
 
-    trained = Trained.open(model)
+    trained = Trained.open(model, overrides)
+    doubtful = 0
 
     def scores(batch: Batch | None) -> dict[str, np.ndarray]:
-        found: Any = [] if batch is None else anomaly_score(trained.model, batch, kind=kind).numpy()
-        beyond = trained.beyond(np.asarray(found, float), "elbo") if kind == "elbo" else {}
-        return {"score": np.asarray(found, np.float32), **beyond}
+        nonlocal doubtful
+        found = trusted = np.zeros(0, np.float32)
+        if batch is not None and kind == "evidence":
+            evidence = evidence_by_rows(trained.model, batch, samples)
+            found, trusted = (-evidence.value).numpy(), evidence.trusted.float().numpy()
+            doubtful += int((~evidence.trusted).sum())
+        elif batch is not None:
+            found = anomaly_score(trained.model, batch, kind, samples).numpy()
+        beside = {"trusted": trusted} if kind == "evidence" else {}
+        if kind == "elbo":
+            beside = trained.beyond(found.astype(float), "elbo")
+        return {"score": found.astype(np.float32), **beside}
 
-    return _write_rows(trained, source, out, scores, checked=True, kind=kind)
+    rows = _write_rows(trained, source, out, scores, checked=True, kind=kind)
+    if doubtful:
+        log.warning(
+            "%s: log p(x) is not to be trusted for %d of %d rows (their trusted is 0): %d draws are too few; give "
+            "more --samples, or take the bound, --kind elbo",
+            source,
+            doubtful,
+            rows,
+            samples,
+        )
+    return rows
 
 
 def _write_rows(
@@ -101,12 +132,11 @@ def _write_rows(
     context as it is read; gives the number of usable rows."""
     import pandas as pd
 
-    usable, reason = 0, ""
+    statuses: Counter[str] = Counter()
     header: dict[str, Any] = _header(trained) | said
     path = free_target(out, [".parquet"], source)
 
     def tables() -> Iterator[pd.DataFrame]:
-        nonlocal usable, reason
         for block in trained.read(source):
             table = _identity(block)
             status = block["status"].values.astype(object)
@@ -123,14 +153,15 @@ def _write_rows(
                 header["context"] = list(context)
                 beside = {c: values for part in context.values() for c, values in part.items()}
                 table = pd.concat([table, pd.DataFrame(beside, table.index)], axis=1)
-            usable += int((status == "ok").sum())
-            reason = reason or next((str(found) for found in status if found != "ok"), "")
+            statuses.update(map(str, status))
             yield table
-        if not usable:
-            raise InputError(f"{source}: no row can be used; the first reason: {reason or 'it has no rows'}")
+        if "ok" not in statuses:
+            reason = next(iter(statuses), "it has no rows")
+            raise InputError(f"{source}: no row can be used; the first reason: {reason}")
 
     write_parquet(tables(), path, header)
-    return usable
+    warn_left_out(source, statuses)
+    return statuses["ok"]
 
 
 def _context_columns(block: xr.Dataset) -> dict[str, dict[str, np.ndarray]]:
@@ -186,35 +217,52 @@ def decode_file(
             "decode it with that one"
         )
     blocks: list[xr.Dataset] = []
-    rows = 0
-    for table in _tables(latents, source):
-        if "row" not in table:  # latents of the user's own
-            table = table.assign(row=rows + np.arange(len(table)))
-        if table["row"].dtype.kind not in "iu":
-            raise InputError(
-                f"{source}: the column row holds {table['row'].dtype}, not whole numbers: rename it"
-            )
-        rows += len(table)
-        z, good = _latents(table, trained.model, source)
-        context = _context(table, trained, good, header.get("context"))
-        with torch.no_grad(), torch.random.fork_rng():
-            torch.manual_seed(seed + len(blocks))
+    rows = bad = 0
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for table in _tables(latents, source):
+            if "row" not in table:  # latents of the user's own
+                table = table.assign(row=rows + np.arange(len(table)))
+            if table["row"].dtype.kind not in "iu":
+                raise InputError(
+                    f"{source}: the column row holds {table['row'].dtype}, not whole numbers: rename it"
+                )
+            if "id" in table:
+                table = table.assign(
+                    id=table["id"].where(table["id"].notna(), (table["row"] + 1).astype(str))
+                )
+            rows += len(table)
+            z, good = _latents(table, trained.model, source)
+            bad += int((~good).sum())
+            context = _context(table, trained, good, header.get("context"))
             likelihood = trained.model.decode(z, context)
             x = likelihood.sample() if draw else centre(likelihood, beam)
-        blocks.append(physical(trained, x, good, table))
+            blocks.append(physical(trained, x, good, table))
     if not blocks:
         raise InputError(f"{source} has no rows: nothing to decode")
+    if bad == rows:
+        raise InputError(f"{source}: no row has latents that are finite numbers: nothing to decode")
     write_data(_concatenated(blocks), path, trained)
+    if not header:
+        log.warning("%s does not say which model its latents are of: they are decoded as this one's", source)
+    if bad:
+        log.warning(
+            "%s: %d of %d rows have no latents that are finite numbers: left empty", source, bad, rows
+        )
     return rows
 
 
 def _told(latents: pq.ParquetFile, source: Path) -> dict[str, Any]:
     """What ``encode`` wrote into a table beside its rows; empty of a table of another origin."""
     try:
-        header = json.loads((latents.schema_arrow.metadata or {}).get(b"sciencevae", b"{}"))
+        metadata = latents.schema_arrow.metadata or {}
+        if b"sciencevae" in metadata:
+            header = json.loads(metadata[b"sciencevae"])
+        else:  # pandas keeps its own alone, when it writes again what it has read
+            header = json.loads(metadata.get(b"PANDAS_ATTRS", b"{}")).get("sciencevae", {})
         if not isinstance(header, dict):
             raise ValueError("no object")
-    except ValueError as error:
+    except (ValueError, AttributeError) as error:
         raise InputError(f"{source}: what it says of its model is damaged ({error}): encode again") from error
     return header
 
@@ -222,7 +270,10 @@ def _told(latents: pq.ParquetFile, source: Path) -> dict[str, Any]:
 def _tables(latents: pq.ParquetFile, source: Path) -> Iterator[pd.DataFrame]:
     try:
         for record in latents.iter_batches(BLOCK_ROWS):
-            yield record.to_pandas()
+            table = record.to_pandas()
+            if "id" in table and table["id"].isna().any():  # whole numbers would have become floats
+                table["id"] = np.array(record.column("id").to_pylist(), object)
+            yield table
     except OSError as error:
         raise InputError(f"{source} is damaged: {error}") from error
 
@@ -230,7 +281,10 @@ def _tables(latents: pq.ParquetFile, source: Path) -> Iterator[pd.DataFrame]:
 def _latents(table: pd.DataFrame, model: VAE, source: Path) -> tuple[torch.Tensor, Any]:
     """The latents of the rows that have them, as ``decode`` takes them, and which rows these are, (N,)."""
     name, width = ("code", math.prod(model.grid)) if isinstance(model, VQVAE) else ("z", model.dim)
-    z = matrix(table, name)
+    try:
+        z = matrix(table, name)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
     if z is None or z.ndim != 2 or z.shape[1] != width:
         found = 0 if z is None else math.prod(z.shape[1:])
         raise InputError(f"{source} has {found} latent columns {name}_0 …; the model has {width}")
@@ -267,8 +321,14 @@ def sample_file(
     if isinstance(condition, Mapping):
         x: Any = sample_with(trained, condition, n, seed)
     else:
-        rows = {name: value.expand(n, -1) for name, value in given_numbers(trained, condition).items()}
-        x = trained.model.sample(n, rows or None, seed=seed)
+        given, blocks = given_numbers(trained, condition), []
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            for start in range(0, n, BLOCK_ROWS):
+                rows = min(BLOCK_ROWS, n - start)
+                told = {name: value.expand(rows, -1) for name, value in given.items()}
+                blocks.append(trained.model.sample(rows, told or None))
+        x = joined(blocks)
         if condition is not None:
             table = table.assign(**columns("condition", np.tile(condition, (n, 1))))
     write_data(physical(trained, x, np.ones(n, bool), table), path, trained)

@@ -85,8 +85,8 @@ def latents_given(
         z = z[torch.randperm(len(z), device=z.device)]  # the keys put the likeliest ones first
     if ess < n:
         log.warning(
-            "%d draws of the prior are worth %.0f given the condition, for %d wanted: it lies far from what the "
-            "model knows, and what comes is alike; ask for fewer, or for values within the training data",
+            "%d draws of the prior are worth %.0f given the condition, and %d are taken of them: it lies far from "
+            "what the model knows, and what comes is alike; ask for fewer, or for values within the training data",
             draws,
             ess,
             n,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from sciencevae.data.tables import write_table
 from sciencevae.errors import InputError
 from sciencevae.latents.columns import columns, matrix, spread
-from sciencevae.latents.trained import Trained, physical
+from sciencevae.latents.trained import Trained, physical, warn_left_out
 from sciencevae.latents.writing import free_target, target, write_data
 from sciencevae.vae.model import centre
 from sciencevae.vae.vq import VQVAE
@@ -47,16 +48,18 @@ def interpolate_file(
     out: str | Path,
     steps: int = 10,
     kind: Literal["linear", "spherical", "geodesic"] = "linear",
+    overrides: Sequence[str] = (),
 ) -> None:
     """The way from one datum to another in the latents, decoded: ``steps`` data, with the share of the way as id.
 
     ends: two data of a domain whose data fit into a line of text (``Domain.line``), or a file of two rows.
+    overrides: of how the file is read, as ``prepare.column=structure``.
     """
     import pandas as pd
 
     from sciencevae.latents.traverse import interpolate
 
-    trained = Trained.open(model)
+    trained = Trained.open(model, overrides)
     path = target(out, trained, *ends[:1])
     found = _all_encoded(trained, ends)
     if len(found) != 2:
@@ -68,20 +71,27 @@ def interpolate_file(
 
 
 def neighbours_file(
-    model: str | Path, asked: Sequence[str], among: str | Path, out: str | Path, count: int = 10
+    model: str | Path,
+    asked: Sequence[str],
+    among: str | Path,
+    out: str | Path,
+    count: int = 10,
+    overrides: Sequence[str] = (),
 ) -> None:
     """For each datum asked for, the ``count`` rows of a file whose posterior means are nearest to its own.
 
     Writes .csv or .parquet: asked, rank (from 1), row, id, what else the domain tells of a row, and the distance in
-    the latents. The file is read block by block.
+    the latents. The file is read block by block. overrides: of how files are read, as ``prepare.column=structure``.
     """
     import pandas as pd
 
-    trained = Trained.open(model)
+    trained = Trained.open(model, overrides)
     path = free_target(out, [".csv", ".parquet"], among, *asked[:1])
     wanted = _all_encoded(trained, asked)
     centres, nearest = _means(wanted), [pd.DataFrame() for _ in range(len(wanted))]
+    statuses: Counter[str] = Counter()
     for block in _encoded(trained, Path(among)):
+        statuses.update(map(str, block["status"]))
         block = block[block["status"] == "ok"]
         if not len(block):
             continue
@@ -91,7 +101,9 @@ def neighbours_file(
             here = table.assign(distance=np.linalg.norm(z - asked_for, axis=1)).nsmallest(count, "distance")
             nearest[number] = pd.concat([nearest[number], here]).nsmallest(count, "distance")
     if not any(map(len, nearest)):
-        raise InputError(f"{among}: no row can be used")
+        reason = next(iter(statuses), "it has no rows")
+        raise InputError(f"{among}: no row can be used; the first reason: {reason}")
+    warn_left_out(among, statuses)
     found = [
         part.assign(asked=name, rank=np.arange(1, len(part) + 1))
         for part, name in zip(nearest, wanted["id"], strict=True)

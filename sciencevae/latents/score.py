@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,14 +13,14 @@ from torch import Tensor
 
 from sciencevae.batch import Batch
 from sciencevae.errors import InputError, did_you_mean
-from sciencevae.vae.evidence import log_evidence
+from sciencevae.vae.evidence import Evidence, unwarned_log_evidence, warned
 from sciencevae.vae.model import VAE
 
-__all__ = ["AUC", "KINDS", "Threshold", "anomaly_score", "auc", "threshold"]
+__all__ = ["AUC", "KINDS", "Threshold", "anomaly_score", "auc", "evidence_by_rows", "threshold"]
 
 KINDS = ("elbo", "reconstruction", "evidence")
-#: data decoded at once in estimates of log p(x)
-_DECODED = 50_000
+#: data decoded at once: of a sequence, with what is computed at each of its places, a megabyte at most
+_DECODED = 1000
 
 
 @torch.no_grad()
@@ -38,16 +39,34 @@ def anomaly_score(
     if kind not in KINDS:
         raise InputError(f"unknown score {kind!r}{did_you_mean(kind, KINDS)}")
     if kind == "evidence":
-        return -log_evidence(model, batch, samples, max(1, _DECODED // len(batch)), seed).value
+        found = evidence_by_rows(model, batch, samples, seed)
+        return -warned(found, samples, "take more samples, or annealed_evidence").value
     model.check(batch)
+    scores = []
     with torch.random.fork_rng(enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
-        terms = model.terms(batch, samples)
-    reconstruction = -terms.log_px.mean(0)
-    if kind == "reconstruction":
-        return reconstruction
-    return reconstruction + terms.divergence
+        for rows in _parts(batch, samples):
+            terms = model.terms(rows, samples)
+            reconstruction = -terms.log_px.mean(0)
+            scores.append(reconstruction if kind == "reconstruction" else reconstruction + terms.divergence)
+    return torch.cat(scores)
+
+
+def evidence_by_rows(model: VAE, batch: Batch, samples: int = 64, seed: int | None = 0) -> Evidence:
+    """``log_evidence`` of as many rows at a time as memory has room for; without its warning."""
+    with torch.random.fork_rng(enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        parts = [unwarned_log_evidence(model, rows, samples, _DECODED) for rows in _parts(batch, samples)]
+    names = ("value", "stderr", "ess", "trusted")
+    return Evidence(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+
+
+def _parts(batch: Batch, samples: int) -> Iterator[Batch]:
+    """Rows of a batch, so many that ``_DECODED`` data are decoded of so many draws of each."""
+    rows = max(1, _DECODED // samples)
+    return (batch[start : start + rows] for start in range(0, len(batch), rows))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +26,11 @@ if TYPE_CHECKING:
     from sciencevae.data.scaling import Scaling
     from sciencevae.registry import Domain
 
-__all__ = ["BLOCK_ROWS", "Trained", "physical"]
+__all__ = ["BLOCK_ROWS", "Trained", "physical", "warn_left_out"]
 
-#: rows that go through the model at once
-BLOCK_ROWS = 8192
+log = logging.getLogger(__name__)
+#: rows that go through the model at once; with what is computed on the way a megabyte each at most
+BLOCK_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,12 @@ class Trained:
     fingerprint: str
 
     @classmethod
-    def open(cls, path: str | Path) -> Trained:
-        """Raises InputError for a file that no run of a domain wrote."""
-        from sciencevae.config import validate
+    def open(cls, path: str | Path, overrides: Sequence[str] = ()) -> Trained:
+        """overrides: ``prepare.key=value``, of how a user's own file is read.
+
+        Raises InputError for a file that no run of a domain wrote.
+        """
+        from sciencevae.config import overridden, validate
         from sciencevae.data import template
         from sciencevae.data.scaling import Scaling
         from sciencevae.registry import domain
@@ -55,7 +61,12 @@ class Trained:
         if not {"domain", "settings", "data"} <= set(metadata):
             raise InputError(f"{path} does not say which domain it is of: give the model of a run")
         owner = domain(metadata["domain"])
-        settings = validate(owner.settings, metadata["settings"], str(path)).variant("main")
+        if wrong := next((given for given in overrides if not given.startswith("prepare.")), None):
+            raise InputError(
+                f"--set {wrong}: the model is trained; prepare.… alone, how data are read, can be set"
+            )
+        settings = validate(owner.settings, *overridden(metadata["settings"], overrides, str(path)))
+        settings = settings.variant("main")
         data = template.from_json(metadata["data"])
         typical = Typical.from_json(metadata["typical"]) if "typical" in metadata else None
         return cls(load(path), owner, settings, data, Scaling.of(data), typical, file_hash(path))
@@ -93,6 +104,17 @@ class Trained:
             status[rows[list(refused)]] = list(refused.values())
             return self.batch(block, status, checked=False)
         return batch
+
+
+def warn_left_out(source: str | Path, statuses: Counter[str]) -> None:
+    """Say how many rows of a file could not be used, and why."""
+    reasons = statuses - Counter(ok=statuses["ok"])
+    if reasons:
+        first = "; ".join(f"{reason} ({times})" for reason, times in reasons.most_common(3))
+        more = f"; {len(reasons) - 3} other reasons" if len(reasons) > 3 else ""
+        log.warning(
+            "%s: %d of %d rows are left out: %s%s", source, reasons.total(), statuses.total(), first, more
+        )
 
 
 def _refused(model: VAE, batch: Batch, first: int = 0) -> Iterator[tuple[int, str]]:

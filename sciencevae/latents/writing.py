@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["free_target", "target", "write_data", "write_parquet"]
 
+#: of a Parquet file: small ones make it large, and slow to read
+_GROUP_ROWS = 8192
+
 
 def free_target(out: str | Path, endings: Sequence[str], *sources: str | Path) -> Path:
     """Where to write; InputError, before anything is computed, where that would destroy something."""
@@ -83,21 +86,39 @@ _WRITERS: dict[str, Callable[[xr.Dataset, Path], None]] = {
 
 
 def write_parquet(tables: Iterator[pd.DataFrame], path: Path, header: dict[str, Any]) -> None:
-    """Row groups as they come; the file appears whole or not at all."""
+    """The rows as they come, in groups of ``_GROUP_ROWS`` at least; the file appears whole or not at all.
+
+    The header stands in the file's metadata, and once more among what pandas keeps of a table that it reads,
+    changes and writes again.
+    """
+    import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with atomic_path(path) as temporary:
         writer = None
         try:
-            for frame in tables:
-                table = pa.Table.from_pandas(frame, preserve_index=False)
+            for frames in _gathered(tables):
+                table = pa.Table.from_pandas(pd.concat(frames, ignore_index=True), preserve_index=False)
                 if writer is None:
-                    schema = table.schema.with_metadata({"sciencevae": json.dumps(header)})
-                    writer = pq.ParquetWriter(temporary, schema)
+                    kept = {"sciencevae": header}
+                    said = {"sciencevae": json.dumps(header), "PANDAS_ATTRS": json.dumps(kept)}
+                    writer = pq.ParquetWriter(temporary, table.schema.with_metadata(said))
                 writer.write_table(table.cast(writer.schema))
         finally:
             if writer is not None:
                 writer.close()
         if writer is None:
             raise InputError("the file has no rows: nothing to do")
+
+
+def _gathered(tables: Iterator[pd.DataFrame]) -> Iterator[list[pd.DataFrame]]:
+    """Tables together, until they have the rows of a group."""
+    group: list[pd.DataFrame] = []
+    for table in tables:
+        group.append(table)
+        if sum(map(len, group)) >= _GROUP_ROWS:
+            yield group
+            group = []
+    if group:
+        yield group

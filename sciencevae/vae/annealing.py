@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sciencevae.batch import Batch
 from sciencevae.errors import InputError, did_you_mean
-from sciencevae.vae.evidence import Evidence, Weights
+from sciencevae.vae.evidence import Evidence, Weights, warned
 from sciencevae.vae.model import VAE
 
 __all__ = ["annealed_evidence"]
@@ -77,7 +77,7 @@ def annealed_evidence(
                 z, _ = _transition(path, z, beta, size, leapfrog)
     weights = Weights(chains)
     weights.add(log_w)
-    return weights.evidence("take more chains (25 at least), or more temperatures")
+    return warned(weights.evidence(), chains, "take more chains (25 at least), or more temperatures")
 
 
 class _Path:

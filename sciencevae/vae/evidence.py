@@ -16,7 +16,7 @@ from sciencevae.vae.model import VAE
 from sciencevae.vae.pareto import largest_shape, tail_length, tail_shape
 from sciencevae.vae.vq import VQVAE
 
-__all__ = ["Evidence", "Weights", "log_evidence"]
+__all__ = ["Evidence", "Weights", "log_evidence", "unwarned_log_evidence", "warned"]
 
 log = logging.getLogger("sciencevae")
 
@@ -66,34 +66,36 @@ class Weights:
             first, second = self.first * factor + first, self.second * factor.square() + second
         self.first, self.second = first, second
 
-    def evidence(self, remedy: str) -> Evidence:
-        """What the weights say, with a warning, and the remedy, where it is not to be trusted."""
+    def evidence(self) -> Evidence:
+        """What the weights say."""
         assert self.largest is not None
         assert self.first is not None
         assert self.second is not None
         top, mean = self.largest[0], self.first / self.samples
         variance = (self.second / self.samples - mean.square()).clamp(min=0) / (self.samples - 1)
-        limit = largest_shape(self.samples)
-        trusted = tail_shape(self.largest) <= limit
-        if bad := int((~trusted).sum()):
-            log.warning(
-                "log p(x) is not to be trusted for %d of %d data: %d importance weights are too few for so heavy a "
-                "tail (Pareto k above %.2f; see Evidence.trusted); %s",
-                bad,
-                len(trusted),
-                self.samples,
-                limit,
-                remedy,
-            )
         return Evidence(
             value=torch.where(top.isinf(), 0.0, top) + mean.log(),
             stderr=variance.sqrt() / mean,
             ess=self.first.square() / self.second,
-            trusted=trusted,
+            trusted=tail_shape(self.largest) <= largest_shape(self.samples),
         )
 
 
-@torch.no_grad()
+def warned(evidence: Evidence, samples: int, remedy: str) -> Evidence:
+    """The same, with a warning, and the remedy, where it is not to be trusted."""
+    if bad := int((~evidence.trusted).sum()):
+        log.warning(
+            "log p(x) is not to be trusted for %d of %d data: %d importance weights are too few for so heavy a "
+            "tail (Pareto k above %.2f; see Evidence.trusted); %s",
+            bad,
+            len(evidence.trusted),
+            samples,
+            largest_shape(samples),
+            remedy,
+        )
+    return evidence
+
+
 def log_evidence(
     model: VAE, batch: Batch, samples: int = 1000, chunk: int = 100, seed: int | None = None
 ) -> Evidence:
@@ -115,6 +117,15 @@ def log_evidence(
     Raises InputError where the data do not fit the model, as ``fit`` does.
     Burda et al. 2016, §2; for the standard error Owen, Monte Carlo theory, ch. 9; for k̂ Vehtari et al. 2024.
     """
+    found = unwarned_log_evidence(model, batch, samples, chunk, seed)
+    return warned(found, samples, "take more samples, or annealed_evidence")
+
+
+@torch.no_grad()
+def unwarned_log_evidence(
+    model: VAE, batch: Batch, samples: int, chunk: int, seed: int | None = None
+) -> Evidence:
+    """``log_evidence`` without its warning, for one who goes through data part by part, and warns of all."""
     if samples < 2 or chunk < 1:
         raise InputError(f"log_evidence needs samples ≥ 2 and chunk ≥ 1, not {samples} and {chunk}")
     model.check(batch)
@@ -127,4 +138,4 @@ def log_evidence(
             torch.manual_seed(seed)
         for done in range(0, samples, chunk):
             weights.add(model.terms(batch, min(chunk, samples - done)).log_weight)  # (s, B)
-    return weights.evidence("take more samples, or annealed_evidence")
+    return weights.evidence()

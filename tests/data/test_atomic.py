@@ -129,6 +129,12 @@ def test_a_place_where_nothing_can_be_made() -> None:
         make_folder(Path("/proc/nowhere"))
 
 
+def test_an_error_that_names_the_file_in_its_text_alone(tmp_path: Path) -> None:
+    """As pyarrow's."""
+    with pytest.raises(RunError, match="choose a folder you may write to"), atomic_path(tmp_path / "a"):
+        raise PermissionError(13, f"Failed to open local file '{tmp_path}/.tmp-a'")
+
+
 def test_other_errors_are_left_alone(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "a"):
         np.load(tmp_path / "nothing.npy")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -57,7 +58,14 @@ def run(*arguments: str | Path) -> int:
     return main([*map(str, arguments)])
 
 
-def test_latents_of_a_file_keep_order_ids_and_bad_rows(model: Path, table: Path, tmp_path: Path) -> None:
+def test_latents_of_a_file_keep_order_ids_and_bad_rows(
+    model: Path,
+    table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("sciencevae.latents.writing._GROUP_ROWS", 50)
     assert run("encode", "--model", model, table, "-o", tmp_path / "z.parquet") == 0
     latents = pd.read_parquet(tmp_path / "z.parquet")
     assert list(latents) == ["row", "id", "status", "z_0", "z_std_0"]
@@ -70,6 +78,7 @@ def test_latents_of_a_file_keep_order_ids_and_bad_rows(model: Path, table: Path,
     assert header["domain"] == "toy"
     assert len(header["model"]) == 64
     assert pq.ParquetFile(tmp_path / "z.parquet").num_row_groups == 3  # written as it goes
+    assert "points.csv: 2 of 120 rows are left out: " in caplog.text
 
 
 def test_decoding_gives_units_and_the_rows_back(model: Path, table: Path, tmp_path: Path) -> None:
@@ -97,9 +106,76 @@ def test_samples_and_scores(model: Path, table: Path, tmp_path: Path) -> None:
     assert list(scores.index[scores["score"].isna()]) == [7, 60]
 
 
+def test_new_data_are_no_different_in_blocks(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is drawn twice, within a file or with the next seed."""
+    monkeypatch.setattr("sciencevae.latents.files.BLOCK_ROWS", 10)
+    drawn = []
+    for seed in ("0", "1"):
+        assert run("sample", "--model", model, "-n", "25", "--seed", seed, "-o", tmp_path / "x.csv") == 0
+        drawn += pd.read_csv(tmp_path / "x.csv")["x_0"].tolist()
+    assert len(drawn) == len(set(drawn)) == 50
+
+
+def test_evidence_says_which_rows_to_trust(
+    model: Path, table: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Twenty draws are too few to tell, of whatever tail."""
+    out = tmp_path / "score.parquet"
+    assert run("score", "--model", model, table, "-o", out, "--kind", "evidence", "--samples", "20") == 0
+    assert (pd.read_parquet(out)["trusted"].dropna() == 0).all()
+    assert "not to be trusted for 118 of 118 rows" in caplog.text
+    assert "20 draws are too few; give more --samples" in caplog.text
+    assert caplog.text.count("not to be trusted") == 1
+    caplog.clear()
+    assert run("score", "--model", model, table, "-o", out, "--kind", "evidence", "--samples", "2000") == 0
+    assert pd.read_parquet(out)["trusted"].mean() > 0.9
+
+
+def test_latents_say_whose_they_are_also_after_pandas(
+    model: Path,
+    table: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    latents, changed, out = (tmp_path / name for name in ("z.parquet", "part.parquet", "x.csv"))
+    run("encode", "--model", model, table, "-o", latents)
+    part = pd.read_parquet(latents).query("status == 'ok'").drop(columns="id")
+    part.to_parquet(changed)
+    caplog.clear()
+    assert run("decode", "--model", model, changed, "-o", out) == 0
+    assert not caplog.text
+    part.attrs["sciencevae"]["model"] = "0" * 64
+    part.to_parquet(changed)
+    assert run("decode", "--model", model, changed, "-o", out) == 2
+    assert "was encoded by another model (000000000000" in capsys.readouterr().err
+    part.attrs = {}
+    part.to_parquet(changed)
+    assert run("decode", "--model", model, changed, "-o", out) == 0
+    assert "does not say which model its latents are of" in caplog.text
+
+
+def test_rows_without_latents_or_names(model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = pa.array([1, None, 7], pa.int64())
+    table = pa.table({"z_0": [0.0, np.nan, 1.0], "id": names})
+    pq.write_table(table, tmp_path / "z.parquet")
+    assert run("decode", "--model", model, tmp_path / "z.parquet", "-o", tmp_path / "x.csv") == 0
+    assert pd.read_csv(tmp_path / "x.csv", dtype=str)["id"].tolist() == ["1", "2", "7"]
+    assert "1 of 3 rows have no latents that are finite numbers" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (["decode", "--model", "MODEL", "nan.parquet", "-o", "x.csv"], "no row has latents that are finite"),
+        (["decode", "--model", "MODEL", "text.parquet", "-o", "x.csv"], "text.parquet: the column z_0 holds"),
+        (
+            ["encode", "--model", "MODEL", "TABLE", "--set", "training.epochs=1", "-o", "z.parquet"],
+            "prepare.… alone",
+        ),
+        (["encode", "folder.zarr", "--set", "prepare.points=1"], "name a model with --model"),
         (["encode", "--model", "MODEL", "absent.csv", "-o", "z.parquet"], "no file absent.csv"),
         (["encode", "--model", "absent.safetensors", "TABLE", "-o", "z.parquet"], "does not exist"),
         (["decode", "--model", "MODEL", "TABLE", "-o", "x.csv"], "is no Parquet file of latents"),
@@ -158,6 +234,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     pd.DataFrame({"z_0": np.zeros(0)}).to_parquet("none.parquet")
     pd.DataFrame({"z_1": [0.0]}).to_parquet("hole.parquet")
     pd.DataFrame({"z_0": ["a"]}).to_parquet("text.parquet")
+    pd.DataFrame({"z_0": [np.nan, np.inf]}).to_parquet("nan.parquet")
     pd.DataFrame({"z_0": [0.0], "row": ["a"]}).to_parquet("rows.parquet")
     pq.write_table(schema.replace_schema_metadata({"sciencevae": "[1]"}), "said.parquet")
     pd.DataFrame({"z_0": np.arange(1000.0)}).to_parquet("page.parquet")

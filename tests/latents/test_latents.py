@@ -68,6 +68,20 @@ def test_scores_of_a_model_that_is_exact():
     assert torch.allclose(reconstruction, exact, atol=0.15)
 
 
+@pytest.mark.parametrize("kind", ["elbo", "reconstruction", "evidence"])
+def test_memory_holds_a_thousand_decoded_data_at_most(kind, monkeypatch):
+    """And each row gets the score that it gets alone."""
+    model = exact_model(torch.tensor([1.0, 2.0]))
+    x = torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
+    decoded, terms = [], VAE.terms
+    monkeypatch.setattr(VAE, "terms", lambda self, b, s=1: decoded.append(len(b) * s) or terms(self, b, s))
+    found = anomaly_score(model, Batch(x), kind, samples=64)
+    assert max(decoded) <= 1000
+    assert sum(decoded) == 300 * 64
+    alone = torch.cat([anomaly_score(model, Batch(one[None]), kind, samples=900) for one in x[::50]])
+    assert torch.allclose(found[::50], alone, atol=1e-4 if kind == "evidence" else 1.0)
+
+
 def test_outliers_score_higher():
     gain = torch.tensor([1.0, 1.0])
     x = torch.cat([torch.zeros(5, 2), torch.full((5, 2), 8.0)])

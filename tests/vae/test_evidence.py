@@ -249,7 +249,7 @@ def test_the_tail_is_the_same_whatever_the_chunk():
         parts.add(chunk)
     assert torch.equal(whole.largest, parts.largest)
     assert torch.equal(whole.largest, log_w.sort(0, descending=True).values[: tail_length(300) + 1])
-    assert torch.equal(whole.evidence("").trusted, parts.evidence("").trusted)
+    assert torch.equal(whole.evidence().trusted, parts.evidence().trusted)
 
 
 def test_too_few_draws_are_not_trusted_unless_all_weights_are_equal():
@@ -272,6 +272,6 @@ def test_harmless_weights_are_seldom_suspected_and_hopeless_ones_mostly():
         for sigma in (0.5, 3.0):  # ess / S is exp(−σ²)
             weights = Weights(samples)
             weights.add(sigma * log_w)
-            share[sigma] = weights.evidence("").trusted.double().mean().item()
+            share[sigma] = weights.evidence().trusted.double().mean().item()
         assert share[0.5] > 0.9
         assert share[3.0] < 0.1

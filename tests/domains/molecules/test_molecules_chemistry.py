@@ -33,6 +33,7 @@ ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
         ("CC(=O)[O-].[Na+]", {"salts": "largest", "charges": "neutralise"}, "CC(=O)O"),
         ("C[N+](C)(C)C", {"charges": "neutralise"}, "C[N+](C)(C)C"),  # no proton to take
         ("[2H]OC", {}, "[2H]OC"),
+        ("[CH3:1][CH2:2][OH:3]", {}, "CCO"),
     ],
 )
 def test_is_made_standard(given, how, wanted):
@@ -95,6 +96,7 @@ def test_no_sequence_of_selfies_is_a_radical(tokens):
         ("CC(C)(C)(C)C", {}, "valence for atom # 1 C, 5"),
         ("c1cccc1", {}, "kekulize"),
         ("CCO.CCN", {"salts": "refuse"}, "a mixture or salt"),
+        ("C[#200]", {}, "Atomic number not found"),
     ],
 )
 def test_is_refused_with_the_reason(given, how, reason):
@@ -158,9 +160,20 @@ def test_what_differs_in_a_bond_is_in_the_alphabet():
         alphabet.encode(split("CS", "selfies"))
 
 
-def test_refused_by_selfies():
-    with pytest.raises(Refused, match="SELFIES cannot say it"):
-        split("*C", "selfies")
+@pytest.mark.parametrize(
+    ("smiles", "why"),
+    [
+        ("*C", r"an atom of any element \(\*\)"),
+        ("[CH4]->[Cu]", r"a dative bond \(->\)"),
+        ("CC~CC", "a bond of any order"),
+        ("C:Br", "an aromatic bond of atoms that are not"),
+        ("[Og]", "an atom or a bond of it"),
+        ("Cl(=O)(=O)(=O)O", "Cl with 7 bond"),
+    ],
+)
+def test_refused_by_selfies(smiles, why):
+    with pytest.raises(Refused, match=f"SELFIES cannot say it: .*{why}"):
+        split(smiles, "selfies")
 
 
 def test_numbers_fit_their_type():

@@ -54,10 +54,10 @@ def test_several_processes_give_the_same(tmp_path, smiles):
 
 def test_refused_rows_are_counted_and_named(file):
     with file.open("a") as more:
-        more.write("C( broken\n\nCC(C)(C)(C)C five\n*C dummy\n")
+        more.write("C( broken\n\nCC(C)(C)(C)C five\n*C dummy\nC[#200] none\nC:Br kekule\n")
     data = prepare(settings(), {}, file)
     assert data.sizes["sample"] == 182
-    assert data.attrs["refused"] == 4
+    assert data.attrs["refused"] == 6
     assert data.attrs["refused_rows"][0] == "row 183 (broken): not a SMILES"
     assert json.loads(data.attrs["refused_reasons"])["empty"] == 1
 

@@ -50,7 +50,28 @@ def test_parquet_and_another_column(tmp_path):
 def test_names_that_are_missing_are_numbers(tmp_path):
     path = tmp_path / "a.smi"
     path.write_text("smiles id\nCCO\nCCN\tb c\n")
-    assert [(row.name, row.smiles) for row in rows_of(path)] == [("2", "CCO"), ("b c", "CCN")]
+    assert [(row.name, row.smiles) for row in rows_of(path)] == [("1", "CCO"), ("b c", "CCN")]
+
+
+def test_bytes_that_are_no_utf8_cost_nothing_but_themselves(tmp_path):
+    path = tmp_path / "a.smi"
+    path.write_bytes("CCO Mé\n".encode() + b"CCN M\xe9\nC\xe9 c\n")
+    assert [(row.name, row.smiles) for row in rows_of(path)] == [
+        ("Mé", "CCO"), (r"M\xe9", "CCN"), ("c", r"C\xe9"),
+    ]  # fmt: skip
+    path = write(tmp_path / "a.sdf", False)
+    path.write_bytes(path.read_bytes().replace(b"ethanol", b"\xe9thanol"))
+    assert next(rows_of(path))[:2] == (r"\xe9thanol", "CCO")
+    path.write_text("CCO a\n", encoding="utf-16")
+    with pytest.raises(InputError, match="is text in UTF-16: write it in UTF-8"):
+        list(rows_of(path))
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("smiles,smiles,id\nCCO,CO,1\n")
+    with pytest.raises(InputError, match="has 2 columns 'smiles': rename all but one"):
+        list(rows_of(path))
 
 
 def test_the_column_that_is_named_is_taken(tmp_path):
@@ -93,7 +114,6 @@ def test_a_structure_that_cannot_be_read_keeps_its_place(tmp_path):
     ("name", "content", "message"),
     [
         ("a.xlsx", b"", "molecules are read from"),
-        ("a.smi", b"CC\xff\xfe", "not text in UTF-8"),
         ("a.smi.gz", gzip.compress(b"CCO x\n" * 1000)[:-20], "damaged or cut short"),
         ("a.smi.gz", b"CCO", "damaged or cut short"),
         ("a.parquet", b"PAR1", "as Parquet"),
