@@ -54,9 +54,8 @@ def build(settings: Molecules, data: xr.Dataset) -> VAE:
 
 
 def objective(settings: Molecules, data: xr.Dataset) -> Objective:
-    """−log p(tokens | z) − w log p(properties | z) + β KL, β rising.
-
-    With w = 1 the properties, a few nats beside the tokens' dozens, are learned last of all.
+    """−log p(tokens | z) − w log p(properties | z) + β KL, β rising; of properties, which are a few nats beside the
+    tokens' dozens, w > 1 makes the errors smaller (README).
     """
     chosen, training = settings.objective, settings.training
     steps = training.steps(int((data["split"] == 0).sum()))

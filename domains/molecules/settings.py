@@ -106,7 +106,7 @@ class Objective(Section):
         default=0.2, ge=0, le=1, description="share of the steps over which it rises from 0"
     )
     property_weight: float = Field(
-        default=5.0, ge=0, description="of log p(properties | z); 1: the ELBO's own"
+        default=1.0, ge=0, description="of log p(properties | z); 1: the ELBO's own"
     )
 
 
