@@ -221,16 +221,6 @@ def decode_file(
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(seed)
         for table in _tables(latents, source):
-            if "row" not in table:  # latents of the user's own
-                table = table.assign(row=rows + np.arange(len(table)))
-            if table["row"].dtype.kind not in "iu":
-                raise InputError(
-                    f"{source}: the column row holds {table['row'].dtype}, not whole numbers: rename it"
-                )
-            if "id" in table:
-                table = table.assign(
-                    id=table["id"].where(table["id"].notna(), (table["row"] + 1).astype(str))
-                )
             rows += len(table)
             z, good = _latents(table, trained.model, source)
             bad += int((~good).sum())
@@ -268,11 +258,23 @@ def _told(latents: pq.ParquetFile, source: Path) -> dict[str, Any]:
 
 
 def _tables(latents: pq.ParquetFile, source: Path) -> Iterator[pd.DataFrame]:
+    """The rows in blocks, each with its number, and with a name where the table has names."""
+    rows = 0
     try:
         for record in latents.iter_batches(BLOCK_ROWS):
             table = record.to_pandas()
-            if "id" in table and table["id"].isna().any():  # whole numbers would have become floats
-                table["id"] = np.array(record.column("id").to_pylist(), object)
+            if "row" not in table:  # latents of the user's own
+                table["row"] = rows + np.arange(len(table))
+            if table["row"].dtype.kind not in "iu":
+                raise InputError(
+                    f"{source}: the column row holds {table['row'].dtype}, not whole numbers: rename it"
+                )
+            if "id" in table and (missing := table["id"].isna()).any():
+                names = np.array(
+                    record.column("id").to_pylist(), object
+                )  # in pandas 7 is 7.0 beside a missing one
+                table["id"] = np.where(missing, (table["row"] + 1).astype(str), names)
+            rows += len(table)
             yield table
     except OSError as error:
         raise InputError(f"{source} is damaged: {error}") from error
