@@ -30,6 +30,8 @@ __all__ = ["alphabet_of", "beside", "hash_of", "numbered", "prepare", "read", "w
 
 _BLOCK = 1000  # rows that are standardised at once
 _LISTED = 20  # refused rows that a run names
+#: what RDKit and selfies raise of their own over one row, which costs that row, not the file
+_STUMBLES = (ValueError, RuntimeError, LookupError, TypeError)
 
 
 class Recipe(NamedTuple):
@@ -272,12 +274,7 @@ def _one(row: Row, recipe: Recipe) -> Made:
         return Made(smiles, tuple(split(smiles, recipe.notation)), tuple(properties(smiles, recipe.computed)))
     except Refused as reason:
         return Made("", problem=str(reason))
-    except (
-        ValueError,
-        RuntimeError,
-        LookupError,
-        TypeError,
-    ) as error:  # a library's own: one row, not the file
+    except _STUMBLES as error:
         return Made("", problem=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
 
 

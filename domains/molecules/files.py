@@ -78,6 +78,7 @@ def _text(path: Path) -> IO[str]:
     opener = gzip.open if path.suffix == ".gz" else open
     file = opener(path, "rt", encoding="utf-8-sig", errors="backslashreplace", newline="")
     if file.read(8) in (r"\xff\xfe", r"\xfe\xff"):
+        file.close()
         raise InputError(f"{path} is text in UTF-16: write it in UTF-8")
     file.seek(0)
     return file

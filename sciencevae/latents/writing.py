@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sciencevae.data.atomic import atomic_path
+from sciencevae.data.parallel import blocks_of
 from sciencevae.data.tables import write_table
 from sciencevae.errors import InputError
 from sciencevae.latents.columns import columns
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["free_target", "target", "write_data", "write_parquet"]
 
-#: of a Parquet file: small ones make it large, and slow to read
-_GROUP_ROWS = 8192
+#: tables in a row group of a Parquet file: small groups make it large, and slow to read
+_GROUP = 8
 
 
 def free_target(out: str | Path, endings: Sequence[str], *sources: str | Path) -> Path:
@@ -86,7 +87,7 @@ _WRITERS: dict[str, Callable[[xr.Dataset, Path], None]] = {
 
 
 def write_parquet(tables: Iterator[pd.DataFrame], path: Path, header: dict[str, Any]) -> None:
-    """The rows as they come, in groups of ``_GROUP_ROWS`` at least; the file appears whole or not at all.
+    """The rows as they come, ``_GROUP`` tables together; the file appears whole or not at all.
 
     The header stands in the file's metadata, and once more among what pandas keeps of a table that it reads,
     changes and writes again.
@@ -98,7 +99,7 @@ def write_parquet(tables: Iterator[pd.DataFrame], path: Path, header: dict[str, 
     with atomic_path(path) as temporary:
         writer = None
         try:
-            for frames in _gathered(tables):
+            for frames in blocks_of(tables, _GROUP):
                 table = pa.Table.from_pandas(pd.concat(frames, ignore_index=True), preserve_index=False)
                 if writer is None:
                     kept = {"sciencevae": header}
@@ -110,15 +111,3 @@ def write_parquet(tables: Iterator[pd.DataFrame], path: Path, header: dict[str, 
                 writer.close()
         if writer is None:
             raise InputError("the file has no rows: nothing to do")
-
-
-def _gathered(tables: Iterator[pd.DataFrame]) -> Iterator[list[pd.DataFrame]]:
-    """Tables together, until they have the rows of a group."""
-    group: list[pd.DataFrame] = []
-    for table in tables:
-        group.append(table)
-        if sum(map(len, group)) >= _GROUP_ROWS:
-            yield group
-            group = []
-    if group:
-        yield group

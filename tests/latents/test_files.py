@@ -65,7 +65,7 @@ def test_latents_of_a_file_keep_order_ids_and_bad_rows(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("sciencevae.latents.writing._GROUP_ROWS", 50)
+    monkeypatch.setattr("sciencevae.latents.writing._GROUP", 1)
     assert run("encode", "--model", model, table, "-o", tmp_path / "z.parquet") == 0
     latents = pd.read_parquet(tmp_path / "z.parquet")
     assert list(latents) == ["row", "id", "status", "z_0", "z_std_0"]
