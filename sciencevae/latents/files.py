@@ -24,7 +24,7 @@ from sciencevae.batch import Batch
 from sciencevae.errors import InputError
 from sciencevae.latents.asked import given_numbers, joined, sample_with
 from sciencevae.latents.columns import IDENTIFY, columns, matrix, spread
-from sciencevae.latents.trained import BLOCK_ROWS, Trained, physical, warn_left_out
+from sciencevae.latents.trained import BLOCK_ROWS, Trained, physical, refuse_unusable, warn_left_out
 from sciencevae.latents.typical import distance
 from sciencevae.latents.writing import free_target, target, write_data, write_parquet
 from sciencevae.vae.decoders import Sequence as SequenceDecoder
@@ -155,9 +155,7 @@ def _write_rows(
                 table = pd.concat([table, pd.DataFrame(beside, table.index)], axis=1)
             statuses.update(map(str, status))
             yield table
-        if "ok" not in statuses:
-            reason = next(iter(statuses), "it has no rows")
-            raise InputError(f"{source}: no row can be used; the first reason: {reason}")
+        refuse_unusable(source, statuses)
 
     write_parquet(tables(), path, header)
     warn_left_out(source, statuses)
@@ -270,9 +268,8 @@ def _tables(latents: pq.ParquetFile, source: Path) -> Iterator[pd.DataFrame]:
                     f"{source}: the column row holds {table['row'].dtype}, not whole numbers: rename it"
                 )
             if "id" in table and (missing := table["id"].isna()).any():
-                names = np.array(
-                    record.column("id").to_pylist(), object
-                )  # in pandas 7 is 7.0 beside a missing one
+                # not as pandas has them: beside a missing one 7 is 7.0
+                names = np.array(record.column("id").to_pylist(), object)
                 table["id"] = np.where(missing, (table["row"] + 1).astype(str), names)
             rows += len(table)
             yield table

@@ -15,7 +15,7 @@ import torch
 from sciencevae.data.tables import write_table
 from sciencevae.errors import InputError
 from sciencevae.latents.columns import columns, matrix, spread
-from sciencevae.latents.trained import Trained, physical, warn_left_out
+from sciencevae.latents.trained import Trained, physical, refuse_unusable, warn_left_out
 from sciencevae.latents.writing import free_target, target, write_data
 from sciencevae.vae.model import centre
 from sciencevae.vae.vq import VQVAE
@@ -100,9 +100,7 @@ def neighbours_file(
         for number, asked_for in enumerate(centres):
             here = table.assign(distance=np.linalg.norm(z - asked_for, axis=1)).nsmallest(count, "distance")
             nearest[number] = pd.concat([nearest[number], here]).nsmallest(count, "distance")
-    if not any(map(len, nearest)):
-        reason = next(iter(statuses), "it has no rows")
-        raise InputError(f"{among}: no row can be used; the first reason: {reason}")
+    refuse_unusable(among, statuses)
     warn_left_out(among, statuses)
     found = [
         part.assign(asked=name, rank=np.arange(1, len(part) + 1))

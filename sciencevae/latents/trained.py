@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sciencevae.data.scaling import Scaling
     from sciencevae.registry import Domain
 
-__all__ = ["BLOCK_ROWS", "Trained", "physical", "warn_left_out"]
+__all__ = ["BLOCK_ROWS", "Trained", "physical", "refuse_unusable", "warn_left_out"]
 
 log = logging.getLogger(__name__)
 #: rows that go through the model at once; with what is computed on the way a megabyte each at most
@@ -104,6 +104,13 @@ class Trained:
             status[rows[list(refused)]] = list(refused.values())
             return self.batch(block, status, checked=False)
         return batch
+
+
+def refuse_unusable(source: str | Path, statuses: Counter[str]) -> None:
+    """InputError where no row of a file could be used, with the first reason."""
+    if "ok" not in statuses:
+        reason = next(iter(statuses), "it has no rows")
+        raise InputError(f"{source}: no row can be used; the first reason: {reason}")
 
 
 def warn_left_out(source: str | Path, statuses: Counter[str]) -> None:
