@@ -1,51 +1,32 @@
 """Clusters found without being told where: candidates, each refined with every star's errors, then chosen.
 
-1. Candidates are the components of a Gaussian mixture, on the latents or on the data; the number by BIC, and
-   where BIC takes few, those of a finer mixture too.
+1. Candidates are the components of a Gaussian mixture on the latents, those of one on the data, and the groups of
+   HDBSCAN (Campello, Moulavi & Sander 2013), tile by tile where a field has many stars.
 2. Each is refined by the error-aware mixture, as one more part in front of the background.
-3. The rule: a candidate is a cluster when it is compact (velocity dispersion, extent on the sky, expected
-   members within the settings' limits) and raises the likelihood of *held-out* stars over the mixture without
-   it, by at least ``gain_min`` nats and ``significance`` standard errors. The best goes in first; the others
-   have to gain over what is already there. No labels, no place in parallax or proper motion, no colours.
+3. The rule: a candidate is a cluster when it is compact (velocity dispersion, depth, expected members within the
+   settings' limits) and raises the likelihood of *held-out* stars over the mixture without it, by at least
+   ``gain_min`` nats and ``significance`` standard errors. The best goes in first; the others have to gain over
+   what is already there. No labels, no place in parallax or proper motion, no colours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sciencevae.latents.cluster import gaussian_mixture as mixture_by_bic
+from sciencevae.latents.cluster import fit_gaussians
 
-from .kinematics import separation
-from .mixture import (
-    Background,
-    Cluster,
-    Field,
-    Mixture,
-    choose_background,
-    fit_mixture,
-    start_cluster,
-)
+from .kinematics import KAPPA
+from .mixture import Cluster, Field, Mixture, fit_background, fit_clusters, start_cluster
 from .settings import Analyse
 
-__all__ = ["Candidates", "Found", "candidate_rows", "find_clusters", "gaussian_mixture"]
+__all__ = ["Found", "by_density", "by_mixture", "candidates", "find_clusters", "tiles"]
 
-_MOST_OF_FIELD = 0.5  # a component with more of the stars is the field itself
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """A Gaussian mixture on some features: number of components by BIC, and p(component | star) (N, K)."""
-
-    components: int
-    probability: np.ndarray
-
-    def rows(self) -> list[np.ndarray]:
-        """The stars of each component, p > 0.5, of those that may be a cluster."""
-        chosen = [np.flatnonzero(column > 0.5) for column in self.probability.T]
-        return [rows for rows in chosen if 5 <= len(rows) < _MOST_OF_FIELD * len(self.probability)]
+_FEWEST = 5  # stars of a candidate
+_SOME = 20_000  # stars that a background is fitted to
+_MOST_REFINED = 12  # candidates that are fitted to the end, the best of them by gain
 
 
 @dataclass(frozen=True)
@@ -55,150 +36,197 @@ class Found:
     mixture: Mixture
     membership: np.ndarray
     gains: tuple[tuple[float, float], ...] = ()
-    background: int = 0
     #: why each candidate that was refined is not a cluster of its own
     refused: tuple[str, ...] = ()
 
 
-def gaussian_mixture(features: np.ndarray, settings: Analyse) -> Candidates:
-    """Mixtures of 1 … ``components_max`` full Gaussians on standardised features (N, F); lowest BIC."""
-    return _mixtures(features, range(1, min(settings.components_max, len(features) // 10) + 1), settings)
+def tiles(offsets: np.ndarray, most: int) -> Iterator[np.ndarray]:
+    """Rows of stars (N, 2) in pieces of the sky of at most ``most`` stars: halves, cut across the longer side."""
+    waiting = [np.arange(len(offsets))]
+    while waiting:
+        rows = waiting.pop()
+        if len(rows) <= most:
+            yield rows
+            continue
+        place = offsets[rows]
+        order = np.argsort(place[:, np.ptp(place, axis=0).argmax()], kind="stable")
+        waiting += [rows[order[len(order) // 2 :]], rows[order[: len(order) // 2]]]
 
 
-def candidate_rows(features: np.ndarray, chosen: Candidates, settings: Analyse) -> list[np.ndarray]:
-    """The stars of each candidate: of the mixture that BIC chose, and of a finer one where it is coarse."""
-    rows = chosen.rows()
-    if chosen.components < settings.components_fine <= len(features) // 10:
-        rows += _mixtures(features, [settings.components_fine], settings).rows()
-    return rows
+def by_mixture(features: np.ndarray, components: int, seed: int = 0) -> list[np.ndarray]:
+    """Rows of each component (p > 0.5) of a Gaussian mixture on standardised features (N, F)."""
+    count = max(min(components, len(features) // 30), 1)
+    scaled = _standardised(features)
+    probability = fit_gaussians(scaled, count, seed=seed).predict_proba(scaled)
+    return _enough(np.flatnonzero(column > 0.5) for column in probability.T)
 
 
-def _mixtures(features: np.ndarray, counts: Sequence[int], settings: Analyse) -> Candidates:
-    scaled = (features - features.mean(0)) / np.maximum(features.std(0), 1e-12)
-    fitted = mixture_by_bic(scaled, counts, seed=settings.seed, restarts=settings.restarts, patience=4)
-    return Candidates(fitted.components, fitted.probabilities(scaled))
+def by_density(features: np.ndarray, smallest: int) -> list[np.ndarray]:
+    """Rows of each group of HDBSCAN on standardised features (N, F), of at least ``smallest`` stars."""
+    from sklearn.cluster import HDBSCAN
+
+    if len(features) <= smallest:
+        return []
+    model = HDBSCAN(min_cluster_size=smallest, min_samples=min(10, smallest), allow_single_cluster=False, copy=True)
+    labels = model.fit_predict(_standardised(features))
+    return _enough(np.flatnonzero(labels == label) for label in range(labels.max() + 1))
 
 
-def find_clusters(stars: Field, candidates: Sequence[np.ndarray], radius: float, settings: Analyse) -> Found:
-    """The clusters among ``candidates`` (rows of stars each), by the rule above; radius of the field in deg."""
-    count = choose_background(stars.y, settings.background_max, settings.seed)
-    accepted: tuple[Cluster, ...] = ()
-    gains: list[tuple[float, float]] = []
+def candidates(stars: Field, latents: np.ndarray | None, settings: Analyse) -> list[np.ndarray]:
+    """Rows of stars of every candidate: mixtures on ``latents`` (N, D) and on the data, and HDBSCAN.
+
+    HDBSCAN knows no errors, and a mixture is dragged by them: both see the better-measured half too.
+    """
+    data = np.concatenate([stars.offsets, stars.y], axis=1)
+    error = np.sqrt(np.trace(stars.covariance[:, 1:, 1:], axis1=1, axis2=2))
+    found: list[np.ndarray] = []
+    for rows in tiles(stars.offsets, settings.tile_stars):
+        precise = rows[error[rows] <= np.median(error[rows])]
+        for some in (rows, precise):
+            if latents is not None:
+                found += [some[c] for c in by_mixture(latents[some], settings.components, settings.seed)]
+            found += [some[c] for c in by_mixture(data[some], settings.components, settings.seed)]
+            found += [some[c] for c in by_density(data[some], settings.smallest)]
+    return found
+
+
+def find_clusters(stars: Field, rows: Sequence[np.ndarray], settings: Analyse) -> Found:
+    """The clusters among the candidates ``rows`` (rows of stars each), by the rule above."""
+    some = np.random.default_rng(settings.seed).permutation(len(stars))[:_SOME]
+    sample = stars[some]
+    current = Mixture(fit_background(sample, settings.background_max, seed=settings.seed))
+    density = current.background.log_density(stars)
     refused: list[str] = []
-    current, value = fit_mixture(stars, Mixture(Background.fit(stars.y, count, settings.seed)), iterations=50)
-    waiting = _refined(stars, candidates, count, value, radius, settings, refused)
-    while waiting and len(accepted) < settings.clusters_max:
+    waiting = _refined(stars, rows, density, settings, refused)
+    gains: list[tuple[float, float]] = []
+    while waiting and len(gains) < settings.clusters_max:
         _, cluster, members = waiting.pop(0)
-        if any(_same(cluster, other) for other in accepted):
+        if current.clusters and _shared(members, current.membership(stars).sum(1)) > 0.5:
             refused.append(f"{_named(cluster)}: found already")
             continue
-        gain, error = _held_out_gain(stars, current, cluster, members, settings)
+        gain, error = _held_out_gain(stars, density, cluster, members, settings)
         if gain < settings.gain_min or gain < settings.significance * error:
             refused.append(f"{_named(cluster)}: gains {gain:.1f} ± {error:.1f} nats on held-out stars")
             continue
-        accepted = (*accepted, cluster)
         gains.append((gain, error))
-        current, _ = fit_mixture(stars, _with(current, cluster, members, stars))
-    return Found(current, current.membership(stars), tuple(gains), count, tuple(refused))
+        share = max(float(members.mean()), 1e-6)
+        weights = np.append(current.weights * (1 - share), share)
+        current = Mixture(current.background, (*current.clusters, cluster), weights)
+        for _ in range(3):
+            current = fit_clusters(stars, current, current.background.log_density(stars))
+            field = 1 - current.membership(sample).sum(1)
+            behind = fit_background(sample, 0, field, current.background, iterations=10)
+            current = replace(current, background=behind)
+        density = current.log_density(stars)
+    return Found(current, current.membership(stars), tuple(gains), tuple(refused))
 
 
 def _refined(
-    stars: Field,
-    candidates: Sequence[np.ndarray],
-    count: int,
-    null: float,
-    radius: float,
-    settings: Analyse,
-    refused: list[str],
+    stars: Field, candidates: Sequence[np.ndarray], density: np.ndarray, settings: Analyse, refused: list[str]
 ) -> list[tuple[float, Cluster, np.ndarray]]:
     """The compact candidates after refinement, with p(member) (N,), best gain (on all stars) first."""
-    found: list[tuple[float, Cluster, np.ndarray]] = []
+    begun: list[tuple[float, Mixture]] = []
     for rows in candidates:
         first = start_cluster(stars, rows)
-        if first is None:
-            refused.append(f"{len(rows)} stars: no common motion")
+        reason = f"{len(rows)} stars: no common motion" if first is None else None
+        if first is not None:
+            reason = _not_compact(first, len(rows), settings, slack=2.0)
+        if first is None or reason is not None:
+            refused.append(reason or "")
             continue
-        reason = _not_compact(first, np.inf, radius, settings, slack=2.0)
-        if reason is not None:
-            refused.append(f"{_named(first)}: {reason}")
+        share = len(rows) / len(stars)
+        mixture = Mixture(None, (first,), np.array([1 - share, share]))  # type: ignore[arg-type]
+        begun.append(_gain(stars, mixture, density, iterations=8))
+    begun.sort(key=lambda item: -item[0])
+    found: list[tuple[float, Cluster, np.ndarray]] = []
+    for gain, mixture in begun:
+        if len(found) == _MOST_REFINED or gain < settings.gain_min / 2:
+            break
+        members = _members(stars, mixture, density)
+        if any(_shared(members, other) > 0.5 for _, _, other in found):
             continue
-        outside = np.ones(len(stars), dtype=bool)
-        outside[rows] = False
-        start = Mixture(
-            Background.fit(stars.y[outside], count, settings.seed),
-            (first,),
-            np.array([1 - len(rows) / len(stars), len(rows) / len(stars)]),
-        )
-        mixture, value = fit_mixture(stars, start, iterations=40)
-        cluster = mixture.clusters[0]
-        reason = _not_compact(cluster, float(mixture.weights[1]) * len(stars), radius, settings)
-        if reason is None and value - null < settings.gain_min:
-            reason = f"gains {value - null:.1f} nats"
+        gain, mixture = _gain(stars, mixture, density, iterations=60)
+        members, cluster = _members(stars, mixture, density), mixture.clusters[0]
+        reason = _not_compact(cluster, float(members.sum()), settings)
+        if reason is None and gain < settings.gain_min:
+            reason = f"gains {gain:.1f} nats"
         if reason is not None:
             refused.append(f"{_named(cluster)}: {reason}")
-        elif not any(_same(cluster, other) for _, other, _ in found):
-            found.append((value - null, cluster, mixture.membership(stars)[:, 0]))
+        elif not any(_shared(members, other) > 0.5 for _, _, other in found):
+            found.append((gain, cluster, members))
     return sorted(found, key=lambda item: -item[0])
 
 
-def _not_compact(
-    cluster: Cluster, members: float, radius: float, settings: Analyse, slack: float = 1.0
-) -> str | None:
+def _gain(stars: Field, mixture: Mixture, density: np.ndarray, iterations: int) -> tuple[float, Mixture]:
+    """Σ log p(with the cluster) − log p(without) after some steps of EM, and the mixture."""
+    near = np.flatnonzero(_around(stars, mixture.clusters[0]))
+    elsewhere = len(stars) - len(near)
+    mixture = fit_clusters(stars[near], mixture, density[near], elsewhere, iterations)
+    gain = mixture.log_density(stars[near], density[near]) - density[near]
+    return float(gain.sum()) + elsewhere * float(np.log(mixture.weights[0])), mixture
+
+
+def _members(stars: Field, mixture: Mixture, density: np.ndarray) -> np.ndarray:
+    """p(member | star), (N,)."""
+    joint = mixture.log_joint(stars, density)
+    return 1 / (1 + np.exp(np.clip(joint[:, 0] - joint[:, 1], -700, 700)))
+
+
+def _around(stars: Field, cluster: Cluster) -> np.ndarray:
+    """Stars that a cluster may reach while it is fitted, (N,) bool."""
+    wide = replace(cluster, depth=2 * cluster.depth, scatter=3 * cluster.scatter, shape=9 * cluster.shape)
+    return wide.near(stars)
+
+
+def _not_compact(cluster: Cluster, members: float, settings: Analyse, slack: float = 1.0) -> str | None:
     """Why this is no cluster; ``slack`` widens the limits for a first guess."""
-    extent = float(np.sqrt(np.linalg.eigvalsh(cluster.shape)[-1])) / radius
+    limit = np.hypot(settings.dispersion_max_kms * cluster.parallax / KAPPA, settings.scatter_max_mas_yr)
     if members < settings.members_min:
         return f"{members:.1f} expected members"
-    if cluster.dispersion > slack * settings.dispersion_max_kms:
+    if cluster.scatter > slack * limit:
         return f"velocity dispersion {cluster.dispersion:.1f} km/s"
-    if extent > slack * settings.extent_max:
-        return f"extent {extent:.2f} of the field's radius"
-    if np.linalg.norm(cluster.centre) > radius:
-        return "its centre lies outside the field"
+    if cluster.depth > slack * np.hypot(settings.depth_max * cluster.parallax, 0.05):
+        return f"depth {cluster.depth:.2f} mas"
     return None
 
 
 def _held_out_gain(
-    stars: Field, current: Mixture, cluster: Cluster, members: np.ndarray, settings: Analyse
+    stars: Field, density: np.ndarray, cluster: Cluster, members: np.ndarray, settings: Analyse
 ) -> tuple[float, float]:
     """Σ over held-out stars of log p(with the cluster) − log p(without), and its standard error.
 
-    Both are fitted to the other folds. With the cluster the background stays as it is without, so a star loses
-    at most −log(1 − w), and one star that the two backgrounds disagree on can't decide.
+    The cluster and its share are fitted to the other folds, in front of what is there without it; so a star
+    loses at most −log(1 − w), and one star that two backgrounds disagree on can't decide.
     """
     fold = np.random.default_rng(settings.seed).permutation(len(stars)) % settings.folds
+    around = _around(stars, cluster)
     difference = np.zeros(len(stars))
+    share = max(float(members.mean()), 1e-6)
     for number in range(settings.folds):
-        seen, held = stars[fold != number], stars[fold == number]
-        without, _ = fit_mixture(seen, current, iterations=30)
-        share = max(float(members[fold != number].mean()), 1e-3)
-        start = replace(
-            without,
-            clusters=(*without.clusters, cluster),
-            weights=np.append(without.weights * (1 - share), share),
-        )
-        with_it, _ = fit_mixture(seen, start, iterations=30, fixed_background=True)
-        difference[fold == number] = with_it.log_density(held) - without.log_density(held)
+        seen = np.flatnonzero(around & (fold != number))
+        start = Mixture(None, (cluster,), np.array([1 - share, share]))  # type: ignore[arg-type]
+        elsewhere = float((fold != number).sum() - len(seen))
+        fitted = fit_clusters(stars[seen], start, density[seen], elsewhere, iterations=15)
+        held = fold == number
+        difference[held] = np.log(fitted.weights[0])
+        rows = np.flatnonzero(held & around)
+        difference[rows] = fitted.log_density(stars[rows], density[rows]) - density[rows]
     return float(difference.sum()), float(np.sqrt(len(stars)) * difference.std())
 
 
-def _with(mixture: Mixture, cluster: Cluster, members: np.ndarray, stars: Field) -> Mixture:
-    """``mixture`` with one more cluster, and a background that starts without its stars."""
-    known = mixture.membership(stars).sum(1) if mixture.clusters else np.zeros(len(stars))
-    rest = stars[(members < 0.1) & (known < 0.5)]
-    background = Background.fit(rest.y, len(mixture.background.weights))
-    share = max(float(members.mean()), 1e-3)
-    weights = np.append(mixture.weights * (1 - share), share)
-    return Mixture(background, (*mixture.clusters, cluster), weights)
+def _shared(first: np.ndarray, second: np.ndarray) -> float:
+    """The share of the smaller set of members, by probability, that both have."""
+    return float(np.minimum(first, second).sum() / max(min(first.sum(), second.sum()), 1e-9))
 
 
-def _same(first: Cluster, second: Cluster) -> bool:
-    """Two refinements of one cluster: same place on the sky, parallax and motion within their widths."""
-    scale = np.sqrt(np.linalg.eigvalsh(first.shape)[-1] + np.linalg.eigvalsh(second.shape)[-1])
-    near = np.linalg.norm(first.centre - second.centre) < 1.5 * scale
-    depth = abs(first.parallax - second.parallax) < 2 * (first.depth + second.depth) + 0.05 * first.parallax
-    speed = np.linalg.norm(first.velocity)
-    angle = separation(first.velocity / speed, second.velocity / np.linalg.norm(second.velocity))
-    return bool(near and depth and angle < 30)
+def _standardised(features: np.ndarray) -> np.ndarray:
+    """Columns about their medians, in units of half their central 68 %."""
+    low, middle, high = np.percentile(features, [16, 50, 84], axis=0)
+    return np.clip((features - middle) / np.maximum((high - low) / 2, 1e-12), -50, 50)
+
+
+def _enough(groups: Iterator[np.ndarray]) -> list[np.ndarray]:
+    return [rows for rows in groups if len(rows) >= _FEWEST]
 
 
 def _named(cluster: Cluster) -> str:

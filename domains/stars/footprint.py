@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,16 @@ class Footprint:
             box = low + (high - low) * qmc.Sobol(2, seed=0).random_base2(power)
             found, power = box[self.contains(box)], power + 1
         return found[:count]
+
+    @cached_property
+    def grid(self) -> np.ndarray:
+        """2,048 of ``points``, for integrals over the field: area · the mean over them."""
+        return self.points(2048)
+
+    @property
+    def size(self) -> float:
+        """The radius of a circle of the same area, degrees."""
+        return float(np.sqrt(self.area / np.pi))
 
     def to_list(self) -> list[Any]:
         """[[x, y], …] of the vertices, or [radius]: what JSON can hold."""

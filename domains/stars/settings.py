@@ -77,18 +77,13 @@ class Objective(Section):
 class Analyse(Section):
     """How clusters are looked for."""
 
-    components_max: int = Field(
-        default=14, ge=1, description="mixtures of 1 … this many components, chosen by BIC"
+    components: int = Field(default=15, ge=1, description="of the mixtures that give candidates")
+    smallest: int = Field(default=15, ge=5, description="fewest stars of a group of HDBSCAN")
+    tile_stars: int = Field(
+        default=5000, ge=200, description="candidates are looked for in pieces of the sky of at most so many stars"
     )
-    components_fine: int = Field(
-        default=8,
-        ge=1,
-        description="candidates also from a mixture of this many, where BIC takes fewer: to BIC, a cluster of "
-        "twenty stars may not be worth a component",
-    )
-    restarts: int = Field(default=1, ge=1, description="of each mixture")
     background_max: int = Field(
-        default=10, ge=1, description="background mixtures of 1 … this many components, chosen by BIC"
+        default=6, ge=1, description="background mixtures of 1 … this many components, chosen by BIC"
     )
     folds: int = Field(default=5, ge=2, description="of the held-out likelihood")
     gain_min: float = Field(
@@ -100,9 +95,10 @@ class Analyse(Section):
     dispersion_max_kms: float = Field(
         default=3.0, gt=0, description="a wider velocity dispersion is no cluster but a stream"
     )
-    extent_max: float = Field(
-        default=0.4, gt=0, description="widest scale on the sky, in radii of the field: wider is no cluster"
+    scatter_max_mas_yr: float = Field(
+        default=0.1, gt=0, description="added in quadrature to that limit: what of a dispersion can be measured"
     )
+    depth_max: float = Field(default=0.15, gt=0, description="largest depth, as a share of the parallax")
     members_min: float = Field(default=8.0, gt=0, description="fewer expected members are no cluster")
     clusters_max: int = Field(default=3, ge=1, description="clusters looked for in one field")
     seed: int = Field(default=0, ge=0, description="of the mixtures and the folds")

@@ -103,7 +103,8 @@ class Loop:
         self.valid = None if valid is None else self._data(valid, "valid")
         self.generator = torch.Generator()  # of the CPU whatever the device: one stream of noise everywhere
         self.steps_per_epoch = self.train.steps(settings.batch_size)
-        self.total = self.steps_per_epoch * settings.epochs
+        self.epochs = settings.passes(len(self.train))
+        self.total = self.steps_per_epoch * self.epochs
         self.schedules = {"learning_rate": _learning_rate(settings, self.total), **self.objective.schedules}
         names = ("correction1", "correction2", "average", *self.schedules)
         self.step = Step(self.problems[0], settings, names, self.ensemble)
@@ -124,7 +125,7 @@ class Loop:
             if path is not None and resume and path.exists():
                 state.load(path, self._identity())
             if not state.finished:
-                with training_progress(self.settings.epochs, self.total, progress) as report:
+                with training_progress(self.epochs, self.total, progress) as report:
                     self._train(state, interrupts, path, report)
             self._finish(state)
         return state.histories
@@ -277,7 +278,7 @@ class Loop:
                     saved, interrupts.save = time.monotonic(), False
             state.epoch += 1
             keep_time()
-            if state.epoch % settings.valid_every == 0 or state.epoch == settings.epochs:
+            if state.epoch % settings.valid_every == 0 or state.epoch == self.epochs:
                 self._end_round(state, self._means(state))
                 self.good = state.moment()
                 report(state.epoch, state.step, _shown(state.histories[0].rows[-1]))
@@ -452,7 +453,7 @@ class Loop:
                 row |= {f"valid_{name}": value for name, value in valid[i].items()}
                 self._judge(state, i, valid[i]["loss"])
             history.rows.append(row)
-            if state.epoch == self.settings.epochs:
+            if state.epoch == self.epochs:
                 history.stopped = history.stopped or "epochs"
         state.finished = all(history.stopped for history in state.histories)
 

@@ -17,6 +17,9 @@ class TrainingSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     epochs: int = Field(100, ge=1, description="passes over the training data")
+    steps_max: int | None = Field(
+        None, ge=1, description="fewer epochs where they would take more steps than this (at least one)"
+    )
     batch_size: int = Field(128, ge=1, description="data a step, over all ranks")
     learning_rate: float = Field(1e-3, gt=0)
     schedule: Literal["constant", "cosine"] = Field(
@@ -49,9 +52,15 @@ class TrainingSettings(BaseModel):
     # where and how fast it runs, not what comes out: a resume may change these
     VOLATILE: ClassVar[frozenset[str]] = frozenset({"threads", "checkpoint_seconds"})
 
+    def passes(self, rows: int) -> int:
+        """Epochs of a training on ``rows`` data: ``epochs``, or what ``steps_max`` leaves of them."""
+        if self.steps_max is None:
+            return self.epochs
+        return min(self.epochs, max(self.steps_max // -(-rows // self.batch_size), 1))
+
     def steps(self, rows: int) -> int:
         """Of a training on ``rows`` data: of each epoch the last batch may be smaller."""
-        return self.epochs * -(-rows // self.batch_size)
+        return self.passes(rows) * -(-rows // self.batch_size)
 
     if not TYPE_CHECKING:  # to a type checker the fields are the arguments
 
