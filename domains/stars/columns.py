@@ -227,6 +227,7 @@ def _describe_missing(missing: Sequence[str], present: Sequence[str]) -> str:
 
 def _identifiers(column: pd.Series, where: str) -> np.ndarray:
     """int64 identifiers, never through floats (a Gaia source_id has 19 digits); a missing one is −1."""
+    import pandas as pd
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -243,8 +244,13 @@ def _identifiers(column: pd.Series, where: str) -> np.ndarray:
             if not (np.abs(whole[known]) < 2**53).all() or (whole[known] % 1).any():
                 raise ValueError("floating-point numbers lose digits")
             return np.where(known, np.nan_to_num(whole), NO_IDENTIFIER).astype(np.int64)
-        text = [str(value) if given else None for value, given in zip(column, column.notna(), strict=True)]
-        clean = pc.utf8_trim_whitespace(pa.array(text, pa.string()))
+        if isinstance(column.dtype, pd.ArrowDtype):
+            text = pa.array(column)
+        else:
+            text = pa.array(
+                [str(value) if known else None for value, known in zip(column, column.notna(), strict=True)]
+            )
+        clean = pc.utf8_trim_whitespace(text.cast(pa.string()))
         numbers = pc.if_else(pc.is_in(clean, pa.array(MISSING)), None, clean).cast(pa.int64())
         return numbers.fill_null(NO_IDENTIFIER).to_numpy(zero_copy_only=False)
     except (ValueError, TypeError, OverflowError) as error:
@@ -377,7 +383,10 @@ def status_of(frame: pd.DataFrame) -> np.ndarray:
     for name in CORRELATIONS.values():
         if name in frame:
             status.mark(np.abs(frame[name].to_numpy()) > 1, f"{name} is outside -1 to 1")
-    status.mark(~positive_definite(correlation_matrix(frame)), "the correlations are no covariance")
+    linked = frame[[name for name in CORRELATIONS.values() if name in frame]].any(axis=1).to_numpy()
+    broken = np.zeros(len(frame), dtype=bool)
+    broken[linked] = ~positive_definite(correlation_matrix(frame[linked]))
+    status.mark(broken, "the correlations are no covariance")
     status.mark(frame["source_id"].duplicated().to_numpy(), "source_id appears before")
     return status.text()
 

@@ -50,8 +50,8 @@ OPTIONAL = {
 }
 _VALUES = list(ASTROMETRY[2:])
 _HIPPARCOS_EPOCH = 1991.25
-#: bytes of memory that preparing takes for each star of the field, measured on 5 million
-_BYTES_A_STAR = 2_000
+#: bytes of memory that preparing takes for each star of the field, measured on 2 million
+_BYTES_A_STAR = 1_500
 _AGAIN = "source_id appears before"
 
 
@@ -227,8 +227,8 @@ def _kept(path: Path, chosen: Prepare, place: tuple[np.ndarray, float] | None) -
         total += len(frame)
         if total > chosen.maximum_stars:
             raise InputError(
-                f"{path} holds more stars than prepare.maximum_stars = {chosen.maximum_stars:,}, and to prepare that "
-                f"many takes {_BYTES_A_STAR * chosen.maximum_stars / 1e9:.1f} GB of memory: cut a cone (--set "
+                f"{path} holds more stars than prepare.maximum_stars = {chosen.maximum_stars:,}, and to prepare "
+                f"that many takes {_BYTES_A_STAR * chosen.maximum_stars / 1e9:.1f} GB of memory: cut a cone (--set "
                 "prepare.cut_input=true, prepare.position, prepare.radius_deg), set prepare.magnitude_max, or "
                 "raise the limit"
             )
