@@ -31,7 +31,7 @@ FORMATS = {
     ".parquet": "Parquet",
 }
 _BLOCK_ROWS = 100_000
-_BLOCK_BYTES = 16 << 20  # of text
+_BLOCK_BYTES = 8 << 20  # of text
 #: a VOTable has to be read whole, in about ten times its size of memory
 _WHOLE_BYTES = 1 << 30
 #: text that stands for a missing value
@@ -112,7 +112,8 @@ def _parquet(path: Path) -> CatalogueFile:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    file = pq.ParquetFile(path)
+    # its pre-buffer would hold all that was read so far
+    file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
     names = list(file.schema_arrow.names)
     nullable = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}
 
@@ -185,37 +186,48 @@ def _fits(path: Path) -> CatalogueFile:
     import pandas as pd
     from astropy.io import fits
 
-    hdus = fits.open(path, memmap=path.suffix.lower() != ".gz")
-    table = next((hdu for hdu in hdus if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU))), None)
-    if table is None:
-        raise InputError(f"{path} holds no table, only images: choose the file with the catalogue")
-    count = len(table.data)
-    kinds = {column.name: column for column in table.columns}
+    with fits.open(path) as hdus:
+        table = next((hdu for hdu in hdus if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU))), None)
+        if table is None:
+            raise InputError(f"{path} holds no table, only images: choose the file with the catalogue")
+        kinds = {column.name: column for column in table.columns}
+        if path.suffix.lower() == ".gz":
+            records = table.data.view(np.ndarray)
+        else:  # not through the table's ``data``, of which astropy makes a copy in memory when it closes
+            records = np.memmap(
+                path,
+                table.columns.dtype.newbyteorder(">"),
+                mode="r",
+                offset=table.fileinfo()["datLoc"],
+                shape=(table.header["NAXIS2"],),
+            )
 
     def blocks(columns: Sequence[str]) -> Iterator[pd.DataFrame]:
-        for start in range(0, count, _BLOCK_ROWS):
-            part = table.data[start : start + _BLOCK_ROWS]
-            yield pd.DataFrame({name: _native(part[name], kinds[name].null) for name in columns})
-        hdus.close()
+        for start in range(0, len(records), _BLOCK_ROWS):
+            part = records[start : start + _BLOCK_ROWS]
+            yield pd.DataFrame({name: _physical(part[name], kinds[name]) for name in columns})
 
     units = {name: str(column.unit) for name, column in kinds.items() if column.unit}
     return CatalogueFile(list(kinds), units, blocks)
 
 
-def _native(values: np.ndarray, null: int | None) -> Any:
-    """A FITS column in the machine's byte order; the integer that stands for missing is missing."""
+def _physical(raw: np.ndarray, column: Any) -> Any:
+    """What the bytes of a FITS column stand for: TNULL is missing, then TSCAL and TZERO; text as it is."""
     import pandas as pd
 
-    if values.ndim != 1:
-        return list(values)
-    values = np.asarray(values)
-    if values.dtype.kind not in "iuf":
-        return values.astype(str) if values.dtype.kind in "SU" else values
-    values = values.astype(values.dtype.newbyteorder("="))
-    if values.dtype.kind == "f" or null is None:
-        return values
-    nullable = pd.UInt64Dtype() if values.dtype.kind == "u" else pd.Int64Dtype()
-    return pd.Series(values).astype(nullable).mask(values == null)
+    if raw.ndim != 1 or raw.dtype.kind not in "iuf":
+        return list(raw.astype(str) if raw.dtype.kind == "S" else raw)
+    values = np.asarray(raw).astype(raw.dtype.newbyteorder("="))
+    half = 2 ** (8 * values.itemsize - 1)
+    scale, zero = column.bscale or 1, column.bzero or 0
+    if values.dtype.kind == "i" and scale == 1 and zero == half:  # how FITS writes unsigned integers
+        physical = values.view(f"u{values.itemsize}") ^ np.array(half, f"u{values.itemsize}")
+    else:
+        physical = values if scale == 1 and zero == 0 else values * scale + zero
+    if column.null is None or values.dtype.kind == "f":
+        return physical
+    nullable: Any = {"i": pd.Int64Dtype(), "u": pd.UInt64Dtype(), "f": pd.Float64Dtype()}[physical.dtype.kind]
+    return pd.Series(physical).astype(nullable).mask(values == column.null)
 
 
 def _votable(path: Path) -> CatalogueFile:
