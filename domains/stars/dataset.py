@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -13,14 +14,16 @@ import xarray as xr
 from sciencevae.errors import InputError, did_you_mean
 
 from . import kinematics
-from .columns import read_catalogue, status_of
+from .astrometry import corrected, direction_covariance, stated
+from .columns import ASTROMETRY, read_catalogue, status_of
+from .footprint import Footprint
 from .hipparcos import read_hip2
 from .settings import POSITIONS, Prepare, Stars
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FEATURES", "cone", "field_area", "prepare", "read", "to_dataset"]
+__all__ = ["FEATURES", "OPTIONAL", "cone", "field_area", "prepare", "read", "to_dataset"]
 
 #: the columns of x, with units
 FEATURES = {
@@ -31,11 +34,34 @@ FEATURES = {
     "pmra": "mas / yr",
     "pmdec": "mas / yr",
 }
-_MAS_IN_RADIANS = float(np.radians(1 / 3.6e6))
-_POSITION_ERROR_MAS = 1.0  # far below any scale of interest; the intrinsic scatter is added to it
-_VALUES = ["parallax_mas", "pmra_mas_yr", "pmdec_mas_yr"]
-_ERRORS = ["parallax_error_mas", "pmra_error_mas_yr", "pmdec_error_mas_yr"]
-_CORRELATIONS = {(0, 1): "parallax_pmra_corr", (0, 2): "parallax_pmdec_corr", (1, 2): "pmra_pmdec_corr"}
+#: coordinates of the data set where the catalogue has them: name -> unit, in words
+OPTIONAL = {
+    "bp_magnitude": ("mag", "BP magnitude"),
+    "rp_magnitude": ("mag", "RP magnitude"),
+    "ruwe": ("1", "renormalised unit weight error"),
+    "astrometric_excess_noise": ("mas", "excess noise of the astrometric solution"),
+    "astrometric_excess_noise_sig": ("1", "significance of the excess noise"),
+    "nu_eff_used_in_astrometry": ("1 / um", "effective wavenumber"),
+    "pseudocolour": ("1 / um", "effective wavenumber, solved for with the astrometry"),
+    "astrometric_params_solved": ("1", "31: 5 parameters, 95: 6, 3: position only"),
+    "radial_velocity": ("km / s", "radial velocity"),
+    "radial_velocity_error": ("km / s", "error of the radial velocity"),
+    "ref_epoch": ("yr", "Julian year of the position"),
+}
+_VALUES = list(ASTROMETRY[2:])
+_HIPPARCOS_EPOCH = 1991.25
+#: bytes of memory that preparing takes for each star of the field, measured on 2 million
+_BYTES_A_STAR = 1_500
+_AGAIN = "source_id appears before"
+
+
+class Kept(NamedTuple):
+    """The usable stars of a catalogue, in the cone if one is cut · why how many others are not · notes."""
+
+    frame: pd.DataFrame
+    dropped: Counter[str]
+    elsewhere: Counter[str]
+    notes: Counter[str]
 
 
 def prepare(settings: Stars, files: Mapping[str, Path], input: Path | None) -> xr.Dataset:
@@ -43,55 +69,61 @@ def prepare(settings: Stars, files: Mapping[str, Path], input: Path | None) -> x
 
     x = (r̂ [ICRS unit vector], ϖ [mas], μα*, μδ [mas/yr]): nothing in it depends on the field's centre, so that a
     trained model reads any file. Stars that fail a quality cut or can't be read are left out and counted in
-    ``attrs["provenance"]``.
+    ``attrs["provenance"]``, where corrections and the ``footprint`` of the field are stated too. A cone is cut
+    from a file block by block, so that the file may be larger than memory.
+
+    InputError: fewer stars than ``minimum_stars``, more than ``maximum_stars``, positions of several epochs.
     """
     chosen = settings.prepare
-    if input is None:
-        frame = read_hip2(files["hip2.dat"])
-        frame["status"] = status_of(frame)
-        source, epoch, cut = "hip2.dat, van Leeuwen (2007)", "J1991.25", True
-    else:
-        frame = _own(input, chosen)
-        source, epoch, cut = Path(input).name, "as in the file", chosen.cut_input
-    dropped = _count(frame["status"])
-    frame = frame[frame["status"] == ""]
-    if not len(frame):
-        raise InputError(f"{input or source}: no row can be used: {_listed(dropped)}")
-    if cut:
-        centre, radius = cone(chosen)
-    else:
-        centre, radius = _extent(frame)
-    inside = kinematics.separation(_directions(frame), centre) <= radius
-    frame = frame[inside]
-    poor = ~(frame["parallax_error_mas"] <= chosen.parallax_error_max_mas) & frame["parallax_mas"].notna()
-    unsolved = frame[_VALUES].isna().any(axis=1)
-    frame = frame[~poor & ~unsolved]
-    cuts = {"parallax error above the limit": int(poor.sum()), "no parallax or motion": int(unsolved.sum())}
+    path = files["hip2.dat"] if input is None else Path(input)
+    source = "hip2.dat, van Leeuwen (2007)" if input is None else path.name
+    cut = input is None or chosen.cut_input
+    place = cone(chosen) if cut else None
+    kept = _kept(path, chosen, place)
+    centre, radius = place or _extent(kept.frame)
+    frame, cuts = _quality(kept.frame, chosen)
     where = f"within {radius:g}° of RA {_centre(centre)}" if cut else f"in {source}"
     if len(frame) < chosen.minimum_stars:
         raise InputError(
             f"{len(frame)} usable stars {where}, fewer than prepare.minimum_stars = {chosen.minimum_stars} "
-            f"({_listed(dropped | cuts)}): widen prepare.radius_deg or prepare.parallax_error_max_mas, "
-            "or choose another prepare.position"
+            f"({_listed(kept.dropped | kept.elsewhere | cuts)}): widen prepare.radius_deg or "
+            "prepare.parallax_error_max_mas, or choose another prepare.position"
         )
     data = to_dataset(frame)
+    footprint = (
+        Footprint.cone(radius)
+        if cut
+        else Footprint.around(kinematics.azimuthal(data["condition"].values, centre))
+    )
     provenance = {
         "catalogue": source,
-        "epoch": epoch,
+        "epoch": _epoch(frame, chosen),
         "centre_deg": [float(v) for v in kinematics.sky_position(centre)],
         "radius_deg": float(radius),
-        "area_deg2": field_area(radius),
-        "quality cuts": {"parallax_error_mas": f"<= {chosen.parallax_error_max_mas:g}"},
-        "left out in the whole catalogue": dropped,
+        "area_deg2": field_area(radius) if cut else footprint.area,
+        "footprint": footprint.to_list(),
+        "quality cuts": _cuts(chosen),
+        "corrections": stated(chosen),
+        "left out in the whole catalogue": dict(kept.dropped),
         "left out in the cone": cuts,
+        "elsewhere": dict(kept.elsewhere),
+        "notes": [f"{number} stars: {what}" for what, number in kept.notes.items() if number]
+        + _photometry(frame),
     }
-    return data.assign_attrs(provenance=json.dumps(provenance))
+    refused = {reason: number for reason, number in (kept.dropped | Counter(cuts)).items() if number}
+    return data.assign_attrs(
+        provenance=json.dumps(provenance),
+        refused=sum(refused.values()),
+        refused_reasons=json.dumps(refused),
+    )
 
 
 def read(path: Path, settings: Stars, template: xr.Dataset | None = None) -> Iterator[xr.Dataset]:
     """A user's own catalogue in its order, for a trained model; bad rows are NaN with a reason in ``status``."""
-    row = 0
-    for frame in _blocks(path, settings.prepare):
+    row, seen = 0, _Seen()
+    for frame in _blocks(Path(path), settings.prepare, Counter()):
+        again = seen.again(frame["source_id"].to_numpy()) & (frame["status"] == "").to_numpy()
+        frame.loc[again, "status"] = _AGAIN
         data = to_dataset(frame)
         status = frame["status"].to_numpy(dtype=str)
         bad = xr.DataArray(status != "", dims="sample")
@@ -111,14 +143,20 @@ def to_dataset(frame: pd.DataFrame) -> xr.Dataset:
     direction = _directions(frame)
     x = np.concatenate([direction, frame[_VALUES].to_numpy(float)], axis=1)  # (N, 6)
     names, units = list(FEATURES), ", ".join(FEATURES.values())
-    sample = {
+    unknown = np.full(len(frame), np.nan)
+    sample: dict[str, Any] = {
         "source_id": ("sample", frame["source_id"].to_numpy(np.int64), {"long_name": "identifier"}),
         "group": ("sample", frame["source_id"].to_numpy(np.int64), {"long_name": "one star, one group"}),
         "ra": ("sample", frame["ra_deg"].to_numpy(), {"units": "deg", "long_name": "right ascension"}),
         "dec": ("sample", frame["dec_deg"].to_numpy(), {"units": "deg", "long_name": "declination"}),
-        "magnitude": ("sample", frame["magnitude"].to_numpy(), {"units": "mag", "long_name": "magnitude"}),
-        "colour": ("sample", frame["colour"].to_numpy(), {"units": "mag", "long_name": "colour index"}),
     }
+    for name, unit, words in (
+        ("magnitude", "mag", "magnitude"),
+        ("colour", "mag", "colour index"),
+        *((name, *described) for name, described in OPTIONAL.items() if name in frame),
+    ):
+        values = frame[name].to_numpy() if name in frame else unknown
+        sample[name] = ("sample", values, {"units": unit, "long_name": words})
     return xr.Dataset(
         {
             "x": (
@@ -128,7 +166,7 @@ def to_dataset(frame: pd.DataFrame) -> xr.Dataset:
             ),
             "noise": (
                 ("sample", "feature", "feature_"),
-                _covariance(frame),
+                direction_covariance(frame),
                 {"units": f"products of {units}", "long_name": "covariance of the measurement of x"},
             ),
             "condition": (
@@ -167,43 +205,138 @@ def field_area(radius: float) -> float:
     return float(2 * np.pi * (1 - np.cos(np.radians(radius))) * np.degrees(1) ** 2)
 
 
-def _own(path: Path, chosen: Prepare) -> pd.DataFrame:
+def _kept(path: Path, chosen: Prepare, place: tuple[np.ndarray, float] | None) -> Kept:
+    """The usable stars of a catalogue, those of the cone where there is one, read block by block."""
     import pandas as pd
 
-    return pd.concat(list(_blocks(path, chosen)), ignore_index=True)
+    frames: list[pd.DataFrame] = []
+    dropped, elsewhere, notes = Counter[str](), Counter[str](), Counter[str]()
+    total = 0
+    for block in _blocks(path, chosen, notes):
+        dropped.update(block["status"][block["status"] != ""].to_list())
+        frame = block[block["status"] == ""].drop(columns="status")
+        if place is not None:
+            inside = kinematics.separation(_directions(frame), place[0]) <= place[1]
+            elsewhere["outside the cone"] += int((~inside).sum())
+            frame = frame[inside]
+        if chosen.magnitude_max is not None:
+            bright = _bright(frame, chosen.magnitude_max, path)
+            elsewhere["fainter than the limit, or without a magnitude"] += int((~bright).sum())
+            frame = frame[bright]
+        frames.append(frame)
+        total += len(frame)
+        if total > chosen.maximum_stars:
+            raise InputError(
+                f"{path} holds more stars than prepare.maximum_stars = {chosen.maximum_stars:,}, and to prepare "
+                f"that many takes {_BYTES_A_STAR * chosen.maximum_stars / 1e9:.1f} GB of memory: cut a cone (--set "
+                "prepare.cut_input=true, prepare.position, prepare.radius_deg), set prepare.magnitude_max, or "
+                "raise the limit"
+            )
+    frame = pd.concat(frames, ignore_index=True)
+    again = frame["source_id"].duplicated()  # over all blocks
+    dropped[_AGAIN] += int(again.sum())
+    frame = frame[~again]
+    if not len(frame) and not elsewhere.total():
+        raise InputError(f"{path}: no row can be used: {_listed(dropped)}")
+    return Kept(frame, +dropped, +elsewhere, notes)
 
 
-def _blocks(path: Path, chosen: Prepare) -> Iterator[pd.DataFrame]:
-    """Canonical columns with ``status``, repeated identifiers marked over all blocks."""
-    import pandas as pd
-
-    if Path(path).name == "hip2.dat" or Path(path).suffix == ".dat":
-        frame = read_hip2(Path(path))
-        yield frame.assign(status=status_of(frame))
-        return
-    seen = pd.Index([], dtype=np.int64)
-    for frame in read_catalogue(Path(path), chosen.columns, chosen.units):
-        again = frame["source_id"].isin(seen) & (frame["status"] == "")
-        frame.loc[again, "status"] = "source_id appears before"
-        seen = seen.union(pd.Index(frame["source_id"]))
+def _blocks(path: Path, chosen: Prepare, notes: Counter[str]) -> Iterator[pd.DataFrame]:
+    """Canonical columns with ``status``, corrected as the settings say; of one epoch."""
+    epochs: set[float] = set()
+    for frame in _uncorrected(path, chosen):
+        frame = corrected(frame, chosen, notes)
+        if "ref_epoch" in frame and chosen.epoch is None:
+            epochs |= set(frame["ref_epoch"].dropna().unique())
+            if len(epochs) > 1:
+                raise InputError(
+                    f"{path} mixes positions of the epochs {_series(epochs)}: have them all propagated to one, "
+                    f"with --set prepare.epoch={max(epochs):g}"
+                )
         yield frame
+
+
+def _uncorrected(path: Path, chosen: Prepare) -> Iterator[pd.DataFrame]:
+    if path.suffix != ".dat":
+        yield from read_catalogue(path, chosen.columns, chosen.units)
+        return
+    frame = read_hip2(path)
+    yield frame.assign(status=status_of(frame), ref_epoch=_HIPPARCOS_EPOCH)
+
+
+class _Seen:
+    """Which identifiers came before, of any number of blocks, in 8 bytes each: sorted runs, merged as they grow."""
+
+    def __init__(self) -> None:
+        self.runs: list[np.ndarray] = []
+
+    def again(self, identifiers: np.ndarray) -> np.ndarray:
+        """Whether each was in an earlier block; these ones are known from now on."""
+        found = np.zeros(len(identifiers), dtype=bool)
+        for run in self.runs:
+            place = np.minimum(np.searchsorted(run, identifiers), len(run) - 1)
+            found |= run[place] == identifiers
+        new = np.unique(identifiers)
+        while self.runs and len(self.runs[-1]) <= 2 * len(new):
+            new = np.union1d(self.runs.pop(), new)
+        self.runs.append(new)
+        return found
+
+
+def _quality(frame: pd.DataFrame, chosen: Prepare) -> tuple[pd.DataFrame, dict[str, int]]:
+    """The stars that pass the cuts, and how many fail each."""
+    poor = ~(frame["parallax_error_mas"] <= chosen.parallax_error_max_mas) & frame["parallax_mas"].notna()
+    unsolved = frame[_VALUES].isna().any(axis=1) & (chosen.two_parameter == "drop")
+    cuts = {"parallax error above the limit": int(poor.sum()), "no parallax or motion": int(unsolved.sum())}
+    good = ~poor & ~unsolved
+    if chosen.ruwe_max is not None:
+        if "ruwe" not in frame:
+            raise InputError(
+                "prepare.ruwe_max needs a column ruwe; name yours with --set prepare.columns.ruwe=COLUMN"
+            )
+        blurred = frame["ruwe"] > chosen.ruwe_max
+        cuts["RUWE above the limit"] = int((blurred & good).sum())
+        good &= ~blurred
+    return frame[good], cuts
+
+
+def _cuts(chosen: Prepare) -> dict[str, str]:
+    """The quality cuts, in words."""
+    limits = {
+        "parallax_error_mas": chosen.parallax_error_max_mas,
+        "ruwe": chosen.ruwe_max,
+        "magnitude": chosen.magnitude_max,
+    }
+    return {name: f"<= {limit:g}" for name, limit in limits.items() if limit is not None}
+
+
+def _bright(frame: pd.DataFrame, limit: float, path: Path) -> np.ndarray:
+    if "magnitude" not in frame:
+        raise InputError(f"{path} has no magnitudes, and prepare.magnitude_max = {limit:g} is set: unset it")
+    return (frame["magnitude"] <= limit).to_numpy()
+
+
+def _epoch(frame: pd.DataFrame, chosen: Prepare) -> str:
+    """The epoch of the positions, as far as it is known."""
+    if chosen.epoch is not None:
+        return f"J{chosen.epoch}"
+    known = list(frame["ref_epoch"].dropna().unique()) if "ref_epoch" in frame else []
+    if known or chosen.ref_epoch is not None:
+        return f"J{known[0] if known else chosen.ref_epoch}"
+    return "as in the file"
+
+
+def _photometry(frame: pd.DataFrame) -> list[str]:
+    missing = [name for name in ("magnitude", "colour") if name not in frame or frame[name].isna().all()]
+    return [f"no star has a {name}: figures of it are empty" for name in missing]
+
+
+def _series(values: set[float]) -> str:
+    return ", ".join(f"{value:g}" for value in sorted(values))
 
 
 def _directions(frame: pd.DataFrame) -> np.ndarray:
     return kinematics.directions(frame["ra_deg"].to_numpy(), frame["dec_deg"].to_numpy())
-
-
-def _covariance(frame: pd.DataFrame) -> np.ndarray:
-    """(N, 6, 6): the catalogue's 3×3 covariance of (ϖ, μα*, μδ), and a nominal error of the position."""
-    errors = frame[_ERRORS].to_numpy(float)
-    rho = np.broadcast_to(np.eye(3), (len(frame), 3, 3)).copy()
-    for (i, j), name in _CORRELATIONS.items():
-        rho[:, i, j] = rho[:, j, i] = frame[name].to_numpy(float)
-    covariance = np.zeros((len(frame), 6, 6))
-    covariance[:, [0, 1, 2], [0, 1, 2]] = (_POSITION_ERROR_MAS * _MAS_IN_RADIANS) ** 2
-    with np.errstate(invalid="ignore"):  # infinite errors, of rows that are marked as bad
-        covariance[:, 3:, 3:] = rho * errors[:, :, None] * errors[:, None, :]
-    return covariance
 
 
 def _extent(frame: pd.DataFrame) -> tuple[np.ndarray, float]:
@@ -221,11 +354,6 @@ def _extent(frame: pd.DataFrame) -> tuple[np.ndarray, float]:
 def _centre(direction: np.ndarray) -> str:
     ra, dec = kinematics.sky_position(direction)
     return f"{ra:.2f}°, Dec {dec:+.2f}°"
-
-
-def _count(status: pd.Series) -> dict[str, int]:
-    counts = status[status != ""].value_counts()
-    return {str(reason): int(number) for reason, number in counts.items()}
 
 
 def _listed(reasons: Mapping[str, int]) -> str:

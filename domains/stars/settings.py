@@ -40,7 +40,42 @@ class Prepare(PrepareSettings):
     parallax_error_max_mas: float = Field(
         default=5.0, gt=0, description="quality cut; no cut on the parallax itself"
     )
+    ruwe_max: float | None = Field(
+        default=None, gt=0, description="quality cut on RUWE (1.4 is usual; it takes binaries with it)"
+    )
+    magnitude_max: float | None = Field(default=None, description="only stars as bright as this or brighter")
     minimum_stars: int = Field(default=50, ge=10, description="refuse fields with fewer usable stars")
+    maximum_stars: int = Field(default=2_000_000, ge=50, description="refuse fields with more")
+    two_parameter: Literal["drop", "keep"] = Field(
+        default="drop",
+        description="stars without parallax or proper motion: left out and counted, or kept, with what is "
+        "missing marginalised",
+    )
+    parallax_zero_point: Literal["none", "lindegren-2021"] = Field(
+        default="none",
+        description="subtract Gaia (E)DR3's zero-point by G, colour and ecliptic latitude; not from parallaxes "
+        "that have been corrected",
+    )
+    excess_noise: Literal["ignore", "add"] = Field(
+        default="ignore",
+        description="add the square of a significant astrometric_excess_noise to every variance: a wide bound, "
+        "as Gaia's errors have a part of it already",
+    )
+    error_inflation: float = Field(
+        default=1.0, gt=0, description="factor on all errors of position, parallax and proper motion"
+    )
+    parallax_error_inflation: Literal["none", "el-badry-2021"] = Field(
+        default="none", description="factor on the error of the parallax, by G magnitude"
+    )
+    epoch: float | None = Field(
+        default=None,
+        ge=1500,
+        le=2500,
+        description="Julian year to which positions and motions are propagated; none: as catalogued",
+    )
+    ref_epoch: float | None = Field(
+        default=None, ge=1500, le=2500, description="of the positions in your file, where no column says so"
+    )
     columns: dict[str, str] = Field(
         default_factory=dict, description="canonical column: column of your file, where no alias fits"
     )

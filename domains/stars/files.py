@@ -1,0 +1,248 @@
+"""Catalogue files, block by block: CSV, ECSV, FITS, VOTable and Parquet, with the units that they state."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from sciencevae.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["FORMATS", "MISSING", "CatalogueFile", "open_catalogue"]
+
+#: ending -> kind; of all but Parquet also with .gz behind it
+FORMATS = {
+    ".csv": "CSV",
+    ".ecsv": "ECSV",
+    ".fits": "FITS",
+    ".fit": "FITS",
+    ".vot": "VOTable",
+    ".xml": "VOTable",
+    ".votable": "VOTable",
+    ".parquet": "Parquet",
+}
+_BLOCK_ROWS = 100_000
+_BLOCK_BYTES = 8 << 20  # of text
+#: a VOTable has to be read whole, in about ten times its size of memory
+_WHOLE_BYTES = 1 << 30
+#: text that stands for a missing value
+MISSING = ["", "null", "NULL", "nan", "NaN", "NAN", "NA", "N/A", "n/a", "--", "-", "None", "none", "masked"]
+
+
+class CatalogueFile(NamedTuple):
+    """The names of its columns · column -> unit where the file states one · (columns) -> blocks of rows."""
+
+    names: list[str]
+    units: dict[str, str]
+    blocks: Callable[[Sequence[str]], Iterator[pd.DataFrame]]
+
+
+def open_catalogue(path: Path) -> CatalogueFile:
+    """A catalogue's columns, and its rows in blocks of bounded size, in the file's order.
+
+    Integers stay integers (with gaps as pandas' nullable ones); of text files every value is text. Parquet, FITS
+    (not compressed), CSV and ECSV stream; a VOTable is read whole and so has to be below 1 GiB.
+
+    Raises InputError for a file that is not there, may not be read, is empty, cut short, or of another format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no catalogue {path}")
+    inner = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    kind = FORMATS.get(inner.suffix.lower())
+    if kind is None:
+        known = ", ".join(sorted(FORMATS))
+        raise InputError(f"{path}: a catalogue is {known} or hip2.dat, found {path.suffix!r}")
+    try:
+        with path.open("rb") as raw:
+            empty = not raw.read(1)
+    except OSError as error:
+        raise InputError(
+            f"{path} may not be read ({error.strerror}): ask for permission, or copy it"
+        ) from error
+    if empty:
+        raise InputError(f"{path} is empty: fetch it again")
+    readers = {"CSV": _text, "ECSV": _text, "FITS": _fits, "VOTable": _votable, "Parquet": _parquet}
+    with _reading(path, kind):
+        file = readers[kind](path)
+    return file._replace(blocks=lambda columns: _checked(path, kind, file.blocks(columns)))
+
+
+@contextmanager
+def _reading(path: Path, kind: str) -> Iterator[None]:
+    """What the libraries stumble over, as an InputError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of VOTables and FITS headers that are not quite to the letter
+            yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # each reader raises whatever its format's parser does
+        told = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{path} can't be read as {kind}: {told or type(error).__name__}; it may be cut short: fetch it again"
+        ) from error
+
+
+def _checked(path: Path, kind: str, blocks: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    rows = 0
+    while True:
+        with _reading(path, kind):
+            block = next(blocks, None)
+        if block is None:
+            break
+        rows += len(block)
+        if len(block):
+            yield block
+    if not rows:
+        raise InputError(f"{path} holds no rows")
+
+
+def _parquet(path: Path) -> CatalogueFile:
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    # its pre-buffer would hold all that was read so far
+    file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
+    names = list(file.schema_arrow.names)
+    nullable = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}
+
+    def blocks(columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+        masks = {
+            name: f"{name}.mask" for name in columns if f"{name}.mask" in names
+        }  # as astropy writes them
+        for batch in file.iter_batches(_BLOCK_ROWS, columns=[*columns, *masks.values()]):
+            frame = batch.to_pandas(types_mapper=nullable.get)
+            for name, mask in masks.items():
+                frame[name] = frame[name].mask(frame.pop(mask).to_numpy(bool))
+            yield frame
+
+    # units, too, astropy writes into the metadata
+    described = (file.schema_arrow.metadata or {}).get(b"table_meta_yaml", b"").decode()
+    return CatalogueFile(names, _units(described.splitlines()), blocks)
+
+
+def _units(described: Sequence[str]) -> dict[str, str]:
+    """Column -> unit from the YAML that astropy puts into ECSV and Parquet."""
+    from astropy.table.meta import get_header_from_yaml
+
+    if not described:
+        return {}
+    columns = get_header_from_yaml(described)["datatype"]
+    return {column["name"]: str(column["unit"]) for column in columns if column.get("unit")}
+
+
+def _text(path: Path) -> CatalogueFile:
+    import pandas as pd
+    import pyarrow as pa
+    from pyarrow import csv as arrow_csv
+
+    opened: Any = gzip.open if path.suffix.lower() == ".gz" else open
+    comments: list[str] = []
+    with opened(path, "rt", encoding="utf-8-sig") as file:
+        header = file.readline()
+        while header.startswith("#"):
+            comments.append(header.removeprefix("#").strip("\r\n")[1:])
+            header = file.readline()
+    described = comments[1:] if comments and comments[0].startswith("%ECSV") else []
+    delimiter = _delimiter(described) if described else ","
+    names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
+
+    def blocks(columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+        with arrow_csv.open_csv(
+            path,
+            arrow_csv.ReadOptions(skip_rows=len(comments) + 1, column_names=names, block_size=_BLOCK_BYTES),
+            arrow_csv.ParseOptions(delimiter=delimiter),
+            arrow_csv.ConvertOptions(
+                include_columns=list(columns),
+                column_types={name: pa.string() for name in columns},
+                strings_can_be_null=True,
+                null_values=MISSING,
+            ),
+        ) as reader:
+            for batch in reader:
+                yield batch.to_pandas(types_mapper=pd.ArrowDtype)
+
+    return CatalogueFile(names, _units(described), blocks)
+
+
+def _delimiter(described: Sequence[str]) -> str:
+    from astropy.table.meta import get_header_from_yaml
+
+    return str(get_header_from_yaml(described).get("delimiter", " "))
+
+
+def _fits(path: Path) -> CatalogueFile:
+    import pandas as pd
+    from astropy.io import fits
+
+    with fits.open(path) as hdus:
+        table = next((hdu for hdu in hdus if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU))), None)
+        if table is None:
+            raise InputError(f"{path} holds no table, only images: choose the file with the catalogue")
+        kinds = {column.name: column for column in table.columns}
+        if path.suffix.lower() == ".gz":
+            records = table.data.view(np.ndarray)
+        else:  # not through the table's ``data``, of which astropy makes a copy in memory when it closes
+            records = np.memmap(
+                path,
+                table.columns.dtype.newbyteorder(">"),
+                mode="r",
+                offset=table.fileinfo()["datLoc"],
+                shape=(table.header["NAXIS2"],),
+            )
+
+    def blocks(columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+        for start in range(0, len(records), _BLOCK_ROWS):
+            part = records[start : start + _BLOCK_ROWS]
+            yield pd.DataFrame({name: _physical(part[name], kinds[name]) for name in columns})
+
+    units = {name: str(column.unit) for name, column in kinds.items() if column.unit}
+    return CatalogueFile(list(kinds), units, blocks)
+
+
+def _physical(raw: np.ndarray, column: Any) -> Any:
+    """What the bytes of a FITS column stand for: TNULL is missing, then TSCAL and TZERO; text as it is."""
+    import pandas as pd
+
+    if raw.ndim != 1 or raw.dtype.kind not in "iuf":
+        return list(raw.astype(str) if raw.dtype.kind == "S" else raw)
+    values = np.asarray(raw).astype(raw.dtype.newbyteorder("="))
+    half = 2 ** (8 * values.itemsize - 1)
+    scale, zero = column.bscale or 1, column.bzero or 0
+    if values.dtype.kind == "i" and scale == 1 and zero == half:  # how FITS writes unsigned integers
+        physical = values.view(f"u{values.itemsize}") ^ np.array(half, f"u{values.itemsize}")
+    else:
+        physical = values if scale == 1 and zero == 0 else values * scale + zero
+    if column.null is None or values.dtype.kind == "f":
+        return physical
+    nullable: Any = {"i": pd.Int64Dtype(), "u": pd.UInt64Dtype(), "f": pd.Float64Dtype()}[physical.dtype.kind]
+    return pd.Series(physical).astype(nullable).mask(values == column.null)
+
+
+def _votable(path: Path) -> CatalogueFile:
+    from astropy.table import Table
+
+    if path.stat().st_size > _WHOLE_BYTES:
+        raise InputError(
+            f"{path} has {path.stat().st_size / 2**30:.1f} GiB, and a VOTable is read whole, in about ten times "
+            "that of memory: convert it to Parquet or FITS, which are read in blocks"
+        )
+    table = Table.read(path, format="votable")
+
+    def blocks(columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+        for start in range(0, len(table), _BLOCK_ROWS):
+            yield table[list(columns)][start : start + _BLOCK_ROWS].to_pandas()
+
+    units = {name: str(table[name].unit) for name in table.colnames if table[name].unit is not None}
+    return CatalogueFile(list(table.colnames), units, blocks)
