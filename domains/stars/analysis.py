@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,15 +13,11 @@ import numpy as np
 from sciencevae.registry import Findings
 
 from . import kinematics
-from .clusters import (
-    Candidates,
-    Found,
-    candidate_rows,
-    find_clusters,
-    gaussian_mixture,
-)
+from .clusters import Found, by_density, by_mixture, candidates, find_clusters
+from .footprint import Footprint
 from .mixture import Cluster, Field
 from .settings import POSITIONS
+from .uncertainty import errors_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,9 +68,16 @@ TITLES = {
     "dec_deg": "Dec (deg)",
     "colour": "colour (mag)",
     "absolute_magnitude": "absolute magnitude (mag)",
+    "magnitude_from": "from (mag)",
+    "magnitude_to": "to (mag)",
+    "expected_members": "expected members",
+    "listed": "stars with p > 0.5",
+    "contamination": "expected contamination (share)",
+    "completeness": "expected completeness (share)",
 }
 _ACTIVE = 0.1  # share of a latent's variance that is between stars; below, it says nothing of a star
-_PLAUSIBLE = 0.3  # overlap from which a component of a mixture is called the cluster
+_PLAUSIBLE = 0.3  # overlap from which a candidate is called the cluster
+_SPACE_KMS = 20.0  # error of the radial velocity below which a field is wide enough to speak of space
 _LISTED = 0.1  # members of lower probability are not listed
 
 
@@ -86,8 +90,8 @@ class Result:
     centre: np.ndarray
     found: Found
     names: tuple[str, ...]
-    latent: Candidates
-    data: Candidates
+    #: the candidates that look most like each cluster: method -> rows of each candidate
+    methods: dict[str, list[np.ndarray]]
     dataset: xr.Dataset
 
 
@@ -102,6 +106,7 @@ def clusters(run: Run) -> Findings:
     tables = {
         "clusters": pd.concat([_parameters(result) for result in results], ignore_index=True),
         "methods": pd.concat([_methods(result) for result in results], ignore_index=True),
+        "magnitudes": pd.concat([_magnitudes(result) for result in results], ignore_index=True),
         "members": pd.concat([_members(result) for result in results], ignore_index=True),
     }
     metrics = {result.variant: _metrics(result) for result in results}
@@ -109,8 +114,9 @@ def clusters(run: Run) -> Findings:
         _write_members(tables["members"], result.variant, run.variants[result.variant])
     notes = [
         "A cluster is a compact part of an error-aware mixture that raises the likelihood of held-out stars; its "
-        "place in parallax and proper motion was not given, nor any colour. Names are given afterwards. Errors of "
-        "parallax and velocity are those of the fit with the members as found."
+        "place in parallax and proper motion was not given, nor any colour. Names are given afterwards. Errors are of "
+        "the curvature of the likelihood, memberships left free; Gaia's systematic errors (0.01 to 0.03 mas in "
+        "parallax, 0.02 mas/yr in proper motion; Lindegren et al. 2021) are not in them."
     ]
     if any("pleiades" in result.names for result in results):
         notes.append(PLEIADES_NOTE)
@@ -119,14 +125,21 @@ def clusters(run: Run) -> Findings:
 
 
 def star_field(data: xr.Dataset) -> tuple[Field, np.ndarray, float]:
-    """The stars of a prepared data set, the unit vector of the field's centre, and its radius in degrees."""
+    """The stars of a prepared data set, the unit vector of the field's centre, and its radius in degrees.
+
+    A star without parallax or proper motion has errors a thousand times the field's: it belongs where it stands.
+    """
     provenance = json.loads(data.attrs["provenance"])
     centre = kinematics.directions(*np.array(provenance["centre_deg"]))
     x, direction = data["x"].values, data["condition"].values
-    covariance = data["noise"].values[:, 3:, 3:]
+    y, covariance = x[:, 3:6].copy(), data["noise"].values[:, 3:6, 3:6].copy()
+    unknown = np.isnan(y).any(axis=1)
+    if unknown.any():
+        y[unknown] = np.median(y[~unknown], axis=0)
+        covariance[unknown] = np.diag((1000 * y[~unknown].std(axis=0)) ** 2)
     offsets = kinematics.azimuthal(direction, centre)
-    stars = Field(x[:, 3:], covariance, offsets, direction, provenance["area_deg2"])
-    return stars, centre, float(provenance["radius_deg"])
+    footprint = Footprint.from_list(provenance["footprint"])
+    return Field(y, covariance, offsets, direction, footprint), centre, float(provenance["radius_deg"])
 
 
 def active_latents(z: np.ndarray, z_std: np.ndarray) -> np.ndarray:
@@ -162,19 +175,23 @@ def _result(variant: Variant) -> Result:
     # the latents lie in the order of the prepared store
     if not np.array_equal(latents["source_id"].values, data["source_id"].values):
         raise RuntimeError("latents.zarr and the prepared data differ in their stars: encode again")
-    stars, centre, radius = star_field(data)
+    stars, centre, _ = star_field(data)
     z, z_std = latents["z"].values.astype(float), latents["z_std"].values.astype(float)
     used = active_latents(z, z_std)
     features = z[:, used] if used.any() else z
-    latent = gaussian_mixture(features, settings)
-    plain = gaussian_mixture(np.concatenate([stars.offsets, stars.y], axis=1), settings)
-    found = find_clusters(stars, candidate_rows(features, latent, settings), radius, settings)
+    data_features = np.concatenate([stars.offsets, stars.y], axis=1)
+    found = find_clusters(stars, candidates(stars, features, settings), settings)
+    methods = {
+        "mixture on the data": by_mixture(data_features, settings.components, settings.seed),
+        "HDBSCAN on the data": by_density(data_features, settings.smallest),
+        "mixture on the latents": by_mixture(features, settings.components, settings.seed),
+    }
     places = [kinematics.from_azimuthal(c.centre, centre) for c in found.mixture.clusters]
     names: list[str] = []
     for number, (cluster, place) in enumerate(zip(found.mixture.clusters, places, strict=True), start=1):
         name = cluster_name(place, cluster.parallax, number)
         names.append(name if name not in names else f"cluster {number}")
-    return Result(variant.name, stars, centre, found, tuple(names), latent, plain, data)
+    return Result(variant.name, stars, centre, found, tuple(names), methods, data)
 
 
 def _parameters(result: Result) -> pd.DataFrame:
@@ -195,12 +212,8 @@ def _quantities(result: Result, number: int, cluster: Cluster) -> Mapping[str, t
     """Name -> value, error, unit."""
     found, nan = result.found, float("nan")
     probability = found.membership[:, number]
-    sigma = np.sqrt(np.diag(cluster.covariance))
-    velocity = kinematics.Velocity(cluster.velocity, cluster.covariance[1:, 1:])
-    speed = float(np.linalg.norm(cluster.velocity))
-    unit = cluster.velocity / speed
-    point = kinematics.convergent_point_of(velocity)
-    point_error = np.sqrt(np.diag(point.covariance))
+    errors = errors_of(result.stars, found.mixture, number)
+    sigma, centre = np.sqrt(np.diag(errors.motion)), np.sqrt(np.diag(errors.centre))
     place = kinematics.from_azimuthal(cluster.centre, result.centre)
     ra, dec = kinematics.sky_position(place)
     basis = kinematics.tangent_basis(place)
@@ -208,42 +221,52 @@ def _quantities(result: Result, number: int, cluster: Cluster) -> Mapping[str, t
     turn = (
         np.concatenate([(basis @ cluster.velocity)[:, None], cluster.parallax * basis], 1) / kinematics.KAPPA
     )
-    motion, motion_error = turn[:, 0] * cluster.parallax, np.sqrt(np.diag(turn @ cluster.covariance @ turn.T))
+    motion, motion_error = turn[:, 0] * cluster.parallax, np.sqrt(np.diag(turn @ errors.motion @ turn.T))
     gain, gain_error = found.gains[number]
-    radial = float(np.sqrt(place @ velocity.covariance @ place))
-    return {
+    widths = np.sqrt(np.linalg.eigvalsh(cluster.shape))
+    speed_unit = kinematics.KAPPA / cluster.parallax
+    rows = {
         "members": (float((probability > 0.5).sum()), nan, "p > 0.5"),
-        "expected members": (
-            float(probability.sum()), float(np.sqrt((probability * (1 - probability)).sum())), ""),
+        "expected members": (float(probability.sum()), len(result.stars) * errors.weight, ""),
         "held-out gain": (gain, gain_error, "nats"),
-        "centre, RA": (float(ra), nan, "deg"),
-        "centre, Dec": (float(dec), nan, "deg"),
+        "centre, RA": (float(ra), float(centre[0] / np.cos(np.radians(dec))), "deg"),
+        "centre, Dec": (float(dec), float(centre[1]), "deg"),
+        "core, longer axis (1σ)": (float(widths[1]), nan, "deg"),
+        "core, shorter axis (1σ)": (float(widths[0]), nan, "deg"),
         "parallax": (cluster.parallax, float(sigma[0]), "mas"),
         "distance": (1000 / cluster.parallax, float(1000 * sigma[0] / cluster.parallax**2), "pc"),
+        "depth (1σ)": (cluster.depth, errors.depth, "mas"),
         "proper motion at the centre, RA": (float(motion[0]), float(motion_error[0]), "mas/yr"),
         "proper motion at the centre, Dec": (float(motion[1]), float(motion_error[1]), "mas/yr"),
-        "convergent point, RA": (
-            point.ra, float(point_error[0] / np.cos(np.radians(point.dec))), "deg"),
+        "proper motion dispersion, core": (cluster.scatter, errors.scatter, "mas/yr"),
+        "velocity dispersion, core": (speed_unit * cluster.scatter, speed_unit * errors.scatter, "km/s"),
+    }
+    velocity = kinematics.Velocity(cluster.velocity, errors.motion[1:, 1:])
+    radial = float(np.sqrt(place @ velocity.covariance @ place))
+    if not radial < _SPACE_KMS:
+        return rows
+    speed = float(np.linalg.norm(cluster.velocity))
+    unit = cluster.velocity / speed
+    point = kinematics.convergent_point_of(velocity)
+    point_error = np.sqrt(np.diag(point.covariance))
+    return rows | {
+        "convergent point, RA": (point.ra, float(point_error[0] / np.cos(np.radians(point.dec))), "deg"),
         "convergent point, Dec": (point.dec, float(point_error[1]), "deg"),
         "speed": (speed, float(np.sqrt(unit @ velocity.covariance @ unit)), "km/s"),
         "radial velocity at the centre, from perspective": (float(cluster.velocity @ place), radial, "km/s"),
-        "velocity dispersion, core": (cluster.dispersion, nan, "km/s"),
-    }  # fmt: skip
+    }
 
 
 def _methods(result: Result) -> pd.DataFrame:
-    """The same cluster by a mixture on the data, by one on the latents, and after refinement."""
+    """The same cluster by each kind of candidate, and after refinement."""
     import pandas as pd
 
     rows = []
     for number, (name, cluster) in enumerate(zip(result.names, result.found.mixture.clusters, strict=True)):
         final = result.found.membership[:, number] > 0.5
         away = motion_distance(cluster, result.stars)
-        chosen = {
-            "mixture on the data": _matching(result.data, final),
-            "mixture on the latents": _matching(result.latent, final),
-            "latents, then error-aware mixture": final,
-        }
+        chosen = {method: _matching(groups, final) for method, groups in result.methods.items()}
+        chosen["error-aware mixture"] = final
         for method, members in chosen.items():
             if members is None:
                 rows.append((result.variant, name, method, 0, *[np.nan] * 3, pd.NA, np.nan))
@@ -257,15 +280,43 @@ def _methods(result: Result) -> pd.DataFrame:
     return table.astype({"beyond_3_sigma_of_the_motion": "Int64"})
 
 
-def _matching(candidates: Candidates, final: np.ndarray) -> np.ndarray | None:
-    """The component that shares most stars with ``final``; None when none is it."""
+def _matching(groups: list[np.ndarray], final: np.ndarray) -> np.ndarray | None:
+    """The candidate that shares most stars with ``final``; None when none is it."""
     best, best_share = None, _PLAUSIBLE
-    for column in candidates.probability.T:
-        members = column > 0.5
+    for rows in groups:
+        members = np.zeros_like(final)
+        members[rows] = True
         share = (members & final).sum() / max((members | final).sum(), 1)
         if share > best_share:
             best, best_share = members, share
     return best
+
+
+def _magnitudes(result: Result) -> pd.DataFrame:
+    """What the probabilities say of a list cut at p > 0.5, by magnitude.
+
+    Contamination Σ (1 − p)/n over the n stars of the list; completeness Σ p over the list, over Σ p of all stars.
+    """
+    import pandas as pd
+
+    magnitude = result.dataset["magnitude"].values
+    rows: list[tuple[Any, ...]] = []
+    for number, name in enumerate(result.names):
+        probability = result.found.membership[:, number]
+        listed = probability > 0.5
+        if not np.isfinite(magnitude[listed]).any():
+            continue
+        low, high = np.nanmin(magnitude[listed]), np.nanmax(magnitude[listed])
+        edges = np.arange(np.floor(low), np.ceil(high) + 1)
+        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+            here = (magnitude >= start) & (magnitude < stop)
+            p, mine = probability[here], listed[here]
+            expected = p.sum()
+            false = (1 - p[mine]).mean() if mine.any() else np.nan
+            share = p[mine].sum() / expected if expected > 0.5 else np.nan
+            rows.append((result.variant, name, start, stop, int(mine.sum()), expected, false, share))
+    columns = ["variant", "cluster", "magnitude_from", "magnitude_to", "listed", "expected_members"]
+    return pd.DataFrame(rows, columns=[*columns, "contamination", "completeness"])
 
 
 def _members(result: Result) -> pd.DataFrame:
@@ -307,7 +358,7 @@ def _shrunk_parallax(result: Result, best: np.ndarray) -> np.ndarray:
     """A member's parallax from its own and its cluster's, each by its precision, mas (N,)."""
     members = result.found.mixture.clusters
     prior = np.array([c.parallax for c in members])[best]
-    depth = np.array([max(c.depth, 0.1) for c in members])[best]
+    depth = np.array([max(c.depth, 0.005 * c.parallax) for c in members])[best]
     noise = result.stars.covariance[:, 0, 0]
     return (result.stars.y[:, 0] / noise + prior / depth**2) / (1 / noise + 1 / depth**2)
 
@@ -328,10 +379,9 @@ def _metrics(result: Result) -> dict[str, Any]:
     found = result.found
     return {
         "stars": len(result.stars),
-        "components on the latents": result.latent.components,
-        "components on the data": result.data.components,
-        "background components": found.background,
+        "candidates": {method: len(groups) for method, groups in result.methods.items()},
+        "background components": len(found.mixture.background.weights),
         "clusters": len(result.names),
         "members": {name: int((found.membership[:, n] > 0.5).sum()) for n, name in enumerate(result.names)},
-        "refused": list(found.refused),
+        "refused": dict(Counter(found.refused)),
     }

@@ -67,7 +67,9 @@ def by_density(features: np.ndarray, smallest: int) -> list[np.ndarray]:
 
     if len(features) <= smallest:
         return []
-    model = HDBSCAN(min_cluster_size=smallest, min_samples=min(10, smallest), allow_single_cluster=False, copy=True)
+    model = HDBSCAN(
+        min_cluster_size=smallest, min_samples=min(10, smallest), allow_single_cluster=False, copy=True
+    )
     labels = model.fit_predict(_standardised(features))
     return _enough(np.flatnonzero(labels == label) for label in range(labels.max() + 1))
 

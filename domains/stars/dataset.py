@@ -33,6 +33,8 @@ FEATURES = {
     "parallax": "mas",
     "pmra": "mas / yr",
     "pmdec": "mas / yr",
+    "magnitude": "mag",
+    "colour": "mag",
 }
 #: coordinates of the data set where the catalogue has them: name -> unit, in words
 OPTIONAL = {
@@ -49,6 +51,7 @@ OPTIONAL = {
     "ref_epoch": ("yr", "Julian year of the position"),
 }
 _VALUES = list(ASTROMETRY[2:])
+_PHOTOMETRY_ERROR_MAG = 0.01  # no catalogue here states it; the learned scatter is added to it
 _HIPPARCOS_EPOCH = 1991.25
 #: bytes of memory that preparing takes for each star of the field, measured on 2 million
 _BYTES_A_STAR = 1_500
@@ -67,7 +70,7 @@ class Kept(NamedTuple):
 def prepare(settings: Stars, files: Mapping[str, Path], input: Path | None) -> xr.Dataset:
     """The field as a Dataset: x (sample, feature) and its covariance ``noise``, directions as ``condition``.
 
-    x = (r̂ [ICRS unit vector], ϖ [mas], μα*, μδ [mas/yr]): nothing in it depends on the field's centre, so that a
+    x = (r̂ [ICRS unit vector], ϖ [mas], μα*, μδ [mas/yr], magnitude, colour [mag]): nothing in it depends on the field's centre, so that a
     trained model reads any file. Stars that fail a quality cut or can't be read are left out and counted in
     ``attrs["provenance"]``, where corrections and the ``footprint`` of the field are stated too. A cone is cut
     from a file block by block, so that the file may be larger than memory.
@@ -141,9 +144,13 @@ def read(path: Path, settings: Stars, template: xr.Dataset | None = None) -> Ite
 def to_dataset(frame: pd.DataFrame) -> xr.Dataset:
     """Canonical columns in the shared schema."""
     direction = _directions(frame)
-    x = np.concatenate([direction, frame[_VALUES].to_numpy(float)], axis=1)  # (N, 6)
-    names, units = list(FEATURES), ", ".join(FEATURES.values())
     unknown = np.full(len(frame), np.nan)
+    seen = [np.asarray(frame[n], float) if n in frame else unknown for n in ("magnitude", "colour")]
+    x = np.concatenate([direction, frame[_VALUES].to_numpy(float), np.stack(seen, axis=1)], axis=1)  # (N, 8)
+    noise = np.zeros((len(frame), 8, 8))
+    noise[:, :6, :6] = direction_covariance(frame)
+    noise[:, [6, 7], [6, 7]] = _PHOTOMETRY_ERROR_MAG**2
+    names, units = list(FEATURES), ", ".join(FEATURES.values())
     sample: dict[str, Any] = {
         "source_id": ("sample", frame["source_id"].to_numpy(np.int64), {"long_name": "identifier"}),
         "group": ("sample", frame["source_id"].to_numpy(np.int64), {"long_name": "one star, one group"}),
@@ -162,11 +169,15 @@ def to_dataset(frame: pd.DataFrame) -> xr.Dataset:
             "x": (
                 ("sample", "feature"),
                 x,
-                {"units": units, "long_name": "direction, parallax, proper motion", "scaling": "robust"},
+                {
+                    "units": units,
+                    "long_name": "direction, parallax, proper motion, photometry",
+                    "scaling": "robust",
+                },
             ),
             "noise": (
                 ("sample", "feature", "feature_"),
-                direction_covariance(frame),
+                noise,
                 {"units": f"products of {units}", "long_name": "covariance of the measurement of x"},
             ),
             "condition": (
@@ -289,6 +300,11 @@ def _quality(frame: pd.DataFrame, chosen: Prepare) -> tuple[pd.DataFrame, dict[s
     unsolved = frame[_VALUES].isna().any(axis=1) & (chosen.two_parameter == "drop")
     cuts = {"parallax error above the limit": int(poor.sum()), "no parallax or motion": int(unsolved.sum())}
     good = ~poor & ~unsolved
+    if chosen.motion_error_max_mas_yr is not None:
+        error = frame[["pmra_error_mas_yr", "pmdec_error_mas_yr"]].max(axis=1)
+        vague = (error > chosen.motion_error_max_mas_yr) & good
+        cuts["proper-motion error above the limit"] = int(vague.sum())
+        good &= ~vague
     if chosen.ruwe_max is not None:
         if "ruwe" not in frame:
             raise InputError(
@@ -304,6 +320,7 @@ def _cuts(chosen: Prepare) -> dict[str, str]:
     """The quality cuts, in words."""
     limits = {
         "parallax_error_mas": chosen.parallax_error_max_mas,
+        "proper-motion error": chosen.motion_error_max_mas_yr,
         "ruwe": chosen.ruwe_max,
         "magnitude": chosen.magnitude_max,
     }

@@ -28,10 +28,10 @@ __all__ = ["Background", "Cluster", "Field", "Mixture", "fit_background", "fit_c
 
 _HALO, _BINARY, _BINARIES = 3.0, 2.0, 0.05
 _PARTS = np.array([(1.0, 1.0), (_HALO, 1.0), (1.0, _BINARY), (_HALO, _BINARY)])  # (spatial, velocity) factors
-_VELOCITY_PRIOR_KMS = 50.0  # V ~ N(0, 50²): only the radial part in a small field feels it
+VELOCITY_PRIOR_KMS = 50.0  # V ~ N(0, 50²): only the radial part in a small field feels it
 #: of σ_ϖ/mas, s/(mas/yr), σ_v/(km/s), sky scale in radii: EM must not shrink onto a pair of stars, and Gaia's
 #: own systematics of 0.02 mas/yr over a field are no dispersion (Lindegren et al. 2021, A&A 649, A2, sect. 5.6)
-_DEPTH_MIN, _MOTION_MIN, _SPEED_MIN, _SKY_MIN = 0.02, 0.02, 0.1, 0.01
+DEPTH_MIN, MOTION_MIN, _SPEED_MIN, _SKY_MIN = 0.02, 0.02, 0.1, 0.01
 _PARALLAX_MIN = 0.05  # mas, below which κμ/ϖ is no velocity
 _REACH = 6.0  # standard deviations beyond which a cluster has no density
 _FAR = -1e4
@@ -157,7 +157,7 @@ class Cluster:
         turned = np.einsum("nia,nik->nak", design, weighted)
         normal = np.einsum("nak,nkb->ab", turned, design)
         typical = max(self.parallax, _PARALLAX_MIN)
-        normal[1:, 1:] += np.eye(3) * (KAPPA / (typical * _VELOCITY_PRIOR_KMS)) ** 2
+        normal[1:, 1:] += np.eye(3) * (KAPPA / (typical * VELOCITY_PRIOR_KMS)) ** 2
         inverse_normal = np.linalg.inv(normal)
         solution = inverse_normal @ np.einsum("nak,nk->a", turned, stars.y)
         parallax = max(float(solution[0]), _PARALLAX_MIN / 10)
@@ -180,8 +180,8 @@ class Cluster:
             self,
             parallax=parallax,
             velocity=velocity,
-            depth=max(float(depth), _DEPTH_MIN),
-            scatter=max(float(np.sqrt(scatter2)), _MOTION_MIN, _SPEED_MIN * parallax / KAPPA),
+            depth=max(float(depth), DEPTH_MIN),
+            scatter=max(float(np.sqrt(scatter2)), MOTION_MIN, _SPEED_MIN * parallax / KAPPA),
             centre=centre,
             shape=shape,
             halo=float((share[:, [1, 3]].sum() + 0.5) / (mass + 2.0)),
@@ -201,8 +201,12 @@ class Cluster:
         first = (share / scale2).T @ away - (count / scale2)[:, None] * mean
         shift = first.sum(0) / unseen.sum()
         second = np.einsum("nj,ni,nk->ik", share / scale2, away, away)
-        second += np.einsum("j,jik->ik", unseen, self.shape * scale2[:, None, None] - inside[:, None, None] * square)
-        shape = second / (count / inside).sum() - np.outer(shift, shift) * unseen.sum() / (count / inside).sum()
+        second += np.einsum(
+            "j,jik->ik", unseen, self.shape * scale2[:, None, None] - inside[:, None, None] * square
+        )
+        shape = (
+            second / (count / inside).sum() - np.outer(shift, shift) * unseen.sum() / (count / inside).sum()
+        )
         size = stars.footprint.size
         values, vectors = np.linalg.eigh(shape)
         # wider than the field is flat over it
@@ -346,7 +350,9 @@ def fit_clusters(
         mass = np.exp(joint - total[:, None]).sum(0)
         mass[0] += elsewhere
         clusters = []
-        for number, (cluster, part, rows) in enumerate(zip(mixture.clusters, parts, near, strict=True), start=1):
+        for number, (cluster, part, rows) in enumerate(
+            zip(mixture.clusters, parts, near, strict=True), start=1
+        ):
             share = np.exp(part + np.log(mixture.weights[number]) - total[rows][:, None])
             clusters.append(cluster.updated(stars[rows], share) if share.sum() > 3 else cluster)
         value = float(total.sum()) + elsewhere * float(np.log(mixture.weights[0]))
@@ -366,7 +372,7 @@ def start_cluster(stars: Field, rows: np.ndarray) -> Cluster | None:
     chosen = stars[rows]
     error = np.sqrt(chosen.covariance[:, 0, 0])
     parallax, spread = _middle(chosen.y[:, 0], 1 / error)
-    depth = np.sqrt(max(spread**2 - _middle(error, 1 / error)[0] ** 2, (0.02 * parallax) ** 2, _DEPTH_MIN**2))
+    depth = np.sqrt(max(spread**2 - _middle(error, 1 / error)[0] ** 2, (0.02 * parallax) ** 2, DEPTH_MIN**2))
     parallax = max(parallax, _PARALLAX_MIN)
     chosen = chosen[np.abs(chosen.y[:, 0] - parallax) < 3 * np.hypot(error, spread)]
     if len(chosen) < 5:
@@ -377,7 +383,7 @@ def start_cluster(stars: Field, rows: np.ndarray) -> Cluster | None:
     covariance = chosen.covariance.copy()
     covariance[:, 0, :] = covariance[:, :, 0] = 0.0  # the parallaxes are not the stars' own any more
     error = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)[:, 1:].mean(1))
-    keep, floor = np.ones(len(chosen), dtype=bool), np.hypot(3 * _MOTION_MIN, 3.0 * parallax / KAPPA)
+    keep, floor = np.ones(len(chosen), dtype=bool), np.hypot(3 * MOTION_MIN, 3.0 * parallax / KAPPA)
     for turn in range(6):
         used = chosen[keep]
         velocity = common_velocity(
@@ -399,7 +405,7 @@ def start_cluster(stars: Field, rows: np.ndarray) -> Cluster | None:
         parallax=float(np.average(shrunk[keep], weights=1 / error)),
         velocity=velocity,
         depth=float(depth),
-        scatter=float(np.sqrt(max(scatter2, _MOTION_MIN**2, (0.3 * parallax / KAPPA) ** 2))),
+        scatter=float(np.sqrt(max(scatter2, MOTION_MIN**2, (0.3 * parallax / KAPPA) ** 2))),
         centre=centre,
         shape=np.diag(np.clip(width, 2 * _SKY_MIN * size, size) ** 2),
     )

@@ -33,7 +33,7 @@ def tangent(direction: Tensor) -> Tensor:
 class _Physical(nn.Module):
     """What both networks need: the scaling of x and the field, to go to mas, mas/yr, km/s and back.
 
-    field: ``loc`` and ``scale`` of x (6 numbers each), ``centre`` (unit vector) and ``radius_deg`` of the field.
+    field: ``loc`` and ``scale`` of x (8 numbers each), ``centre`` (unit vector) and ``radius_deg`` of the field.
     """
 
     loc: Tensor
@@ -63,26 +63,28 @@ class _Physical(nn.Module):
 
 @recorded
 class StarEncoder(_Physical):
-    """(x scaled with NaN as 0, mask, direction) → (mean, log variance): (B, 12), (B, 3) → (B, 2·dim).
+    """(x scaled with NaN as 0, mask, direction) → (mean, log variance): (B, 16), (B, 3) → (B, 2·dim).
 
     The perceptron sees where in the field a star stands, arcsinh of its parallax and proper motion (both have
-    long tails), which of them are there, and the tangential velocity κ μ/ϖ as a vector of the common frame,
+    long tails), magnitude and colour, which of them are there, and the tangential velocity κ μ/ϖ as a vector of the common frame,
     where stars that move together nearly agree wherever they stand.
     """
 
     def __init__(self, field: Mapping[str, Any], hidden: Sequence[int], dim: int, perspective: bool) -> None:
         super().__init__(field)
         self.perspective, self.out_features = perspective, 2 * dim
-        self.perceptron = Perceptron(8 + (6 if perspective else 0), hidden, 2 * dim)
+        self.perceptron = Perceptron(12 + (6 if perspective else 0), hidden, 2 * dim)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        values, observed = (part[:, 3:] for part in x.chunk(2, dim=1))  # (B, 3) each: ϖ, μα*, μδ
+        values, observed = (
+            part[:, 3:] for part in x.chunk(2, dim=1)
+        )  # (B, 5) each: ϖ, μα*, μδ, magnitude, colour
         seen = [self.offsets(condition), torch.asinh(values), observed]
         if self.perspective:
-            physical = values * self.scale[3:] + self.loc[3:]
+            physical = values[:, :3] * self.scale[3:6] + self.loc[3:6]
             parallax = physical[:, :1].clamp(min=_PARALLAX_FLOOR * self.typical)
             # a star without a proper motion has no velocity: 0, and the mask says so
-            motion = physical[:, 1:] * observed[:, 1:] * observed[:, :1]
+            motion = physical[:, 1:] * observed[:, 1:3] * observed[:, :1]
             velocity = torch.einsum("bki,bk->bi", tangent(condition), KAPPA * motion / parallax)
             seen += [torch.asinh(velocity / VELOCITY_KMS), condition]
         return self.perceptron(torch.cat(seen, dim=1))
@@ -90,17 +92,17 @@ class StarEncoder(_Physical):
 
 @recorded
 class StarDecoder(_Physical):
-    """(z, direction) → the mean of x, scaled: (B, dim), (B, 3) → (B, 6).
+    """(z, direction) → the mean of x, scaled: (B, dim), (B, 3) → (B, 8).
 
-    The perceptron gives offsets in the field, the logarithm of the parallax and a space velocity V in the
-    common frame; the proper motion follows as ϖ/κ (ê·V, n̂·V). So one latent point is one motion in space, and
+    The perceptron gives offsets in the field, the logarithm of the parallax, a space velocity V in the common
+    frame, magnitude and colour; the proper motion follows as ϖ/κ (ê·V, n̂·V). So one latent point is one motion in space, and
     a cluster whose proper motions fan out over 20° is one point all the same.
     """
 
     def __init__(self, field: Mapping[str, Any], hidden: Sequence[int], dim: int, perspective: bool) -> None:
         super().__init__(field)
-        self.perspective, self.out_features = perspective, 6
-        self.perceptron = Perceptron(dim, list(hidden)[::-1], 6 if perspective else 5)
+        self.perspective, self.out_features = perspective, 8
+        self.perceptron = Perceptron(dim, list(hidden)[::-1], 8 if perspective else 7)
 
     def forward(self, z: Tensor, condition: Tensor) -> Tensor:
         out = self.perceptron(z)
@@ -108,6 +110,6 @@ class StarDecoder(_Physical):
         if not self.perspective:
             return torch.cat([place, out[:, 2:]], dim=1)
         parallax = self.typical * out[:, 2:3].clamp(max=math.log(1e3)).exp()
-        along = torch.einsum("bki,bi->bk", tangent(condition), VELOCITY_KMS * out[:, 3:])
+        along = torch.einsum("bki,bi->bk", tangent(condition), VELOCITY_KMS * out[:, 3:6])
         moving = torch.cat([parallax, parallax / KAPPA * along], dim=1)  # mas, mas/yr
-        return torch.cat([place, (moving - self.loc[3:]) / self.scale[3:]], dim=1)
+        return torch.cat([place, (moving - self.loc[3:6]) / self.scale[3:6], out[:, 6:]], dim=1)

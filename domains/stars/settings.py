@@ -44,6 +44,11 @@ class Prepare(PrepareSettings):
         default=None, gt=0, description="quality cut on RUWE (1.4 is usual; it takes binaries with it)"
     )
     magnitude_max: float | None = Field(default=None, description="only stars as bright as this or brighter")
+    motion_error_max_mas_yr: float | None = Field(
+        default=None,
+        gt=0,
+        description="quality cut on the larger error of the proper motion: stars that it says little of",
+    )
     minimum_stars: int = Field(default=50, ge=10, description="refuse fields with fewer usable stars")
     maximum_stars: int = Field(default=2_000_000, ge=50, description="refuse fields with more")
     two_parameter: Literal["drop", "keep"] = Field(
@@ -87,7 +92,7 @@ class Prepare(PrepareSettings):
 class Model(Section):
     """The three distributions."""
 
-    latent: int = Field(default=5, ge=1, description="dimensions of z")
+    latent: int = Field(default=6, ge=1, description="dimensions of z")
     hidden: tuple[int, ...] = Field(
         default=(64, 64), description="widths of the hidden layers of both networks"
     )
@@ -115,7 +120,9 @@ class Analyse(Section):
     components: int = Field(default=15, ge=1, description="of the mixtures that give candidates")
     smallest: int = Field(default=15, ge=5, description="fewest stars of a group of HDBSCAN")
     tile_stars: int = Field(
-        default=5000, ge=200, description="candidates are looked for in pieces of the sky of at most so many stars"
+        default=5000,
+        ge=200,
+        description="candidates are looked for in pieces of the sky of at most so many stars",
     )
     background_max: int = Field(
         default=6, ge=1, description="background mixtures of 1 … this many components, chosen by BIC"
@@ -131,7 +138,9 @@ class Analyse(Section):
         default=3.0, gt=0, description="a wider velocity dispersion is no cluster but a stream"
     )
     scatter_max_mas_yr: float = Field(
-        default=0.1, gt=0, description="added in quadrature to that limit: what of a dispersion can be measured"
+        default=0.1,
+        gt=0,
+        description="added in quadrature to that limit: what of a dispersion can be measured",
     )
     depth_max: float = Field(default=0.15, gt=0, description="largest depth, as a share of the parallax")
     members_min: float = Field(default=8.0, gt=0, description="fewer expected members are no cluster")
