@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,6 +67,9 @@ TITLES = {
     "source_id": "star",
     "ra_deg": "RA (deg)",
     "dec_deg": "Dec (deg)",
+    "residual_pmra_mas_yr": "less the cluster's motion, RA (mas/yr)",
+    "residual_pmdec_mas_yr": "less the cluster's motion, Dec (mas/yr)",
+    "magnitude": "magnitude (mag)",
     "colour": "colour (mag)",
     "absolute_magnitude": "absolute magnitude (mag)",
     "magnitude_from": "from (mag)",
@@ -77,7 +81,9 @@ TITLES = {
 }
 _ACTIVE = 0.1  # share of a latent's variance that is between stars; below, it says nothing of a star
 _PLAUSIBLE = 0.3  # overlap from which a candidate is called the cluster
-_SPACE_KMS = 20.0  # error of the radial velocity below which a field is wide enough to speak of space
+_WIDE = (
+    0.2  # error of the radial velocity, as a share of the speed, below which the motions are seen to converge
+)
 _LISTED = 0.1  # members of lower probability are not listed
 
 
@@ -114,8 +120,8 @@ def clusters(run: Run) -> Findings:
         _write_members(tables["members"], result.variant, run.variants[result.variant])
     notes = [
         "A cluster is a compact part of an error-aware mixture that raises the likelihood of held-out stars; its "
-        "place in parallax and proper motion was not given, nor any colour. Names are given afterwards. Errors are of "
-        "the curvature of the likelihood, memberships left free; Gaia's systematic errors (0.01 to 0.03 mas in "
+        "place in parallax and proper motion was not given, nor any colour. Names are given afterwards. Errors are "
+        "of the curvature of the likelihood, memberships left free; Gaia's systematic errors (0.01 to 0.03 mas in "
         "parallax, 0.02 mas/yr in proper motion; Lindegren et al. 2021) are not in them."
     ]
     if any("pleiades" in result.names for result in results):
@@ -243,9 +249,9 @@ def _quantities(result: Result, number: int, cluster: Cluster) -> Mapping[str, t
     }
     velocity = kinematics.Velocity(cluster.velocity, errors.motion[1:, 1:])
     radial = float(np.sqrt(place @ velocity.covariance @ place))
-    if not radial < _SPACE_KMS:
-        return rows
     speed = float(np.linalg.norm(cluster.velocity))
+    if not radial < _WIDE * speed:
+        return rows
     unit = cluster.velocity / speed
     point = kinematics.convergent_point_of(velocity)
     point_error = np.sqrt(np.diag(point.covariance))
@@ -308,7 +314,7 @@ def _magnitudes(result: Result) -> pd.DataFrame:
             continue
         low, high = np.nanmin(magnitude[listed]), np.nanmax(magnitude[listed])
         edges = np.arange(np.floor(low), np.ceil(high) + 1)
-        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        for start, stop in pairwise(edges):
             here = (magnitude >= start) & (magnitude < stop)
             p, mine = probability[here], listed[here]
             expected = p.sum()
@@ -332,6 +338,8 @@ def _members(result: Result) -> pd.DataFrame:
     best = found.membership.argmax(1)
     probability = found.membership.max(1)
     parallax = _shrunk_parallax(result, best)
+    velocity = np.stack([cluster.velocity for cluster in found.mixture.clusters])[best]
+    residual = result.stars.y[:, 1:] - kinematics.proper_motion(velocity, result.stars.direction, parallax)
     with np.errstate(invalid="ignore", divide="ignore"):
         absolute = data["magnitude"].values + 5 * np.log10(parallax / 100)
     table = pd.DataFrame(
@@ -346,6 +354,9 @@ def _members(result: Result) -> pd.DataFrame:
             "member_parallax_mas": parallax,
             "pmra_mas_yr": result.stars.y[:, 1],
             "pmdec_mas_yr": result.stars.y[:, 2],
+            "residual_pmra_mas_yr": residual[:, 0],
+            "residual_pmdec_mas_yr": residual[:, 1],
+            "magnitude": data["magnitude"].values,
             "colour": data["colour"].values,
             "absolute_magnitude": absolute,
         }

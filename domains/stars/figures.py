@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["colour_magnitude", "convergent_point", "latent_map", "parallax", "proper_motion", "sky"]
 
-_GREY = "#b0b0b0"
+_GREY = "#c8c8c8"
+_CMAP = "viridis_r"
+_MARKERS = "o^sDv"
 
 
 def sky(run: Run) -> tuple[Figure, str]:
@@ -29,109 +31,96 @@ def sky(run: Run) -> tuple[Figure, str]:
     figure, panels = _panels(run, 3.2)
     for axes, variant in zip(panels, run.variants.values(), strict=True):
         data, members = variant.data, _members(run, variant)
-        _, centre, radius = star_field(data)
-        middle = float(kinematics.sky_position(centre)[0])
-        shown = _near(data["ra"].values, middle)
-        axes.scatter(shown, data["dec"].values, s=1.5, c=_GREY, linewidths=0)
-        for name, colour, chosen in _clusters(members):
+        _, centre, _ = star_field(data)
+        middle, height = (float(v) for v in kinematics.sky_position(centre))
+        axes.scatter(_near(data["ra"].values, middle), data["dec"].values, s=1.5, c=_GREY, linewidths=0)
+        for name, marker, chosen in _clusters(members):
             ra = _near(chosen["ra_deg"].to_numpy(), middle)
-            axes.scatter(
-                ra,
-                chosen["dec_deg"],
-                s=7,
-                color=colour,
-                linewidths=0,
-                label=f"{name.title()} ({len(chosen)})",
-            )
-            axes.quiver(
-                ra, chosen["dec_deg"], chosen["pmra_mas_yr"] / np.cos(np.radians(chosen["dec_deg"])),
-                chosen["pmdec_mas_yr"], color=colour, width=0.002, alpha=0.7, angles="xy",
-            )  # fmt: skip
-        axes.set_aspect(1 / np.cos(np.radians(float(kinematics.sky_position(centre)[1]))))
+            _coloured(axes, ra, chosen["dec_deg"], chosen, marker, f"{name} ({_likely(chosen)})")
+        axes.set_aspect(1 / np.cos(np.radians(height)))
         axes.invert_xaxis()
-        axes.set(xlabel="right ascension (deg)", ylabel="declination (deg)", title=f"{radius:g}° cone")
+        axes.set(xlabel="right ascension (deg)", ylabel="declination (deg)")
         _legend(axes, loc="upper right", framealpha=0.8, frameon=True)
+    _probability_bar(figure, panels)
     return figure, (
-        "The field on the sky: all stars (grey), members with p > 0.5 (colour; numbers in brackets), and the "
-        "direction of each member's proper motion. Over a wide field the motions of a cluster visibly converge."
+        "The field on the sky: all stars (grey) and those that may belong to a cluster, by probability (in "
+        "brackets: stars with p > 0.5)."
     )
 
 
 def proper_motion(run: Run) -> tuple[Figure, str]:
-    """Proper motions as measured, and tangential velocities with the shared motion taken out."""
+    """Proper motions as measured, and what of the members' is left without the shared motion."""
     import matplotlib.pyplot as plt
 
     rows = len(run.variants)
     figure, grid = plt.subplots(rows, 2, figsize=(DOUBLE_COLUMN, 3.0 * rows), squeeze=False)
     for (left, right), variant in zip(grid, run.variants.values(), strict=True):
         data, members = variant.data, _members(run, variant)
-        x = data["x"].values
-        left.scatter(x[:, 4], x[:, 5], s=1.5, c=_GREY, linewidths=0)
-        reach = 60.0
-        for name, colour, chosen in _clusters(members):
-            left.scatter(
-                chosen["pmra_mas_yr"],
-                chosen["pmdec_mas_yr"],
-                s=6,
-                color=colour,
-                linewidths=0,
-                label=name.title(),
-            )
-            reach = max(reach, 1.2 * float(chosen[["pmra_mas_yr", "pmdec_mas_yr"]].abs().to_numpy().max()))
-            velocity, point = _motion(run, variant, name)
-            direction = kinematics.directions(chosen["ra_deg"].to_numpy(), chosen["dec_deg"].to_numpy())
-            motion = chosen[["pmra_mas_yr", "pmdec_mas_yr"]].to_numpy()
-            distance = chosen["member_parallax_mas"].to_numpy()
-            left_over = kinematics.perspective_residual(direction, distance, motion, velocity)
-            right.scatter(*left_over.T, s=6, color=colour, linewidths=0, label=f"{name.title()}: {point}")
+        stars, _, _ = star_field(data)
+        motion = stars.y[:, 1:]
+        left.scatter(*motion.T, s=1.5, c=_GREY, linewidths=0)
+        low, high = np.percentile(motion, [2, 98], axis=0)
+        reach = 1.0
+        for name, marker, chosen in _clusters(members):
+            own = chosen[["pmra_mas_yr", "pmdec_mas_yr"]].to_numpy()
+            _coloured(left, own[:, 0], own[:, 1], chosen, marker, name)
+            low, high = np.minimum(low, own.min(0)), np.maximum(high, own.max(0))
+            rest = chosen[["residual_pmra_mas_yr", "residual_pmdec_mas_yr"]].to_numpy()
+            _coloured(right, rest[:, 0], rest[:, 1], chosen, marker, name)
+            reach = max(reach, 1.2 * float(np.abs(rest).max()))
+        middle, half = (low + high) / 2, 0.55 * float((high - low).max())
         left.set(
-            xlim=(-reach, reach), ylim=(-reach, reach),
+            xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half),
             xlabel=r"$\mu_{\alpha*}$ (mas/yr)", ylabel=r"$\mu_\delta$ (mas/yr)", title="as measured",
         )  # fmt: skip
         right.set(
-            xlim=(-9, 9), ylim=(-9, 9), xlabel="east (km/s)", ylabel="north (km/s)",
-            title="tangential velocity less the shared motion",
+            xlim=(-reach, reach), ylim=(-reach, reach), xlabel="east (mas/yr)", ylabel="north (mas/yr)",
+            title="less the cluster's motion, seen from here",
         )  # fmt: skip
         left.set_aspect("equal")
         right.set_aspect("equal")
-        _legend(right, loc="lower left", title="convergent point (RA, Dec)", title_fontsize=7)
+        _legend(left, loc="upper right")
+    _probability_bar(figure, grid)
     return figure, (
-        "Left: proper motions; those of a cluster on the sky's sphere fan out. Right: tangential velocity "
-        "4.74047 μ/ϖ of the members (ϖ from the star and its cluster together) less the projection of the "
-        "cluster's one space velocity: the fan is gone, and what is left is measurement error and internal motion. "
-        "The legend gives the convergent point (literature for the Hyades: "
-        f"{_literature_point('hyades')})."
+        "Left: proper motions of all stars (grey) and of those that may be members, by probability. Right: theirs "
+        "less the projection of the cluster's one space velocity at each star's place and parallax (its own and "
+        "the cluster's together). Where a cluster is wide on the sky its motions fan out on the left; on the right "
+        "measurement errors and internal motions are left."
     )
 
 
-def convergent_point(run: Run) -> tuple[Figure, str]:
-    """The members' proper motions continued along great circles, for the largest cluster of the main field."""
+def convergent_point(run: Run) -> tuple[Figure, str] | None:
+    """The members' proper motions continued along great circles, for the largest cluster of the main field; none
+    where the field is too small to tell where they meet."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(DOUBLE_COLUMN, 3.4))
     found = list(_clusters(_members(run, run.main)))
-    for name, colour, chosen in found[:1]:
-        start = kinematics.directions(chosen["ra_deg"].to_numpy(), chosen["dec_deg"].to_numpy())
-        motion = kinematics.space_tangential(start, chosen[["pmra_mas_yr", "pmdec_mas_yr"]].to_numpy())
-        motion /= np.linalg.norm(motion, axis=1, keepdims=True)
-        steps = np.radians(np.arange(0, 61))[:, None]
-        middle = float(chosen["ra_deg"].median())
-        for here, there in zip(start, motion, strict=True):
-            ra, dec = kinematics.sky_position(np.cos(steps) * here + np.sin(steps) * there)
-            axes.plot(_near(ra, middle), dec, color=colour, linewidth=0.3, alpha=0.4)
-        axes.scatter(_near(chosen["ra_deg"], middle), chosen["dec_deg"], s=6, color=colour, linewidths=0)
-        axes.plot([], [], color=colour, linewidth=1, label=f"{name.title()}, members and their motions")
-        quantity = _quantities(run, run.main, name)
-        points = [quantity[f"convergent point, {axis}"] for axis in ("RA", "Dec")]
-        axes.errorbar(
-            _near(points[0]["value"], middle), points[1]["value"], points[1]["error"], points[0]["error"],
-            fmt="o", color="black", markersize=3, capsize=2, zorder=5, label="found",
-        )  # fmt: skip
-        if "convergent point, RA" in LITERATURE.get(name, {}):
-            known = [LITERATURE[name][f"convergent point, {axis}"][0] for axis in ("RA", "Dec")]
-            axes.plot(*known, "+", color=COLOURS[5], markersize=9, zorder=6, label="literature")
-        low, high = sorted((middle, float(_near(points[0]["value"], middle))))
-        axes.set_xlim(high + 20, low - 20)
+    if not found or "convergent point, RA" not in _quantities(run, run.main, found[0][0]):
+        return None
+    name, _, chosen = found[0]
+    chosen = chosen[chosen["probability"] > 0.5]
+    figure, axes = plt.subplots(figsize=(DOUBLE_COLUMN, 3.4))
+    start = kinematics.directions(chosen["ra_deg"].to_numpy(), chosen["dec_deg"].to_numpy())
+    motion = kinematics.space_tangential(start, chosen[["pmra_mas_yr", "pmdec_mas_yr"]].to_numpy())
+    motion /= np.linalg.norm(motion, axis=1, keepdims=True)
+    steps = np.radians(np.arange(0, 61))[:, None]
+    middle = float(chosen["ra_deg"].median())
+    for here, there in zip(start, motion, strict=True):
+        ra, dec = kinematics.sky_position(np.cos(steps) * here + np.sin(steps) * there)
+        axes.plot(_near(ra, middle), dec, color=COLOURS[0], linewidth=0.3, alpha=0.4)
+    axes.scatter(_near(chosen["ra_deg"], middle), chosen["dec_deg"], s=6, color=COLOURS[0], linewidths=0)
+    axes.plot([], [], color=COLOURS[0], linewidth=1, label=f"{name}, members and their motions")
+    quantity = _quantities(run, run.main, name)
+    points = [quantity[f"convergent point, {axis}"] for axis in ("RA", "Dec")]
+    axes.errorbar(
+        _near(points[0]["value"], middle), points[1]["value"], points[1]["error"], points[0]["error"],
+        fmt="o", color="black", markersize=3, capsize=2, zorder=5, label="found",
+    )  # fmt: skip
+    if "convergent point, RA" in LITERATURE.get(name, {}):
+        known = [LITERATURE[name][f"convergent point, {axis}"][0] for axis in ("RA", "Dec")]
+        axes.plot(*known, "+", color=COLOURS[5], markersize=9, zorder=6, label="literature")
+    low, high = sorted((middle, float(_near(points[0]["value"], middle))))
+    axes.set_xlim(high + 20, low - 20)
     axes.set(xlabel="right ascension (deg)", ylabel="declination (deg)")
     _legend(axes, loc="upper left")
     return figure, (
@@ -142,53 +131,66 @@ def convergent_point(run: Run) -> tuple[Figure, str]:
 
 
 def parallax(run: Run) -> tuple[Figure, str]:
-    """Parallaxes of members beside the literature's."""
-    figure, panels = _panels(run, 2.6)
-    for axes, variant in zip(panels, run.variants.values(), strict=True):
-        members = _members(run, variant)
+    """Parallaxes of members beside the literature's, and parallax against magnitude."""
+    import matplotlib.pyplot as plt
+
+    rows = len(run.variants)
+    figure, grid = plt.subplots(rows, 2, figsize=(DOUBLE_COLUMN, 2.6 * rows), squeeze=False)
+    for (left, right), variant in zip(grid, run.variants.values(), strict=True):
+        members, data = _members(run, variant), variant.data
         found = list(_clusters(members))
-        top = max((float(chosen["parallax_mas"].quantile(0.98)) for _, _, chosen in found), default=20.0)
-        bins = np.linspace(0, 1.3 * top, 70)
-        values = variant.data["x"].values[:, 3]
-        axes.hist(values, bins, color=_GREY, histtype="stepfilled", label="all stars")
-        for name, colour, chosen in found:
-            axes.hist(chosen["parallax_mas"], bins, color=colour, alpha=0.8, label=name.title())
+        values = star_field(data)[0].y[:, 0]
+        low, high = np.percentile(values, [1, 99])
+        for _, _, chosen in found:
+            low = min(low, float(chosen["parallax_mas"].quantile(0.01)))
+            high = max(high, float(chosen["parallax_mas"].quantile(0.99)))
+        low, high = low - 0.1 * (high - low), high + 0.1 * (high - low)
+        bins = np.linspace(low, high, 60)
+        left.hist(values, bins, color=_GREY, histtype="stepfilled", label="all stars")
+        right.scatter(data["magnitude"].values, values, s=1.5, c=_GREY, linewidths=0)
+        for number, (name, marker, chosen) in enumerate(found):
+            colour = COLOURS[number % len(COLOURS)]
+            left.hist(
+                chosen["parallax_mas"],
+                bins,
+                weights=chosen["probability"],
+                color=colour,
+                alpha=0.8,
+                label=name,
+            )
             if known := LITERATURE.get(name, {}).get("parallax"):
-                axes.axvline(known[0], color=colour, linestyle="--", linewidth=0.9)
+                left.axvline(known[0], color=colour, linestyle="--", linewidth=0.9)
             if name == "pleiades":
-                axes.axvline(7.36, color=colour, linestyle=":", linewidth=0.9)
-        axes.set(xlabel="parallax (mas)", ylabel="stars", yscale="log", ylim=(0.7, None))
-        _legend(axes)
+                left.axvline(7.36, color=colour, linestyle=":", linewidth=0.9)
+            _coloured(right, chosen["magnitude"], chosen["parallax_mas"], chosen, marker, name)
+        left.set(xlabel="parallax (mas)", ylabel="stars", yscale="log", ylim=(0.7, None))
+        right.set(xlabel=f"{_magnitude(run)} (mag)", ylabel="parallax (mas)", ylim=(low, high))
+        _legend(left)
+    _probability_bar(figure, grid)
     note = f" Dotted: Gaia's. {PLEIADES_NOTE}" if "pleiades" in _names(run) else ""
-    return figure, f"Parallaxes as measured; dashed: literature (Hipparcos).{note}"
+    return figure, (
+        "Parallaxes as measured. Left: all stars, and members weighted by probability; dashed: literature "
+        f"(Hipparcos). Right: against magnitude, members by probability.{note}"
+    )
 
 
 def colour_magnitude(run: Run) -> tuple[Figure, str]:
-    """An independent check: neither colour nor magnitude was used to find the members."""
-    figure, panels = _panels(run, 3.2)
+    """An independent check: neither colour nor magnitude decides who is a member."""
+    figure, panels = _panels(run, 3.4)
     for axes, variant in zip(panels, run.variants.values(), strict=True):
         data = variant.data
-        measured = data["x"].values[:, 3]
-        good = measured > 10 * np.sqrt(data["noise"].values[:, 3, 3])
-        absolute = data["magnitude"].values[good] + 5 * np.log10(measured[good] / 100)
-        axes.scatter(data["colour"].values[good], absolute, s=1.5, c=_GREY, linewidths=0)
-        for name, colour, chosen in _clusters(_members(run, variant)):
-            axes.scatter(
-                chosen["colour"],
-                chosen["absolute_magnitude"],
-                s=6,
-                color=colour,
-                linewidths=0,
-                label=name.title(),
-            )
+        axes.scatter(data["colour"].values, data["magnitude"].values, s=1.5, c=_GREY, linewidths=0)
+        for name, marker, chosen in _clusters(_members(run, variant)):
+            _coloured(axes, chosen["colour"], chosen["magnitude"], chosen, marker, name)
         axes.invert_yaxis()
-        colour_name, magnitude_name = ("colour", "M") if run.input else ("B − V", "M(Hp)")
-        axes.set(xlabel=f"{colour_name} (mag)", ylabel=f"{magnitude_name} (mag)")
+        colour = "colour" if run.input else "B − V"
+        axes.set(xlabel=f"{colour} (mag)", ylabel=f"{_magnitude(run)} (mag)")
         _legend(axes)
+    _probability_bar(figure, panels)
     return figure, (
-        "Colour and absolute magnitude of the members (colour) and of the field's stars with parallaxes better "
-        "than 10 % (grey). Photometry was not used to find the members: that they make one narrow sequence checks "
-        "them independently."
+        "Colour and magnitude of all stars (grey) and of those that may be members, by probability. The latents, "
+        "where candidates come from, know photometry; the probability does not, so that the members make one "
+        "narrow sequence checks them independently."
     )
 
 
@@ -200,13 +202,17 @@ def latent_map(run: Run) -> tuple[Figure, str]:
         z, z_std = latents["z"].values.astype(float), latents["z_std"].values.astype(float)
         found = list(_clusters(_members(run, variant)))
         identifiers = latents["source_id"].values
-        first, second = _best_pair(z, z_std, [np.isin(identifiers, c["source_id"]) for _, _, c in found])
+        order = np.argsort(identifiers)
+        rows = [order[np.searchsorted(identifiers[order], c["source_id"])] for _, _, c in found]
+        first, second = _best_pair(
+            z, z_std, [r[c["probability"] > 0.5] for r, (_, _, c) in zip(rows, found, strict=True)]
+        )
         axes.scatter(z[:, first], z[:, second], s=1.5, c=_GREY, linewidths=0)
-        for name, colour, chosen in found:
-            rows = np.isin(identifiers, chosen["source_id"])
-            axes.scatter(z[rows, first], z[rows, second], s=6, color=colour, linewidths=0, label=name.title())
+        for (name, marker, chosen), mine in zip(found, rows, strict=True):
+            _coloured(axes, z[mine, first], z[mine, second], chosen, marker, name)
         axes.set(xlabel=f"$z_{{{first}}}$", ylabel=f"$z_{{{second}}}$")
         _legend(axes)
+    _probability_bar(figure, panels)
     return figure, (
         "Posterior means of the stars in the two latents in which the members are most compact against the field. "
         "The decoder turns one latent point into one motion in space, so members that stand far apart on the sky "
@@ -227,14 +233,38 @@ def _legend(axes: Axes, **options: Any) -> None:
         axes.legend(**options)
 
 
+def _coloured(
+    axes: Axes, x: Any, y: Any, chosen: pd.DataFrame, marker: str, label: str, size: float = 9.0
+) -> None:
+    """Points by membership probability, the most probable on top."""
+    axes.scatter(
+        x, y, s=size, c=chosen["probability"], cmap=_CMAP, vmin=0, vmax=1, marker=marker, linewidths=0, label=label
+    )  # fmt: skip
+
+
+def _probability_bar(figure: Figure, panels: Any) -> None:
+    import matplotlib.pyplot as plt
+
+    bar = plt.cm.ScalarMappable(plt.Normalize(0, 1), _CMAP)
+    figure.colorbar(bar, ax=panels, label="membership probability", shrink=0.8, pad=0.02)
+
+
+def _magnitude(run: Run) -> str:
+    return "magnitude" if run.input else "Hp"
+
+
+def _likely(chosen: pd.DataFrame) -> int:
+    return int((chosen["probability"] > 0.5).sum())
+
+
 def _members(run: Run, variant: Variant) -> pd.DataFrame:
-    """The likely members of one variant, from the table of the analysis; empty where nothing was found."""
+    """The possible members (p ≥ 0.1) of one variant, from the table of the analysis; empty where there are none."""
     import pandas as pd
 
     if not (run.tables / "members.csv").is_file():
         return pd.DataFrame({"cluster": []})
     table = run.table("members")
-    return table[(table["variant"] == variant.name) & (table["probability"] > 0.5)]
+    return table[table["variant"] == variant.name].sort_values("probability")
 
 
 def _names(run: Run) -> set[str]:
@@ -242,10 +272,9 @@ def _names(run: Run) -> set[str]:
 
 
 def _clusters(members: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Name, colour and members, the largest first; a name has one colour in every figure."""
+    """Name, marker and possible members of each cluster, the largest first."""
     for number, name in enumerate(members["cluster"].value_counts().index):
-        fixed = {"hyades": 0, "pleiades": 1}.get(name, 2 + number % (len(COLOURS) - 3))
-        yield name, COLOURS[fixed], members[members["cluster"] == name]
+        yield name, _MARKERS[number % len(_MARKERS)], members[members["cluster"] == name]
 
 
 def _quantities(run: Run, variant: Variant, name: str) -> pd.DataFrame:
@@ -253,14 +282,6 @@ def _quantities(run: Run, variant: Variant, name: str) -> pd.DataFrame:
     table = run.table("clusters")
     mine = table[(table["variant"] == variant.name) & (table["cluster"] == name)]
     return mine.set_index("quantity").T
-
-
-def _motion(run: Run, variant: Variant, name: str) -> tuple[np.ndarray, str]:
-    """The space velocity of a found cluster, and its convergent point as text."""
-    value: Any = _quantities(run, variant, name).loc["value"].to_dict()
-    ra, dec = value["convergent point, RA"], value["convergent point, Dec"]
-    velocity = value["speed"] * kinematics.directions(np.array(ra), np.array(dec))
-    return velocity, f"{ra:.1f}°, {dec:+.1f}°"
 
 
 def _literature_point(name: str) -> str:

@@ -7,9 +7,9 @@ with V_k no narrower than a field population, and on the sky the density exp(g Â
 deconvolution (Bovy, Hogg & Roweis 2011, Ann. Appl. Stat. 5, 1657) with the projection of each star in it, by EM.
 
 Note 1: a cluster is the sum of four such parts that share Ï–_c, V and centre. The spatial scale is that of the core
-or ``_HALO`` times it (the Hyades have stars beyond the tidal radius), as many as fit; the velocity scale is that of
-single stars, or ``_BINARY`` times it for the share ``_BINARIES`` of unresolved binaries whose photocentres move. That
-share is not fitted: where the background is smoother than the field, it would take up what is missing there.
+or ``_HALO`` times it (the Hyades have stars beyond the tidal radius), as many as fit; the velocity scale is that
+of single stars, or ``_BINARY`` times it for the share ``_BINARIES`` of unresolved binaries whose photocentres
+move. That share is not fitted: where the background is smoother than the field, it would take up what is missing.
 """
 
 from __future__ import annotations
@@ -201,12 +201,9 @@ class Cluster:
         first = (share / scale2).T @ away - (count / scale2)[:, None] * mean
         shift = first.sum(0) / unseen.sum()
         second = np.einsum("nj,ni,nk->ik", share / scale2, away, away)
-        second += np.einsum(
-            "j,jik->ik", unseen, self.shape * scale2[:, None, None] - inside[:, None, None] * square
-        )
-        shape = (
-            second / (count / inside).sum() - np.outer(shift, shift) * unseen.sum() / (count / inside).sum()
-        )
+        outside = self.shape * scale2[:, None, None] - inside[:, None, None] * square
+        second += np.einsum("j,jik->ik", unseen, outside)
+        shape = (second - np.outer(shift, shift) * unseen.sum()) / (count / inside).sum()
         size = stars.footprint.size
         values, vectors = np.linalg.eigh(shape)
         # wider than the field is flat over it

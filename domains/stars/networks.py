@@ -66,8 +66,8 @@ class StarEncoder(_Physical):
     """(x scaled with NaN as 0, mask, direction) → (mean, log variance): (B, 16), (B, 3) → (B, 2·dim).
 
     The perceptron sees where in the field a star stands, arcsinh of its parallax and proper motion (both have
-    long tails), magnitude and colour, which of them are there, and the tangential velocity κ μ/ϖ as a vector of the common frame,
-    where stars that move together nearly agree wherever they stand.
+    long tails), of magnitude and colour, which of them are there, and the tangential velocity κ μ/ϖ as a vector
+    of the common frame, where stars that move together nearly agree wherever they stand.
     """
 
     def __init__(self, field: Mapping[str, Any], hidden: Sequence[int], dim: int, perspective: bool) -> None:
@@ -95,8 +95,8 @@ class StarDecoder(_Physical):
     """(z, direction) → the mean of x, scaled: (B, dim), (B, 3) → (B, 8).
 
     The perceptron gives offsets in the field, the logarithm of the parallax, a space velocity V in the common
-    frame, magnitude and colour; the proper motion follows as ϖ/κ (ê·V, n̂·V). So one latent point is one motion in space, and
-    a cluster whose proper motions fan out over 20° is one point all the same.
+    frame, magnitude and colour; the proper motion follows as ϖ/κ (ê·V, n̂·V). So one latent point is one motion
+    in space, and a cluster whose proper motions fan out over 20° is one point all the same.
     """
 
     def __init__(self, field: Mapping[str, Any], hidden: Sequence[int], dim: int, perspective: bool) -> None:
