@@ -189,7 +189,9 @@ def _fits(path: Path) -> CatalogueFile:
     with fits.open(path) as hdus:
         table = next((hdu for hdu in hdus if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU))), None)
         if table is None:
-            raise InputError(f"{path} holds no table, only images: choose the file with the catalogue")
+            raise InputError(
+                f"{path} holds no table: choose the file with the catalogue; one cut short, fetch it again"
+            )
         kinds = {column.name: column for column in table.columns}
         if path.suffix.lower() == ".gz":
             records = table.data.view(np.ndarray)
