@@ -1,4 +1,4 @@
-"""The Gaia fields of the benchmarks, split by name: every other one may choose settings, the rest are only scored."""
+"""The Gaia fields of the benchmarks: every other one, by name, may choose settings; the rest are only scored."""
 
 from __future__ import annotations
 

@@ -65,7 +65,9 @@ def absolute(
     magnitude = np.where(
         giant, magnitude + np.interp(along, [0, 0.35, 1], [0, 0.3, 1]) * (tip - magnitude), magnitude
     )
-    branch = colour + (1.05 - colour) * np.clip(along / 0.2, 0, 1) + 0.4 * np.clip((along - 0.35) / 0.65, 0, 1)
+    branch = (
+        colour + (1.05 - colour) * np.clip(along / 0.2, 0, 1) + 0.4 * np.clip((along - 0.35) / 0.65, 0, 1)
+    )
     colour = np.where(giant, branch, colour) + 0.1 * np.asarray(metallicity)
     return np.where(along <= 1, magnitude, np.nan), np.where(along <= 1, colour, np.nan)
 

@@ -3,8 +3,8 @@
     python -m sciencevae.builtin.stars.simulate field.parquet --seed 1 [--settings field.yaml]
 
 Columns are those of the Gaia archive, and beside them ``true_cluster`` (0: field), ``true_binary`` and the
-undisturbed ``true_ra``, ``true_dec`` (deg), ``true_parallax`` (mas), ``true_pmra``, ``true_pmdec`` (mas/yr). Nothing in
-it is a Gaussian mixture, so a mixture that finds the cluster has not been shown its own model:
+undisturbed ``true_ra``, ``true_dec`` (deg), ``true_parallax`` (mas), ``true_pmra``, ``true_pmdec`` (mas/yr).
+Nothing in it is a Gaussian mixture, so a mixture that finds the cluster has not been shown its own model:
 
 - a **cluster** is King's (1962) in three dimensions, moves with one space velocity (perspective included) and an
   isotropic dispersion, and lies on an isochrone-like sequence with unresolved binaries, whose photocentres move;
@@ -15,6 +15,7 @@ it is a Gaussian mixture, so a mixture that finds the cluster has not been shown
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,15 @@ from sciencevae.config import Section
 from sciencevae.errors import InputError
 
 from . import kinematics, sequence
-from .uncertainty import CORRELATIONS, ERRORS, PARAMETERS, Errors, correlations, disturbed, parallax_uncertainty
+from .uncertainty import (
+    CORRELATIONS,
+    ERRORS,
+    PARAMETERS,
+    Errors,
+    correlations,
+    disturbed,
+    parallax_uncertainty,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +109,9 @@ class OpenCluster(Section):
 
     members: int = Field(default=100, ge=1, description="stars of it in the catalogue")
     ra: float | None = Field(default=None, ge=0, lt=360, description="of its centre, deg; none: the field's")
-    dec: float | None = Field(default=None, ge=-90, le=90, description="of its centre, deg; none: the field's")
+    dec: float | None = Field(
+        default=None, ge=-90, le=90, description="of its centre, deg; none: the field's"
+    )
     distance_pc: float = Field(default=1000.0, gt=0, description="of its centre")
     core_pc: float = Field(default=1.5, gt=0, description="King's core radius")
     tidal_pc: float = Field(default=10.0, gt=0, description="King's tidal radius")
@@ -111,7 +122,9 @@ class OpenCluster(Section):
     age_gyr: float = Field(default=0.5, gt=0, le=14, description="of the isochrone-like sequence")
     metallicity: float = Field(default=0.0, description="dex; a shift in colour")
     extinction_mag: float = Field(default=0.5, ge=0, description="A_G")
-    binaries: float = Field(default=0.4, ge=0, le=1, description="share of unresolved binaries before the limit")
+    binaries: float = Field(
+        default=0.4, ge=0, le=1, description="share of unresolved binaries before the limit"
+    )
 
 
 class Disc(Section):
@@ -119,12 +132,21 @@ class Disc(Section):
 
     stars: int = Field(default=1500, ge=0, description="of it in the catalogue")
     gradient: float = Field(
-        default=0.3, ge=0, le=1, description="of the density on the sky: 1 + gradient · x/radius towards the angle"
+        default=0.3,
+        ge=0,
+        le=1,
+        description="of the density on the sky: 1 + gradient · x/radius towards the angle",
     )
-    gradient_angle_deg: float = Field(default=30.0, description="position angle of the gradient, north to east")
-    thick: float = Field(default=0.1, ge=0, le=1, description="share of the thick disc in the plane at the Sun")
+    gradient_angle_deg: float = Field(
+        default=30.0, description="position angle of the gradient, north to east"
+    )
+    thick: float = Field(
+        default=0.1, ge=0, le=1, description="share of the thick disc in the plane at the Sun"
+    )
     extinction_mag_kpc: float = Field(default=0.7, ge=0, description="A_G for each kpc in the plane")
-    binaries: float = Field(default=0.4, ge=0, le=1, description="share of unresolved binaries before the limit")
+    binaries: float = Field(
+        default=0.4, ge=0, le=1, description="share of unresolved binaries before the limit"
+    )
 
 
 class Simulation(Section):
@@ -146,7 +168,8 @@ class Simulation(Section):
 def simulate(settings: Simulation, seed: int) -> pd.DataFrame:
     """The catalogue of a field with its truth, in random order; the same seed gives the same stars.
 
-    The k-th of ``settings.clusters`` is ``true_cluster`` k, from 1. InputError: too few stars would be bright enough.
+    The k-th of ``settings.clusters`` is ``true_cluster`` k, from 1. InputError: too few stars would be bright
+    enough.
     """
     import pandas as pd
 
@@ -165,25 +188,19 @@ def simulate(settings: Simulation, seed: int) -> pd.DataFrame:
         faint = (stars["magnitude"].to_numpy() - settings.limit_mag) / settings.limit_width_mag
         return inside & (random.uniform(size=len(stars)) * (1 + np.exp(np.minimum(faint, 50.0))) < 1)
 
-    parts = [
-        until(settings.field.stars, lambda: _disc(random, settings, centre, dimming), catalogued, "field")
-        if settings.field.stars
-        else None
-    ]
-    for number, given in enumerate(settings.clusters, start=1):
-        cluster = given.model_copy(
-            update={name: getattr(settings, name) for name in ("ra", "dec") if getattr(given, name) is None}
-        )
-        stars = until(
-            cluster.members,
-            lambda cluster=cluster: members(random, cluster, dimming),  # type: ignore[misc]
-            catalogued,
-            f"clusters.{number - 1}",
-        )
-        parts.append(stars.assign(cluster=number))
-    truth = pd.concat([part for part in parts if part is not None], ignore_index=True)
-    if truth.empty:
+    if not (settings.field.stars or settings.clusters):
         raise InputError("a simulated field needs stars: field.stars or clusters")
+    parts = []
+    if settings.field.stars:
+        parts.append(
+            until(settings.field.stars, lambda: _disc(random, settings, centre, dimming), catalogued, "field")
+        )
+    for number, given in enumerate(settings.clusters, start=1):
+        at_centre = {name: getattr(settings, name) for name in ("ra", "dec") if getattr(given, name) is None}
+        draw = partial(members, random, given.model_copy(update=at_centre), dimming)
+        stars = until(given.members, draw, catalogued, f"clusters.{number - 1}")
+        parts.append(stars.assign(cluster=number))
+    truth = pd.concat(parts, ignore_index=True)
     truth = truth.iloc[random.permutation(len(truth))].reset_index(drop=True)
     return _measured(random, truth, settings.errors)
 
@@ -196,10 +213,10 @@ def until(
 
     kept: list[pd.DataFrame] = []
     while (have := sum(map(len, kept))) < count:
-        if len(kept) == _DRAWS:
+        if len(kept) == _DRAWS or (len(kept) == _DRAWS // 10 and not have):
             raise InputError(
-                f"{what}: of {_DRAWS * _DRAW:,} stars drawn only {have} are in the field and bright enough, fewer "
-                f"than the {count} asked for: ask for fewer, a fainter limit, a smaller distance or a wider field"
+                f"{what}: of {len(kept) * _DRAW:,} stars drawn only {have} are in the field and bright enough, "
+                f"not the {count} asked for: ask for fewer, a fainter limit, a smaller distance or a wider field"
             )
         stars = draw()
         kept.append(stars[keep(stars)])
@@ -224,7 +241,9 @@ def king_radii(random: np.random.Generator, core: float, tidal: float, count: in
 
     φ(r) ∝ z⁻² (acos(z)/z − √(1 − z²)),  z² = (1 + (r/r_c)²)/(1 + (r_t/r_c)²)  (King 1962, eq. 27)
     """
-    radius = core * np.sinh(np.linspace(0, np.arcsinh(tidal / core), 4001))  # even within the core, then by ratio
+    radius = core * np.sinh(
+        np.linspace(0, np.arcsinh(tidal / core), 4001)
+    )  # even within the core, then by ratio
     z = np.sqrt((1 + (radius / core) ** 2) / (1 + (tidal / core) ** 2)).clip(max=1.0)
     number = radius**2 * (np.arccos(z) / z - np.sqrt(1 - z**2)) / z**2
     share = np.append(0.0, np.cumsum(np.diff(radius) * (number[1:] + number[:-1]) / 2))
@@ -238,8 +257,8 @@ def members(
 ) -> pd.DataFrame:
     """Undisturbed members of any brightness and place, drawn at random: a table of the truth.
 
-    Columns ra, dec (deg), parallax (mas), pmra, pmdec (mas/yr), radial_velocity (km/s), magnitude, colour (mag), binary,
-    wobble (mas). ``dimming``: factor of the extinction at unit vectors (N, 3).
+    Columns ra, dec (deg), parallax (mas), pmra, pmdec (mas/yr), radial_velocity (km/s), magnitude, colour
+    (mag), binary, wobble (mas). ``dimming``: factor of the extinction at unit vectors (N, 3).
     """
     centre = kinematics.directions(np.array(cluster.ra), np.array(cluster.dec))
     velocity = cluster.radial_velocity * centre + kinematics.space_tangential(
@@ -255,7 +274,9 @@ def members(
     distance = np.linalg.norm(place, axis=1)
     direction = place / distance[:, None]
     moving = velocity + cluster.dispersion_kms * random.normal(size=(_DRAW, 3))
-    return _truth(random, direction, distance, moving, mass, light, cluster.extinction_mag * dimming(direction))
+    return _truth(
+        random, direction, distance, moving, mass, light, cluster.extinction_mag * dimming(direction)
+    )
 
 
 def _disc(
@@ -301,7 +322,7 @@ def _disc(
 def disc_velocity(
     place: np.ndarray, lag: np.ndarray | float = 0.0, deviation: np.ndarray | float = 0.0
 ) -> np.ndarray:
-    """Heliocentric velocities (N, 3) in km/s, ICRS Cartesian, of stars at (N, 3) kpc from the Sun, Galactic Cartesian.
+    """Heliocentric velocities (N, 3) in km/s, ICRS, of stars at ``place`` (N, 3) in kpc from the Sun, Galactic.
 
     V = (V_c − lag) ê_φ + deviation − V_☉; deviation (N, 3) towards the centre, along the rotation, to the pole.
     """
@@ -359,9 +380,9 @@ def _photocentre(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Proper motion (N, 2) in mas/yr and wobble (N,) in mas that an orbit adds; circular, at random angles.
 
-    Periods are log-normal (Raghavan et al. 2010, ApJS 190, 1). The photocentre's orbit is a ϖ |q/(1 + q) − l/(1 + l)|;
-    of periods P far above the mission's T it is seen as a motion, of short ones as scatter about a straight line:
-    the motion has weight 1/(1 + (T/P)²), the scatter the rest.
+    Periods are log-normal (Raghavan et al. 2010, ApJS 190, 1). The photocentre's orbit is a ϖ |q/(1 + q) −
+    l/(1 + l)|; of periods P far above the mission's T it is seen as a motion, of short ones as scatter about
+    a straight line: the motion has weight 1/(1 + (T/P)²), the scatter the rest.
     """
     period = 10 ** random.normal(5.03, 2.28, len(mass)) / 365.25  # yr
     axis = np.cbrt(mass * (1 + light.ratio) * period**2)  # au
@@ -425,7 +446,7 @@ def _isotropic(random: np.random.Generator, count: int) -> np.ndarray:
 
 
 def _in_circle(random: np.random.Generator, gradient: float, angle_deg: float) -> np.ndarray:
-    """Points (N, 2) east and north in the unit circle with density ∝ 1 + gradient · x towards the position angle."""
+    """Points (N, 2) east and north in the unit circle, of density 1 + gradient · x towards the position angle."""
     angle = random.uniform(0, 2 * np.pi, _DRAW)
     points = np.sqrt(random.uniform(size=_DRAW))[:, None] * np.stack([np.sin(angle), np.cos(angle)], axis=1)
     along = points @ [np.sin(np.radians(angle_deg)), np.cos(np.radians(angle_deg))]

@@ -49,7 +49,10 @@ class Errors(Section):
         default=1.1, gt=0, description="true errors are this many times the stated ones"
     )
     tail: float = Field(
-        default=0.03, ge=0, le=1, description="share of stars disturbed by Student's t with 3 degrees of freedom"
+        default=0.03,
+        ge=0,
+        le=1,
+        description="share of stars disturbed by Student's t with 3 degrees of freedom",
     )
     unsolved: float = Field(
         default=0.01, ge=0, lt=1, description="share of stars with a position alone (two-parameter solutions)"
