@@ -166,7 +166,8 @@ def null_field(
         [np.where(missing, 0.0, scaled), 10.0 * missing], axis=1
     )  # alike in what is missing
     moved = _towards_neighbours(random, scaled, cKDTree(known), known, rows, neighbours)
-    stars[_RESAMPLED] = (centre + spread * np.sinh(moved)).astype(np.float32)
+    resampled = dict(zip(_RESAMPLED, (centre + spread * np.sinh(moved)).T, strict=True))
+    stars = stars.assign(**resampled).astype(left.dtypes[_RESAMPLED].to_dict())
 
     axis, offsets = _on_sky(left)
     exchanged = _exchanged(random, offsets[rows], rows, cells)
