@@ -7,7 +7,7 @@
 The peers need ``benchmarks/peers/setup-stars``. The fields (``--data``, default ``$SCIENCEVAE_MIRROR/stars``) are
 NAME.parquet with Gaia's columns, NAME.members.parquet (source_id, probability) and, from other catalogues,
 NAME.members_alt.parquet. What OUT already holds isn't computed again. ``--timing`` takes names of fields and
-numbers of stars: so many are the stars of a deep field, laid side by side without its members, but once. Results
+numbers of stars: a deep field with copies of it beside it, without its cluster, that have so many together. Results
 are kept in benchmarks/results/stars_fields.json.
 
 Every method is a program of its own with one thread (``--threads``), told the stars with finite parallax, proper
@@ -67,7 +67,7 @@ Row = dict[str, Any]
 def read_field(folder: Path, name: str) -> pd.DataFrame:
     """The stars that every method gets, in the file's order."""
     frame = pd.read_parquet(folder / f"{name}.parquet")
-    return frame[np.isfinite(frame[MEASURED]).all(axis=1)].reset_index(drop=True)
+    return frame.loc[np.isfinite(frame[MEASURED].to_numpy()).all(axis=1)].reset_index(drop=True)
 
 
 def published(folder: Path, name: str) -> np.ndarray:
@@ -76,21 +76,22 @@ def published(folder: Path, name: str) -> np.ndarray:
 
 
 def side_by_side(folder: Path, count: int, seed: int = 0) -> pd.DataFrame:
-    """``count`` stars: a deep field, and beside it its stars without the members again and again.
+    """``count`` stars as dense as a deep field: that field, and beside it copies without its cluster.
 
-    Each copy is moved by a multiple of the field's width, and every star of it by 0.01° and by its own errors.
+    A copy has the field's stars without the published members at random places of a box of the same size, each
+    moved by its own errors of parallax and proper motion: faint members that aren't published lose their cluster.
     """
     random = np.random.default_rng(seed)
     frame = read_field(folder, TILE)
     others = frame[~frame["source_id"].isin(published(folder, TILE))]
-    width = [np.ptp(frame[name]) for name in ("ra", "dec")]
     copies = max(0, -(-(count - len(frame)) // len(others)))
     side = int(np.ceil(np.sqrt(copies + 1)))
     parts = [frame]
     for number in range(1, copies + 1):
         part = others.copy()
-        for name, size, step in zip(("ra", "dec"), width, divmod(number, side), strict=True):
-            part[name] += size * step + random.normal(0, 0.01, len(part))
+        for name, step in zip(("ra", "dec"), divmod(number, side), strict=True):
+            low, high = frame[name].min(), frame[name].max()
+            part[name] = random.uniform(low, high, len(part)) + step * (high - low)
         for name in ("parallax", "pmra", "pmdec"):
             part[name] += random.normal(0, 1, len(part)) * part[f"{name}_error"]
         parts.append(part)
@@ -259,7 +260,7 @@ def _by_half(result: Row, title: str, fields: Sequence[str]) -> str:
         if not len(found):
             continue
         mean = found.groupby("field").mean(numeric_only=True)
-        worst = found.loc[found["F1"].idxmin()]
+        worst = found.iloc[int(found["F1"].argmin())]
         cells = [mean["AP"].mean(), mean["AP"].median(), found["AP"].min(), mean["F1"].mean()]
         cells += [mean["F1"].median(), worst["F1"], mean["precision"].mean(), mean["recall"].mean()]
         told = [f"{cell:.3f}" for cell in cells]
