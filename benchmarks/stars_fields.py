@@ -143,7 +143,7 @@ def measured(member: np.ndarray, probability: np.ndarray) -> Row:
 
 
 def scores(stars: pd.DataFrame, members: np.ndarray, found: pd.DataFrame) -> Row:
-    """Of the first cluster, the best, and any; of an empty field only how many stars are said to be members."""
+    """Of the first cluster in the table, the best, and any; of an empty field only how many stars it claims."""
     names = pd.unique(found["cluster"])
     columns = found.pivot(index="source_id", columns="cluster", values="probability")
     columns = columns.reindex(index=stars["source_id"], columns=names).fillna(0.0)

@@ -61,7 +61,7 @@ def find(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
         found = find_clusters(
             stars, candidate_rows(features, latent, settings.analyse), radius, settings.analyse
         )
-    star, cluster = np.nonzero(found.membership)
+    cluster, star = np.nonzero(found.membership.T)  # of the largest gain first
     return pd.DataFrame(
         {
             "source_id": data["source_id"].values[star],

@@ -132,13 +132,13 @@ def main() -> None:
     method, field, out, seed = sys.argv[1:]
     frame = pd.read_parquet(field)
     probability = METHODS[method](frame, int(seed))  # (N, K)
-    star, cluster = np.nonzero(probability)
+    cluster, star = np.nonzero(probability.T)  # the preferred cluster first
     columns = {
         "source_id": frame["source_id"].to_numpy()[star],
         "cluster": [f"cluster {number + 1}" for number in cluster],
         "probability": probability[star, cluster],
     }
-    pd.DataFrame(columns).to_parquet(out, index=False)
+    pd.DataFrame(columns).astype({"cluster": str}).to_parquet(out, index=False)
 
 
 if __name__ == "__main__":
