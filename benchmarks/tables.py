@@ -152,6 +152,13 @@ def evidence(result: Result) -> str:
     return rows("| | −log p(x), annealed | draws | fall short by, nats | trusted | time |", lines)
 
 
+def stars_fields(result: Result) -> str:
+    """Members in Gaia fields by every method."""
+    from benchmarks.stars_fields import summary
+
+    return summary(result)
+
+
 #: what was asked for, and what others published: Gómez-Bombarelli et al. 2018 and later papers of one table
 ASKED = {
     "qm9": {
@@ -378,7 +385,7 @@ MOLECULES: dict[str, Callable[[Result], str]] = {
 }  # fmt: skip
 TABLES: dict[str, Callable[[Result], str]] = {
     "training_step": training_step, "priors": priors, "parts": parts, "loader": loader, "encode": encode,
-    "imports": imports, "digits": digits, "evidence": evidence,
+    "imports": imports, "digits": digits, "evidence": evidence, "stars_fields": stars_fields,
 }  # fmt: skip
 
 

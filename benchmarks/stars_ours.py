@@ -1,0 +1,91 @@
+"""Our way from a field to members, in one process and without a run folder: prepare, train, encode, find clusters.
+
+python -m benchmarks.stars_ours FIELD.parquet OUT.parquet SEED
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+from sciencevae.builtin.stars import DOMAIN
+from sciencevae.builtin.stars.analysis import active_latents, star_field
+from sciencevae.builtin.stars.clusters import candidates, find_clusters
+from sciencevae.builtin.stars.dataset import prepare
+from sciencevae.builtin.stars.settings import Stars
+from threadpoolctl import threadpool_limits
+
+from sciencevae.config import load
+from sciencevae.data.batches import as_batches
+from sciencevae.data.scaling import Scaling
+from sciencevae.data.splits import with_splits
+from sciencevae.training.loop import fit
+
+__all__ = ["find", "find_without_latents"]
+
+
+def find(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """``source_id, cluster, probability`` with the settings of ``own.yaml``; clusters by decreasing gain."""
+    return _found(frame, seed, latents=True)
+
+
+def find_without_latents(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The same with candidates of the data alone: no model is trained."""
+    return _found(frame, seed, latents=False)
+
+
+def _found(frame: pd.DataFrame, seed: int, latents: bool) -> pd.DataFrame:
+    settings = load(DOMAIN, "own", [f"seed={seed}", f"analyse.seed={seed}"])
+    assert isinstance(settings, Stars)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "field.parquet"
+        frame.to_parquet(path, index=False)
+        data = with_splits(
+            prepare(settings, {}, path), settings.prepare.fractions, settings.prepare.split_seed
+        )
+    features = _latents(settings, data, seed) if latents else None
+    stars, _, _ = star_field(data)
+    with threadpool_limits(1):
+        found = find_clusters(stars, candidates(stars, features, settings.analyse), settings.analyse)
+    cluster, star = np.nonzero(found.membership.T)  # of the largest gain first
+    return pd.DataFrame(
+        {
+            "source_id": data["source_id"].values[star],
+            "cluster": [f"cluster {number + 1}" for number in cluster],
+            "probability": found.membership[star, cluster],
+        }
+    )
+
+
+def _latents(settings: Stars, data: xr.Dataset, seed: int) -> np.ndarray:
+    """The active posterior means of a model trained on this field, (N, D)."""
+    data.attrs["scaling"] = Scaling.fit(data).to_json()
+    torch.manual_seed(seed)
+    model = DOMAIN.build(settings, data)
+    fit(
+        model,
+        as_batches(data, split="train"),
+        objective=DOMAIN.objective(settings, data) if DOMAIN.objective else None,
+        valid=as_batches(data, split="valid"),
+        settings=settings.training.model_copy(update={"seed": seed}),
+        progress=False,
+    )
+    means, deviations = [], []
+    with torch.no_grad():
+        for batch in as_batches(data).blocks(4096):
+            posterior = model.encode(batch.x, batch.context)
+            means.append(posterior.mean.double().numpy())
+            deviations.append(posterior.stddev.double().numpy())
+    z, z_std = np.concatenate(means), np.concatenate(deviations)
+    used = active_latents(z, z_std)
+    return z[:, used] if used.any() else z
+
+
+if __name__ == "__main__":
+    field, out, seed = sys.argv[1:]
+    find(pd.read_parquet(field), int(seed)).to_parquet(out, index=False)
