@@ -34,10 +34,8 @@ _GAIA_SOURCE = frozenset(
         *("source_id", "ref_epoch", *_ASTROMETRY, *(f"{name}_error" for name in _ASTROMETRY)),
         *(f"{a}_{b}_corr" for n, a in enumerate(_ASTROMETRY) for b in _ASTROMETRY[n + 1 :]),
         *("ruwe", "astrometric_excess_noise", "astrometric_excess_noise_sig", "astrometric_params_solved"),
-        *("nu_eff_used_in_astrometry", "pseudocolour", "ecl_lat", "visibility_periods_used"),
-        *("phot_g_mean_mag", "phot_bp_mean_mag", "phot_rp_mean_mag", "bp_rp", "phot_bp_rp_excess_factor"),
-        *("phot_g_mean_flux_over_error", "phot_bp_mean_flux_over_error", "phot_rp_mean_flux_over_error"),
-        *("radial_velocity", "radial_velocity_error"),
+        *("nu_eff_used_in_astrometry", "pseudocolour", "ecl_lat", "radial_velocity", "radial_velocity_error"),
+        *("phot_g_mean_mag", "phot_bp_mean_mag", "phot_rp_mean_mag", "bp_rp"),
     )
 )
 #: the columns asked for: those that we can read
