@@ -117,11 +117,14 @@ def _lsdb() -> Any:
 
 def _lazy(catalogue: Catalog) -> Iterator[tuple[int, int, Delayed, Delayed | None]]:
     """Order, pixel, and the two frames to come; no margin where no star is near."""
-    beside = set(catalogue.margin.get_healpix_pixels()) if catalogue.margin is not None else set()
+    near = catalogue.margin
+    beside = set(near.get_healpix_pixels()) if near is not None else set()
     for pixel in catalogue.get_ordered_healpix_pixels():
         (own,) = catalogue.get_partition(pixel.order, pixel.pixel).to_delayed()
-        margin = catalogue.margin.get_partition(pixel.order, pixel.pixel) if pixel in beside else None
-        yield int(pixel.order), int(pixel.pixel), own, None if margin is None else margin.to_delayed()[0]
+        margin = None
+        if near is not None and pixel in beside:
+            (margin,) = near.get_partition(pixel.order, pixel.pixel).to_delayed()
+        yield int(pixel.order), int(pixel.pixel), own, margin
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
@@ -153,7 +156,7 @@ def _identifier(catalogue: Catalog) -> str:
 
 def _position(catalogue: Catalog) -> tuple[str, str]:
     about = catalogue.hc_structure.catalog_info
-    return about.ra_column, about.dec_column
+    return str(about.ra_column), str(about.dec_column)
 
 
 def _found(
