@@ -88,6 +88,10 @@ COLUMNS: dict[str, Column] = {
     "absolute_magnitude": Column(
         "absolute_magnitude", "mag", "phys.magAbs;em.opt", "absolute magnitude, without extinction"
     ),
+    "radial_velocity": Column("radial_velocity", "km / s", "spect.dopplerVeloc.opt", "radial velocity"),
+    "radial_velocity_error": Column(
+        "radial_velocity_error", "km / s", "stat.error;spect.dopplerVeloc.opt", "error of radial_velocity"
+    ),
     "ruwe": Column("ruwe", "", "stat.error", "renormalised unit weight error of the astrometry"),
 }
 _TYPES = {"source_id": "int64", "cluster": "str"}  # all others: float64

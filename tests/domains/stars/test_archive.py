@@ -40,15 +40,19 @@ CONE = (359.9, 1.0), 2.0  # over RA 0
 def sky() -> Table:
     """4,000 stars on both sides of RA 0, a tenth without parallax and motion, under the archive's names."""
     rng = np.random.default_rng(6)
-    data = {name: rng.normal(0, 0.2, 4000) for name in archive.COLUMNS}
+    data = {name: rng.normal(0, 0.05 if name.endswith("_corr") else 0.2, 4000) for name in archive.COLUMNS}
     data["source_id"] = rng.permutation(4000) + 4_000_000_000_000_000_001
     data["ra"], data["dec"] = rng.uniform(356, 364, 4000) % 360, rng.uniform(-3, 5, 4000)
     data["phot_g_mean_mag"] = rng.uniform(10, 21, 4000)
-    for name in ("parallax_error", "pmra_error", "pmdec_error"):
-        data[name] = rng.uniform(0.02, 0.5, 4000)
+    for name in data:
+        if name.endswith("_error"):
+            data[name] = rng.uniform(0.02, 0.5, 4000)
+    unsolved = np.arange(4000) % 10 == 0
+    if "astrometric_params_solved" in data:
+        data["astrometric_params_solved"] = np.where(unsolved, 3, 31)
     table = Table(data, masked=True)
     for name in ("parallax", "pmra", "pmdec", "parallax_error", "pmra_error", "pmdec_error"):
-        table[name].mask = np.arange(4000) % 10 == 0
+        table[name].mask = unsolved
     return table
 
 
