@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := test,lint,slurm
+EXTRAS := test,lint,slurm,hats
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint bench

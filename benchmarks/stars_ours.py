@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 import xarray as xr
 from sciencevae.builtin.stars import DOMAIN
-from sciencevae.builtin.stars.analysis import active_latents, star_field
+from sciencevae.builtin.stars.analysis import active_latents, quantities, star_field
 from sciencevae.builtin.stars.clusters import candidates, find_clusters
 from sciencevae.builtin.stars.dataset import prepare
 from sciencevae.builtin.stars.settings import Stars
@@ -27,6 +27,15 @@ from sciencevae.data.splits import with_splits
 from sciencevae.training.loop import fit
 
 __all__ = ["find", "find_without_latents"]
+
+#: name in the benchmarks -> quantity of the analysis
+QUANTITIES = {
+    "ra": "centre, RA",
+    "dec": "centre, Dec",
+    "parallax": "parallax",
+    "pmra": "proper motion at the centre, RA",
+    "pmdec": "proper motion at the centre, Dec",
+}
 
 
 def find(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -49,17 +58,30 @@ def _found(frame: pd.DataFrame, seed: int, latents: bool) -> pd.DataFrame:
             prepare(settings, {}, path), settings.prepare.fractions, settings.prepare.split_seed
         )
     features = _latents(settings, data, seed) if latents else None
-    stars, _, _ = star_field(data)
+    stars, centre, _ = star_field(data)
     with threadpool_limits(1):
         found = find_clusters(stars, candidates(stars, features, settings.analyse), settings.analyse)
+        known = [quantities(stars, centre, found, number) for number in range(len(found.gains))]
     cluster, star = np.nonzero(found.membership.T)  # of the largest gain first
-    return pd.DataFrame(
+    names = [f"cluster {number + 1}" for number in range(len(known))]
+    members = pd.DataFrame(
         {
             "source_id": data["source_id"].values[star],
-            "cluster": [f"cluster {number + 1}" for number in cluster],
+            "cluster": [names[number] for number in cluster],
             "probability": found.membership[star, cluster],
         }
     )
+    members.attrs["score"] = dict(zip(names, (gain for gain, _ in found.gains), strict=True))
+    members.attrs["clusters"] = [
+        {"cluster": name}
+        | {
+            key: value
+            for short, long in QUANTITIES.items()
+            for key, value in ((short, quantity[long][0]), (f"{short}_error", quantity[long][1]))
+        }
+        for name, quantity in zip(names, known, strict=True)
+    ]
+    return members
 
 
 def _latents(settings: Stars, data: xr.Dataset, seed: int) -> np.ndarray:

@@ -57,7 +57,11 @@ from sciencevae.data.atomic import atomic_path
 
 from .stars_split import CHOSEN_ON, FIELDS, SCORED_ONLY, half_of
 
-METHODS = {"ours": "benchmarks.stars_ours:find", "hdbscan": "benchmarks.stars_recovery:hdbscan"}
+METHODS = {
+    "ours": "benchmarks.stars_ours:find",
+    "ours-without-latents": "benchmarks.stars_ours:find_without_latents",
+    "hdbscan": "benchmarks.stars_recovery:hdbscan",
+}
 RESULTS = Path(__file__).parent / "results" / "stars_recovery.json"
 DENSITIES = (500, 1500, 4000)
 INJECTED = 30

@@ -33,6 +33,7 @@ __all__ = [
     "cluster_name",
     "clusters",
     "motion_distance",
+    "quantities",
     "star_field",
 ]
 
@@ -207,20 +208,24 @@ def _parameters(result: Result) -> pd.DataFrame:
     rows = []
     for number, (name, cluster) in enumerate(zip(result.names, result.found.mixture.clusters, strict=True)):
         known = LITERATURE.get(name, {})
-        for quantity, (value, error, unit) in _quantities(result, number, cluster).items():
+        for quantity, (value, error, unit) in quantities(
+            result.stars, result.centre, result.found, number
+        ).items():
             literature, source = known.get(quantity, (np.nan, ""))
             rows.append((result.variant, name, quantity, value, error, unit, literature, source))
     columns = ["variant", "cluster", "quantity", "value", "error", "unit", "literature", "source"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _quantities(result: Result, number: int, cluster: Cluster) -> Mapping[str, tuple[float, float, str]]:
-    """Name -> value, error, unit."""
-    found, nan = result.found, float("nan")
+def quantities(
+    stars: Field, centre: np.ndarray, found: Found, number: int
+) -> Mapping[str, tuple[float, float, str]]:
+    """Parameters of cluster ``number`` of a field with this centre (unit vector): name -> value, error, unit."""
+    nan, cluster = float("nan"), found.mixture.clusters[number]
     probability = found.membership[:, number]
-    errors = errors_of(result.stars, found.mixture, number)
-    sigma, centre = np.sqrt(np.diag(errors.motion)), np.sqrt(np.diag(errors.centre))
-    place = kinematics.from_azimuthal(cluster.centre, result.centre)
+    errors = errors_of(stars, found.mixture, number)
+    sigma, place_error = np.sqrt(np.diag(errors.motion)), np.sqrt(np.diag(errors.centre))
+    place = kinematics.from_azimuthal(cluster.centre, centre)
     ra, dec = kinematics.sky_position(place)
     basis = kinematics.tangent_basis(place)
     # (ϖ, V) -> μ at the centre
@@ -233,10 +238,10 @@ def _quantities(result: Result, number: int, cluster: Cluster) -> Mapping[str, t
     speed_unit = kinematics.KAPPA / cluster.parallax
     rows = {
         "members": (float((probability > 0.5).sum()), nan, "p > 0.5"),
-        "expected members": (float(probability.sum()), len(result.stars) * errors.weight, ""),
+        "expected members": (float(probability.sum()), len(stars) * errors.weight, ""),
         "held-out gain": (gain, gain_error, "nats"),
-        "centre, RA": (float(ra), float(centre[0] / np.cos(np.radians(dec))), "deg"),
-        "centre, Dec": (float(dec), float(centre[1]), "deg"),
+        "centre, RA": (float(ra), float(place_error[0] / np.cos(np.radians(dec))), "deg"),
+        "centre, Dec": (float(dec), float(place_error[1]), "deg"),
         "core, longer axis (1σ)": (float(widths[1]), nan, "deg"),
         "core, shorter axis (1σ)": (float(widths[0]), nan, "deg"),
         "parallax": (cluster.parallax, float(sigma[0]), "mas"),

@@ -13,8 +13,8 @@ import numpy as np
 from sciencevae.errors import InputError
 
 from . import kinematics
-from .simulate import OpenCluster, members, new_identifiers, until
 from .measurement import CORRELATIONS, ERRORS, PARAMETERS, Errors, covariance, disturbed
+from .simulate import OpenCluster, members, new_identifiers, until
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from sciencevae.config import PrepareSettings, RunSettings, Section
 
-__all__ = ["POSITIONS", "Analyse", "Model", "Objective", "Prepare", "Stars"]
+__all__ = ["POSITIONS", "Analyse", "Model", "Objective", "Prepare", "Source", "Stars"]
 
 #: RA, Dec in degrees (J2000, SIMBAD), a radius that holds the cluster in degrees, and its parallax in mas.
 #: The parallax, rough, only gives a found cluster its name; nothing searches with it.
@@ -22,6 +22,18 @@ POSITIONS: dict[str, tuple[float, float, float, float]] = {
     "ic 2391": (130.13, -53.03, 5.0, 6.8),
     "blanco 1": (1.03, -29.83, 4.0, 4.4),
 }
+
+
+class Source(Section):
+    """The query of the data set ``gaia``; what is not set is as in its manifest, and other data sets take none."""
+
+    ra_deg: float | None = Field(default=None, ge=0, le=360, description="centre of the cone, ICRS")
+    dec_deg: float | None = Field(default=None, ge=-90, le=90, description="centre of the cone, ICRS")
+    radius_deg: float | None = Field(default=None, gt=0, le=90, description="of the cone")
+    magnitude_max: float | None = Field(default=None, description="faintest G asked for")
+    table: str | None = Field(default=None, description="of the archive, with the columns of gaia_source")
+    service: str | None = Field(default=None, description="address of the archive's TAP service")
+    rows_max: int | None = Field(default=None, ge=1, description="of more stars, nothing is asked for")
 
 
 class Prepare(PrepareSettings):
@@ -152,6 +164,7 @@ class Stars(RunSettings):
     """Settings of the domain ``stars``."""
 
     dataset: str = "hipparcos"
+    source: Source = Source()
     prepare: Prepare = Prepare()
     model: Model = Model()
     objective: Objective = Objective()

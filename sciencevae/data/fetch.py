@@ -73,10 +73,15 @@ def fetch(
 def mirror(
     destination: str | Path, datasets: Iterable[str] | None = None, *, progress: bool = True
 ) -> list[Path]:
-    """Copy the files of data sets (default: all) into a folder to be named by ``$SCIENCEVAE_MIRROR``."""
+    """Copy the files of data sets into a folder to be named by ``$SCIENCEVAE_MIRROR``.
+
+    datasets: default all, but for queries to a service
+    """
     copies = []
     for name in list(datasets) if datasets is not None else list_manifests():
         manifest = load_manifest(name)
+        if datasets is None and any(entry.generate and entry.generate.query for entry in manifest.files):
+            continue
         for file, source in fetch(manifest, progress=progress).items():
             generated = manifest.file(file).generate
             folder = Path(destination) / manifest.name

@@ -62,11 +62,15 @@ class Citation(_Strict):
 
 
 class Generate(_Strict):
-    """A file that our own code makes: ``command`` is a module with ``VERSION`` and ``generate``."""
+    """A file that our own code makes: ``command`` is a module with ``VERSION`` and ``generate``.
+
+    query: it asks a service on the network, for what the parameters say; a mirror of everything leaves it out
+    """
 
     command: str = Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")
     parameters: dict[str, Any] = Field(default_factory=dict)
     seed: int = 0
+    query: bool = False
 
 
 class FileEntry(_Strict):
