@@ -206,7 +206,7 @@ def _parameters(result: Result) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for number, (name, cluster) in enumerate(zip(result.names, result.found.mixture.clusters, strict=True)):
+    for number, name in enumerate(result.names):
         known = LITERATURE.get(name, {})
         for quantity, (value, error, unit) in quantities(
             result.stars, result.centre, result.found, number

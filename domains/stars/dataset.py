@@ -71,9 +71,9 @@ def prepare(settings: Stars, files: Mapping[str, Path], input: Path | None) -> x
     """The field as a Dataset: x (sample, feature) and its covariance ``noise``, directions as ``condition``.
 
     x = (r̂ [ICRS unit vector], ϖ [mas], μα*, μδ [mas/yr], magnitude, colour [mag]): nothing in it depends on the
-    field's centre, so that a trained model reads any file. Stars that fail a quality cut or can't be read are left out and counted in
-    ``attrs["provenance"]``, where corrections and the ``footprint`` of the field are stated too. A cone is cut
-    from a file block by block, so that the file may be larger than memory.
+    field's centre, so that a trained model reads any file. Stars that fail a quality cut or can't be read are
+    left out and counted in ``attrs["provenance"]``, where corrections and the ``footprint`` of the field are
+    stated too. A cone is cut from a file block by block, so that the file may be larger than memory.
 
     InputError: fewer stars than ``minimum_stars``, more than ``maximum_stars``, positions of several epochs.
     """
