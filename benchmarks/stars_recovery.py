@@ -188,7 +188,7 @@ def done(job: dict[str, Any], folder: Path, method: str) -> dict[str, Any]:
     """One field: made, searched and judged."""
     module, name = METHODS[method].split(":")
     find: Callable[[pd.DataFrame, int], pd.DataFrame] = getattr(importlib.import_module(module), name)
-    seed = zlib.crc32(job["key"].encode())
+    seed = zlib.crc32(job["key"].encode()) % 2**30
     random = np.random.default_rng(seed)
     if job["kind"] == "null":
         frame = null_field(cleaned(folder, job["field"]), seed=seed)
