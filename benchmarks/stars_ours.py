@@ -63,23 +63,22 @@ def _found(frame: pd.DataFrame, seed: int, latents: bool) -> pd.DataFrame:
         found = find_clusters(stars, candidates(stars, features, settings.analyse), settings.analyse)
         known = [quantities(stars, centre, found, number) for number in range(len(found.gains))]
     cluster, star = np.nonzero(found.membership.T)  # of the largest gain first
-    names = [f"cluster {number + 1}" for number in range(len(known))]
     members = pd.DataFrame(
         {
             "source_id": data["source_id"].values[star],
-            "cluster": [names[number] for number in cluster],
+            "cluster": cluster + 1,
             "probability": found.membership[star, cluster],
         }
     )
-    members.attrs["score"] = dict(zip(names, (gain for gain, _ in found.gains), strict=True))
+    members.attrs["score"] = {number: gain for number, (gain, _) in enumerate(found.gains, start=1)}
     members.attrs["clusters"] = [
-        {"cluster": name}
+        {"cluster": number}
         | {
             key: value
             for short, long in QUANTITIES.items()
             for key, value in ((short, quantity[long][0]), (f"{short}_error", quantity[long][1]))
         }
-        for name, quantity in zip(names, known, strict=True)
+        for number, quantity in enumerate(known, start=1)
     ]
     return members
 

@@ -14,6 +14,13 @@ from hypothesis import strategies as st
 from sciencevae.builtin.stars import kinematics, sequence
 from sciencevae.builtin.stars.columns import read_catalogue
 from sciencevae.builtin.stars.injection import inject, null_field
+from sciencevae.builtin.stars.measurement import (
+    PARAMETERS,
+    Errors,
+    correlations,
+    covariance,
+    parallax_uncertainty,
+)
 from sciencevae.builtin.stars.simulate import (
     CIRCULAR_KMS,
     COLUMNS,
@@ -30,13 +37,6 @@ from sciencevae.builtin.stars.simulate import (
     main,
     members,
     simulate,
-)
-from sciencevae.builtin.stars.measurement import (
-    PARAMETERS,
-    Errors,
-    correlations,
-    covariance,
-    parallax_uncertainty,
 )
 from scipy import stats
 from scipy.integrate import quad
