@@ -5,8 +5,10 @@ python -m benchmarks.stars_ours FIELD.parquet OUT.parquet SEED
 
 from __future__ import annotations
 
+import math
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -72,15 +74,17 @@ def _found(frame: pd.DataFrame, seed: int, latents: bool) -> pd.DataFrame:
     )
     members.attrs["score"] = {number: gain for number, (gain, _) in enumerate(found.gains, start=1)}
     members.attrs["clusters"] = [
-        {"cluster": number}
-        | {
-            key: value
-            for short, long in QUANTITIES.items()
-            for key, value in ((short, quantity[long][0]), (f"{short}_error", quantity[long][1]))
-        }
-        for number, quantity in enumerate(known, start=1)
+        {"cluster": number, **_measured(quantity)} for number, quantity in enumerate(known, start=1)
     ]
     return members
+
+
+def _measured(quantity: Mapping[str, tuple[float, float, str]]) -> dict[str, float]:
+    """The parameters of a cluster and their errors; that of the right ascension along the sky, as those of Gaia."""
+    found = {name: quantity[long][0] for name, long in QUANTITIES.items()}
+    errors = {f"{name}_error": quantity[long][1] for name, long in QUANTITIES.items()}
+    errors["ra_error"] *= math.cos(math.radians(found["dec"]))
+    return found | errors
 
 
 def _latents(settings: Stars, data: xr.Dataset, seed: int) -> np.ndarray:

@@ -53,9 +53,11 @@ class Field:
         return len(self.y)
 
     def __getitem__(self, rows: np.ndarray) -> Field:
-        return Field(
+        some = Field(
             self.y[rows], self.covariance[rows], self.offsets[rows], self.direction[rows], self.footprint
         )
+        some.__dict__["basis"] = self.basis[rows]  # cheaper to carry along than to make again
+        return some
 
     @cached_property
     def basis(self) -> np.ndarray:
@@ -146,9 +148,9 @@ class Cluster:
         # a part much smaller than the grid's steps is inside whole
         return np.clip(share, 1e-3, 1.0), mean, square
 
-    def updated(self, stars: Field, share: np.ndarray) -> Cluster:
-        """One M-step: ``share`` (N, 4) is the probability that star n belongs to part j."""
-        _, residual, precision, jacobian = self.parts(stars)
+    def updated(self, stars: Field, share: np.ndarray, parts: tuple[np.ndarray, ...]) -> Cluster:
+        """One M-step: ``share`` (N, 4) is the probability that star n belongs to part j; parts: as ``parts`` gives."""
+        _, residual, precision, jacobian = parts
         mass = share.sum()
         # ϖ and u = ϖV/κ enter linearly: y = (ϖ, ê·u, n̂·u)
         design = np.zeros((len(stars), 3, 4))
@@ -332,29 +334,30 @@ def fit_clusters(
     """EM over the clusters and the weights of ``mixture`` in front of a background of log density (N,) that stays.
 
     elsewhere: so many more stars belong to the background alone. Only the stars near a cluster are computed. Stops
-    when all stars together gain less than 0.001 nats.
+    when all stars together gain less than 0.01 nats.
     """
     previous = -np.inf
     for _ in range(iterations):
         near = [np.flatnonzero(cluster.near(stars)) for cluster in mixture.clusters]
-        parts = [c.parts(stars[rows])[0] for c, rows in zip(mixture.clusters, near, strict=True)]
+        some = [stars[rows] for rows in near]
+        parts = [c.parts(around) for c, around in zip(mixture.clusters, some, strict=True)]
         joint = np.full((len(stars), 1 + len(parts)), _FAR)
         joint[:, 0] = background
         for number, (part, rows) in enumerate(zip(parts, near, strict=True), start=1):
-            joint[rows, number] = logsumexp(part)
+            joint[rows, number] = logsumexp(part[0])
         joint += np.log(mixture.weights)
         total = logsumexp(joint)
         mass = np.exp(joint - total[:, None]).sum(0)
         mass[0] += elsewhere
         clusters = []
-        for number, (cluster, part, rows) in enumerate(
-            zip(mixture.clusters, parts, near, strict=True), start=1
-        ):
-            share = np.exp(part + np.log(mixture.weights[number]) - total[rows][:, None])
-            clusters.append(cluster.updated(stars[rows], share) if share.sum() > 3 else cluster)
+        for number, cluster in enumerate(mixture.clusters):
+            log = parts[number][0] + np.log(mixture.weights[1 + number])
+            share = np.exp(log - total[near[number]][:, None])
+            kept = cluster if share.sum() < 3 else cluster.updated(some[number], share, parts[number])
+            clusters.append(kept)
         value = float(total.sum()) + elsewhere * float(np.log(mixture.weights[0]))
         mixture = Mixture(mixture.background, tuple(clusters), np.maximum(mass, 1e-6) / mass.sum())
-        if value - previous < 1e-3:
+        if value - previous < 0.01:
             break
         previous = value
     return mixture

@@ -199,7 +199,7 @@ def test_a_cluster_cut_off_by_the_edge_has_its_own_width() -> None:
     seen = np.sqrt(np.linalg.eigvalsh(cluster.shape))
     share = np.concatenate([np.ones((count, 1)), np.zeros((count, 3))], axis=1)
     for _ in range(60):
-        cluster = cluster.updated(stars, share)
+        cluster = cluster.updated(stars, share, cluster.parts(stars))
     assert seen[0] < 0.9
     assert np.sqrt(np.linalg.eigvalsh(cluster.shape)) == pytest.approx([1.0, 1.0], abs=0.08)
     assert cluster.centre == pytest.approx([1.2, 0.0], abs=0.08)
