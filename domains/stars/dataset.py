@@ -106,8 +106,8 @@ def prepare(settings: Stars, files: Mapping[str, Path], input: Path | None) -> x
         "corrections": stated(chosen),
         "left out in the whole catalogue": dict(kept.dropped),
         "left out in the cone": cuts,
-        "elsewhere": dict(kept.elsewhere),
-        "notes": [f"{number} stars: {what}" for what, number in kept.notes.items() if number]
+        "not in the field": dict(kept.elsewhere),
+        "notes": [f"{what}: {number} stars" for what, number in kept.notes.items() if number]
         + _photometry(frame),
     }
     refused = {reason: number for reason, number in (kept.dropped | Counter(cuts)).items() if number}
@@ -235,7 +235,7 @@ def _kept(path: Path, chosen: Prepare, place: tuple[np.ndarray, float] | None) -
             )
     frame = pd.concat(frames, ignore_index=True)
     if chosen.epoch is not None:
-        left = "position left at its own epoch: no proper motion"
+        left = "position left at its own epoch, without a proper motion"
         notes[left] = int((frame["ref_epoch"] != chosen.epoch).sum())
     again = frame["source_id"].duplicated()  # over all blocks
     dropped[_AGAIN] += int(again.sum())

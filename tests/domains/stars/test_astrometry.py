@@ -252,7 +252,7 @@ def test_epochs_of_a_file(tmp_path: Path) -> None:
     provenance = json.loads(data.attrs["provenance"])
     assert provenance["epoch"] == "J2016.0"
     assert provenance["corrections"] == {"epoch": "propagated to J2016.0"}
-    assert "1 stars: position left at its own epoch: no proper motion" in provenance["notes"]
+    assert "position left at its own epoch, without a proper motion: 1 stars" in provenance["notes"]
     assert (data["ref_epoch"] == np.where(data["source_id"] == 2**62 + 3, 1991.25, 2016.0)).all()
     path = own(near, tmp_path / "unknown.parquet")
     with pytest.raises(InputError, match=r"prepare.ref_epoch=YEAR"):
