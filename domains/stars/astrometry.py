@@ -17,12 +17,13 @@ from .zeropoint import ecliptic_latitude, wavenumber, zero_point
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["corrected", "covariance", "direction_covariance", "parallax_error_factor", "stated"]
+__all__ = ["at_epoch", "corrected", "covariance", "direction_covariance", "parallax_error_factor", "stated"]
 
 _MAS_IN_RADIANS = float(np.radians(1 / 3.6e6))
 _POSITION_ERROR_MAS = 1.0  # nominal: far below any scale of interest; the intrinsic scatter is added to it
 #: mas, mas/yr: the error that stands for "not measured", beyond what any field spreads over
 _UNMEASURED = 1e3
+_DR3 = 2016.0  # reference epoch of Gaia EDR3 and DR3
 _SIGNIFICANT = 2.0  # excess noise of lower significance is none (Lindegren et al. 2012, A&A 538, A78)
 
 
@@ -66,8 +67,53 @@ def direction_covariance(frame: pd.DataFrame) -> np.ndarray:
     return found
 
 
+def at_epoch(frame: pd.DataFrame, chosen: Prepare) -> pd.DataFrame:
+    """A block of canonical columns at the Julian year ``chosen.epoch``, as it is where there is none.
+
+    Propagated in space, see ``kinematics.propagate``, with the radial velocity where there is one and else with 0;
+    a star without a proper motion stays where it is, at its own ``ref_epoch``.
+
+    InputError: no epoch is known to start from, or the one that a zero-point is asked for is not Gaia DR3's.
+    """
+    epoch = _column(frame, "ref_epoch")
+    if chosen.ref_epoch is not None:
+        epoch = np.where(np.isnan(epoch), chosen.ref_epoch, epoch)
+    if chosen.parallax_zero_point != "none" and (other := epoch[np.isfinite(epoch) & (epoch != _DR3)]).size:
+        raise InputError(
+            f"prepare.parallax_zero_point={chosen.parallax_zero_point} is for Gaia EDR3 and DR3 (epoch {_DR3:g}), "
+            f"and these stars are of {other[0]:g}: set it to none"
+        )
+    if chosen.epoch is None:
+        return frame
+    if np.isnan(epoch).any():
+        raise InputError(
+            f"prepare.epoch needs to know of which epoch the positions are: a column ref_epoch "
+            f"({', '.join(ALIASES['ref_epoch'])}), or --set prepare.ref_epoch=YEAR (Gaia DR3: 2016, DR2: 2015.5, "
+            "DR1: 2015, Hipparcos: 1991.25)"
+        )
+    pm = frame[list(ASTROMETRY[3:])].to_numpy(float)
+    going = ~np.isnan(pm).any(1) & (epoch != chosen.epoch)
+    moved = frame.assign(ref_epoch=np.where(np.isnan(pm).any(1), epoch, chosen.epoch))
+    years = np.where(going, chosen.epoch - epoch, 0)
+    with np.errstate(all="ignore"):  # numbers of rows that are marked as bad
+        direction = kinematics.directions(*_place(frame))
+        parallax, radial = frame["parallax_mas"].to_numpy(), np.nan_to_num(_column(frame, "radial_velocity"))
+        # of a distance that is not known, or noise below 0, there is no radial part
+        away = np.maximum(np.nan_to_num(parallax), 0)
+        later, nearer, turned = kinematics.propagate(direction, away, np.nan_to_num(pm), radial, years)
+        five = kinematics.propagate_covariance(np.nan_to_num(covariance(frame)), direction, later, years)
+        _write(moved, five)
+    ra, dec = kinematics.sky_position(later)
+    values = (ra, dec, np.where(parallax > 0, nearer, parallax), turned[:, 0], turned[:, 1])
+    for name, value in zip(ASTROMETRY, values, strict=True):
+        moved[name] = np.where(going, value, frame[name])
+    for name in ERRORS[2:]:
+        moved[name] = np.where(frame[name].isna(), np.nan, moved[name])
+    return moved
+
+
 def corrected(frame: pd.DataFrame, chosen: Prepare, counts: Counter[str]) -> pd.DataFrame:
-    """A block of canonical columns after the corrections that are switched on, in this order.
+    """Canonical columns after the corrections that are switched on, in this order.
 
     parallax_zero_point: ϖ − Z, see ``zeropoint``; a star without magnitude or colour keeps its ϖ.
     excess_noise: C + ε² 1, with ε the astrometric excess noise (mas, and mas/yr for motions) where its
@@ -75,8 +121,6 @@ def corrected(frame: pd.DataFrame, chosen: Prepare, counts: Counter[str]) -> pd.
         observations of a star; all of it on top is an upper bound, right for a motion (of a binary, say) that
         does not average out.
     error_inflation: F² C. parallax_error_inflation: σ_ϖ f(G), see ``parallax_error_factor``.
-    epoch: propagated in space, see ``kinematics.propagate``, with the radial velocity where there is one and
-        else with 0; a star without a proper motion stays where it is.
 
     counts: how many stars each could not be applied to is added there. InputError: a column that is needed is
     not there.
@@ -85,9 +129,8 @@ def corrected(frame: pd.DataFrame, chosen: Prepare, counts: Counter[str]) -> pd.
     with np.errstate(all="ignore"):  # numbers of rows that are marked as bad
         if chosen.parallax_zero_point != "none":
             z = _zero_point(frame)
-            counts["parallax zero-point not known"] += int(
-                (np.isnan(z) & frame["parallax_mas"].notna()).sum()
-            )
+            unknown = np.isnan(z) & frame["parallax_mas"].notna()
+            counts["parallax zero-point not known"] += int(unknown.sum())
             frame["parallax_mas"] -= np.nan_to_num(z)
         if chosen.excess_noise == "add":
             _write(frame, covariance(frame) + _excess_noise(frame)[:, None, None] ** 2 * np.eye(5))
@@ -98,8 +141,6 @@ def corrected(frame: pd.DataFrame, chosen: Prepare, counts: Counter[str]) -> pd.
             factor = parallax_error_factor(_column(frame, "magnitude"))
             counts["parallax error not inflated: no magnitude"] += int(np.isnan(factor).sum())
             frame["parallax_error_mas"] *= np.where(np.isnan(factor), 1, factor)
-        if chosen.epoch is not None:
-            _propagate(frame, chosen.epoch, chosen.ref_epoch, counts)
     return frame
 
 
@@ -159,11 +200,6 @@ def _column(frame: pd.DataFrame, name: str) -> np.ndarray:
 def _zero_point(frame: pd.DataFrame) -> np.ndarray:
     """Z (N,) in mas from what the catalogue brings; NaN where magnitude or colour is missing."""
     what = "prepare.parallax_zero_point=lindegren-2021"
-    epoch = _column(frame, "ref_epoch")
-    if (other := epoch[np.isfinite(epoch) & (epoch != 2016.0)]).size:
-        raise InputError(
-            f"{what} is for Gaia EDR3 and DR3 (epoch 2016.0), and these are of {other[0]:g}: set it to none"
-        )
     _need(frame, ("magnitude",), what)
     _need(frame, ("nu_eff_used_in_astrometry", "pseudocolour", "bp_rp"), what)
     effective, pseudo = _column(frame, "nu_eff_used_in_astrometry"), _column(frame, "pseudocolour")
@@ -182,37 +218,3 @@ def _excess_noise(frame: pd.DataFrame) -> np.ndarray:
         _column(frame, "astrometric_excess_noise_sig"),
     )
     return np.where((significance > _SIGNIFICANT) | np.isnan(significance), np.nan_to_num(noise), 0)
-
-
-def _propagate(frame: pd.DataFrame, now: float, default: float | None, counts: Counter[str]) -> None:
-    """Position, parallax, motion and covariance at the epoch ``now``, in place."""
-    epoch = _column(frame, "ref_epoch")
-    if default is not None:
-        epoch = np.where(np.isnan(epoch), default, epoch)
-    if np.isnan(epoch).any():
-        raise InputError(
-            f"prepare.epoch needs to know of which epoch the positions are: a column ref_epoch "
-            f"({', '.join(ALIASES['ref_epoch'])}), or --set prepare.ref_epoch=YEAR (Gaia DR3: 2016, DR2: 2015.5, "
-            "DR1: 2015, Hipparcos: 1991.25)"
-        )
-    pm = frame[["pmra_mas_yr", "pmdec_mas_yr"]].to_numpy(float)
-    still = np.isnan(pm).any(1)
-    counts["position left at its own epoch: no proper motion"] += int((still & (epoch != now)).sum())
-    years = np.where(still, 0, now - epoch)
-    direction = kinematics.directions(*_place(frame))
-    parallax, radial = frame["parallax_mas"].to_numpy(), np.nan_to_num(_column(frame, "radial_velocity"))
-    # of a distance that is not known, or noise below 0, there is no radial part
-    away = np.maximum(np.nan_to_num(parallax), 0)
-    later, nearer, moved = kinematics.propagate(direction, away, np.nan_to_num(pm), radial, years)
-    five = kinematics.propagate_covariance(np.nan_to_num(covariance(frame)), direction, later, years)
-    ra, dec = kinematics.sky_position(later)
-    going = years != 0
-    unknown = frame[list(ERRORS[2:])].isna().to_numpy()
-    before = frame.copy()
-    _write(frame, five)
-    frame["ra_deg"], frame["dec_deg"] = ra, dec
-    frame["parallax_mas"] = np.where(parallax > 0, nearer, parallax)
-    frame[["pmra_mas_yr", "pmdec_mas_yr"]] = moved
-    frame[list(ERRORS[2:])] = frame[list(ERRORS[2:])].mask(unknown)
-    frame.loc[~going, before.columns] = before.loc[~going]
-    frame["ref_epoch"] = np.where(still, epoch, now)

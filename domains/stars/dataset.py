@@ -14,7 +14,7 @@ import xarray as xr
 from sciencevae.errors import InputError, did_you_mean
 
 from . import kinematics
-from .astrometry import corrected, direction_covariance, stated
+from .astrometry import at_epoch, corrected, direction_covariance, stated
 from .columns import ASTROMETRY, read_catalogue, status_of
 from .footprint import Footprint
 from .hipparcos import read_hip2
@@ -109,8 +109,8 @@ def prepare(settings: Stars, files: Mapping[str, Path], input: Path | None) -> x
         "corrections": stated(chosen),
         "left out in the whole catalogue": dict(kept.dropped),
         "left out in the cone": cuts,
-        "elsewhere": dict(kept.elsewhere),
-        "notes": [f"{number} stars: {what}" for what, number in kept.notes.items() if number]
+        "not in the field": dict(kept.elsewhere),
+        "notes": [f"{what}: {number} stars" for what, number in kept.notes.items() if number]
         + _photometry(frame),
     }
     refused = {reason: number for reason, number in (kept.dropped | Counter(cuts)).items() if number}
@@ -124,7 +124,8 @@ def prepare(settings: Stars, files: Mapping[str, Path], input: Path | None) -> x
 def read(path: Path, settings: Stars, template: xr.Dataset | None = None) -> Iterator[xr.Dataset]:
     """A user's own catalogue in its order, for a trained model; bad rows are NaN with a reason in ``status``."""
     row, seen = 0, _Seen()
-    for frame in _blocks(Path(path), settings.prepare, Counter()):
+    for block in _blocks(Path(path), settings.prepare):
+        frame = corrected(block, settings.prepare, Counter())
         again = seen.again(frame["source_id"].to_numpy()) & (frame["status"] == "").to_numpy()
         frame.loc[again, "status"] = _AGAIN
         data = to_dataset(frame)
@@ -223,7 +224,7 @@ def _kept(path: Path, chosen: Prepare, place: tuple[np.ndarray, float] | None) -
     frames: list[pd.DataFrame] = []
     dropped, elsewhere, notes = Counter[str](), Counter[str](), Counter[str]()
     total = 0
-    for block in _blocks(path, chosen, notes):
+    for block in _blocks(path, chosen):
         dropped.update(block["status"][block["status"] != ""].to_list())
         frame = block[block["status"] == ""].drop(columns="status")
         if place is not None:
@@ -234,7 +235,7 @@ def _kept(path: Path, chosen: Prepare, place: tuple[np.ndarray, float] | None) -
             bright = _bright(frame, chosen.magnitude_max, path)
             elsewhere["fainter than the limit, or without a magnitude"] += int((~bright).sum())
             frame = frame[bright]
-        frames.append(frame)
+        frames.append(corrected(frame, chosen, notes))
         total += len(frame)
         if total > chosen.maximum_stars:
             raise InputError(
@@ -244,6 +245,9 @@ def _kept(path: Path, chosen: Prepare, place: tuple[np.ndarray, float] | None) -
                 "raise the limit"
             )
     frame = pd.concat(frames, ignore_index=True)
+    if chosen.epoch is not None:
+        left = "position left at its own epoch, without a proper motion"
+        notes[left] = int((frame["ref_epoch"] != chosen.epoch).sum())
     again = frame["source_id"].duplicated()  # over all blocks
     dropped[_AGAIN] += int(again.sum())
     frame = frame[~again]
@@ -252,11 +256,10 @@ def _kept(path: Path, chosen: Prepare, place: tuple[np.ndarray, float] | None) -
     return Kept(frame, +dropped, +elsewhere, notes)
 
 
-def _blocks(path: Path, chosen: Prepare, notes: Counter[str]) -> Iterator[pd.DataFrame]:
-    """Canonical columns with ``status``, corrected as the settings say; of one epoch."""
+def _blocks(path: Path, chosen: Prepare) -> Iterator[pd.DataFrame]:
+    """Canonical columns with ``status``, propagated to one epoch; InputError where there are several."""
     epochs: set[float] = set()
-    for frame in _uncorrected(path, chosen):
-        frame = corrected(frame, chosen, notes)
+    for frame in _catalogued(path, chosen):
         if "ref_epoch" in frame and chosen.epoch is None:
             epochs |= set(frame["ref_epoch"].dropna().unique())
             if len(epochs) > 1:
@@ -264,10 +267,10 @@ def _blocks(path: Path, chosen: Prepare, notes: Counter[str]) -> Iterator[pd.Dat
                     f"{path} mixes positions of the epochs {_series(epochs)}: have them all propagated to one, "
                     f"with --set prepare.epoch={max(epochs):g}"
                 )
-        yield frame
+        yield at_epoch(frame, chosen)
 
 
-def _uncorrected(path: Path, chosen: Prepare) -> Iterator[pd.DataFrame]:
+def _catalogued(path: Path, chosen: Prepare) -> Iterator[pd.DataFrame]:
     if path.suffix != ".dat":
         yield from read_catalogue(path, chosen.columns, chosen.units)
         return

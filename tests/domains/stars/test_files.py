@@ -332,7 +332,7 @@ def test_a_cone_cut_block_by_block_is_the_cone(
     away = SkyCoord(table["ra"], table["dec"]).separation(SkyCoord(0.2 * u.deg, -30.1 * u.deg)).deg
     assert sorted(data["source_id"].values) == sorted(table["source_id"][away <= 0.5])
     provenance = json.loads(data.attrs["provenance"])
-    assert provenance["elsewhere"] == {"outside the cone": int((away > 0.5).sum())}
+    assert provenance["not in the field"] == {"outside the cone": int((away > 0.5).sum())}
 
 
 def test_more_stars_than_can_be_prepared(tmp_path: Path) -> None:
@@ -343,7 +343,7 @@ def test_more_stars_than_can_be_prepared(tmp_path: Path) -> None:
     assert data.sizes["sample"] == (field()["phot_g_mean_mag"] <= 15).sum()
     provenance = json.loads(data.attrs["provenance"])
     assert provenance["quality cuts"]["magnitude"] == "<= 15"
-    assert provenance["elsewhere"] == {
+    assert provenance["not in the field"] == {
         "fainter than the limit, or without a magnitude": 120 - data.sizes["sample"]
     }
     table = field()
