@@ -51,7 +51,8 @@ import numpy as np
 import pandas as pd
 from sciencevae.builtin.stars import kinematics
 from sciencevae.builtin.stars.injection import inject, null_field
-from sciencevae.builtin.stars.simulate import TO_GALACTIC, Disc, Simulation, simulate
+from sciencevae.builtin.stars.population import TO_GALACTIC, Disc
+from sciencevae.builtin.stars.simulate import Simulation, simulate
 
 from sciencevae.data.atomic import atomic_path
 

@@ -13,7 +13,8 @@ import numpy as np
 from sciencevae.errors import InputError
 
 from . import kinematics
-from .simulate import OpenCluster, members, new_identifiers, until
+from .population import OpenCluster, members
+from .simulate import new_identifiers, until
 from .uncertainty import CORRELATIONS, ERRORS, PARAMETERS, Errors, covariance, disturbed
 
 if TYPE_CHECKING:

@@ -14,23 +14,19 @@ from hypothesis import strategies as st
 from sciencevae.builtin.stars import kinematics, sequence
 from sciencevae.builtin.stars.columns import read_catalogue
 from sciencevae.builtin.stars.injection import inject, null_field
-from sciencevae.builtin.stars.simulate import (
+from sciencevae.builtin.stars.population import (
     CIRCULAR_KMS,
-    COLUMNS,
     SOLAR_MOTION,
     SUN_KPC,
     TO_GALACTIC,
     Disc,
     OpenCluster,
-    Simulation,
     disc_velocity,
-    generate,
     king_fraction,
     king_radii,
-    main,
     members,
-    simulate,
 )
+from sciencevae.builtin.stars.simulate import COLUMNS, Simulation, generate, main, simulate
 from sciencevae.builtin.stars.uncertainty import (
     PARAMETERS,
     Errors,
