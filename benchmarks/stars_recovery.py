@@ -3,8 +3,8 @@
     python -m benchmarks.stars_recovery OUT --method ours --fields FOLDER      # run, or go on with, all of it
     python -m benchmarks.stars_recovery --table                                # the kept results, as Markdown
 
-FOLDER holds the Gaia fields NAME.parquet with their published members NAME.members.parquet and
-NAME.members_alt.parquet (default: ``stars`` in $SCIENCEVAE_MIRROR). Three kinds of field:
+FOLDER (default: ``stars`` in $SCIENCEVAE_MIRROR) holds the Gaia fields NAME.parquet and published members; those of
+every file ``*members*.parquet`` there are taken out of all fields. Three kinds of field:
 
 - **null**: resampled from the stars of each real field without its published members
   (``sciencevae.builtin.stars.injection.null_field``);
@@ -51,7 +51,8 @@ import numpy as np
 import pandas as pd
 from sciencevae.builtin.stars import kinematics
 from sciencevae.builtin.stars.injection import inject, null_field
-from sciencevae.builtin.stars.simulate import TO_GALACTIC, Disc, Simulation, simulate
+from sciencevae.builtin.stars.population import TO_GALACTIC, Disc
+from sciencevae.builtin.stars.simulate import Simulation, simulate
 
 from sciencevae.data.atomic import atomic_path
 
@@ -79,7 +80,7 @@ TRUTH = ["true_cluster", "true_binary", *(f"true_{name}" for name in PULLED)]
 
 @cache
 def cleaned(folder: Path, name: str) -> pd.DataFrame:
-    """A real field without the members of any published catalogue that is beside it."""
+    """A real field without the members of any published catalogue in the folder."""
     stars = pd.read_parquet(folder / f"{name}.parquet")
     for path in sorted(folder.glob("*members*.parquet")):
         stars = stars[~stars["source_id"].isin(_identifiers(path))]

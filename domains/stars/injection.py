@@ -14,7 +14,8 @@ from sciencevae.errors import InputError
 
 from . import kinematics
 from .measurement import CORRELATIONS, ERRORS, PARAMETERS, Errors, covariance, disturbed
-from .simulate import OpenCluster, members, new_identifiers, until
+from .population import OpenCluster, members
+from .simulate import new_identifiers, until
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,8 +147,10 @@ def null_field(
 
     So the densities on the sky and in parallax, motion and colour stay, and gradients of one with the other
     over more than a third of the field; a clump of fewer than ``neighbours`` stars in motion, or one smaller
-    than a compartment on the sky *and* in motion, what is left of a cluster by its catalogue, does not. size:
-    default the number left.
+    than a compartment on the sky *and* in motion, what is left of a cluster by its catalogue, does not. No
+    star leaves the outline of the data, which draws them together: in Gaia fields the distance to the 10th
+    neighbour in (x, y, ϖ, μ) becomes 4 to 11 % smaller, so the null is a little denser than the field, not
+    smoother. size: default the number left.
     """
     from scipy.spatial import cKDTree
 

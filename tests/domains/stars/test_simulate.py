@@ -21,25 +21,23 @@ from sciencevae.builtin.stars.measurement import (
     covariance,
     parallax_uncertainty,
 )
-from sciencevae.builtin.stars.simulate import (
+from sciencevae.builtin.stars.population import (
     CIRCULAR_KMS,
-    COLUMNS,
     SOLAR_MOTION,
     SUN_KPC,
     TO_GALACTIC,
     Disc,
     OpenCluster,
-    Simulation,
     disc_velocity,
-    generate,
     king_fraction,
     king_radii,
-    main,
     members,
-    simulate,
 )
+from sciencevae.builtin.stars.simulate import COLUMNS, Simulation, generate, main, simulate
 from scipy import stats
 from scipy.integrate import quad
+from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
 
 from sciencevae.errors import InputError
 
@@ -336,7 +334,6 @@ JOINT = ["ra", "dec", "parallax", "pmra", "pmdec", "phot_g_mean_mag", "bp_rp", "
 
 def energy_distance(first: np.ndarray, second: np.ndarray) -> float:
     """2 E|X − Y| − E|X − X'| − E|Y − Y'|: zero where the distributions are the same (Székely & Rizzo 2004)."""
-    from scipy.spatial.distance import cdist
 
     def within(values: np.ndarray) -> float:
         return cdist(values, values).sum() / (len(values) * (len(values) - 1))
@@ -359,6 +356,8 @@ def test_a_null_field_keeps_the_joint_density() -> None:
         scaled[0], axis=0
     )  # independent columns: what must not come out
     assert energy_distance(*scaled) < 0.1 * energy_distance(scaled[0], other)
+    tenth = [np.median(cKDTree(values[:, :5]).query(values[:, :5], k=11)[0][:, -1]) for values in scaled]
+    assert 0.85 < tenth[1] / tenth[0] < 1.02  # as many chance clumps as the field has, not fewer
 
 
 def test_a_null_field_keeps_gradients_of_motion_over_the_field() -> None:
