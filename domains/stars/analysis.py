@@ -16,6 +16,7 @@ from sciencevae.registry import Findings
 from . import kinematics
 from .clusters import Found, by_density, by_mixture, candidates, find_clusters
 from .footprint import Footprint
+from .member_files import COLUMNS, Origin, write_members
 from .mixture import Cluster, Field
 from .settings import POSITIONS
 from .uncertainty import errors_of
@@ -82,10 +83,8 @@ TITLES = {
 }
 _ACTIVE = 0.1  # share of a latent's variance that is between stars; below, it says nothing of a star
 _PLAUSIBLE = 0.3  # overlap from which a candidate is called the cluster
-_WIDE = (
-    0.2  # error of the radial velocity, as a share of the speed, below which the motions are seen to converge
-)
-_LISTED = 0.1  # members of lower probability are not listed
+_WIDE = 0.2  # error of the radial velocity, as a share of the speed, below which motions are seen to converge
+_LISTED = 0.01  # members of lower probability are not listed
 
 
 @dataclass(frozen=True)
@@ -118,13 +117,15 @@ def clusters(run: Run) -> Findings:
     }
     metrics = {result.variant: _metrics(result) for result in results}
     for result in results:
-        _write_members(tables["members"], result.variant, run.variants[result.variant])
+        _write_members(tables["members"], result, run.variants[result.variant])
     notes = [
         "A cluster is a compact part of an error-aware mixture that raises the likelihood of held-out stars; its "
         "place in parallax and proper motion was not given, nor any colour. Names are given afterwards. Errors are "
         "of the curvature of the likelihood, memberships left free; Gaia's systematic errors (0.01 to 0.03 mas in "
         "parallax, 0.02 mas/yr in proper motion; Lindegren et al. 2021) are not in them."
     ]
+    for result in results:
+        notes += _stated(result)
     if any("pleiades" in result.names for result in results):
         notes.append(PLEIADES_NOTE)
     found = {name: table for name, table in tables.items() if len(table)}
@@ -379,16 +380,34 @@ def _shrunk_parallax(result: Result, best: np.ndarray) -> np.ndarray:
     return (result.stars.y[:, 0] / noise + prior / depth**2) / (1 / noise + 1 / depth**2)
 
 
-def _write_members(members: pd.DataFrame, name: str, variant: Variant) -> None:
-    """``members.parquet``: source_id, cluster, probability; without rows where there is no cluster."""
+def _write_members(members: pd.DataFrame, result: Result, variant: Variant) -> None:
+    """``members`` as Parquet, FITS and VOTable; without rows where there is no cluster."""
     import pandas as pd
 
-    from sciencevae.data.atomic import atomic_path
-
     columns = {"source_id": "int64", "cluster": "str", "probability": "float64"}
-    mine = members[members["variant"] == name] if len(members) else pd.DataFrame(columns=list(columns))
-    with atomic_path(variant.folder / "members.parquet") as partial:
-        mine[list(columns)].astype(columns).to_parquet(partial, index=False)
+    mine = pd.DataFrame(columns=list(columns)).astype(columns)
+    if len(members):
+        mine = members.loc[members["variant"] == result.variant, [c for c in members if c in COLUMNS]]
+    provenance = json.loads(result.dataset.attrs["provenance"])
+    year = provenance["epoch"].removeprefix("J")
+    epoch = float(year) if year.replace(".", "", 1).isdigit() else None
+    write_members(mine.astype(columns), variant.folder / "members", Origin(provenance["catalogue"], epoch))
+
+
+def _stated(result: Result) -> list[str]:
+    """The quality cuts and corrections of the field, and what was noticed as it was read, a sentence each."""
+    provenance = json.loads(result.dataset.attrs["provenance"])
+    cuts = ", ".join(f"{name} {limit}" for name, limit in provenance["quality cuts"].items())
+    out = {**provenance["left out in the whole catalogue"], **provenance["left out in the cone"]}
+    left = ", ".join(f"{number} stars: {reason}" for reason, number in out.items() if number)
+    corrections = ", ".join(f"{name}: {value}" for name, value in provenance["corrections"].items())
+    where = f"{provenance['catalogue']} ({result.variant})"
+    return [
+        f"{where}: {len(result.stars)} stars over {provenance['area_deg2']:.3g} square degrees, epoch "
+        f"{provenance['epoch']}. Quality cuts: {cuts or 'none'}. Left out: {left or 'none'}. "
+        f"Corrections: {corrections or 'none'}.",
+        *(f"{where}: {note}." for note in provenance["notes"]),
+    ]
 
 
 def _metrics(result: Result) -> dict[str, Any]:

@@ -78,9 +78,9 @@ def prepare(settings: Stars, files: Mapping[str, Path], input: Path | None) -> x
     InputError: fewer stars than ``minimum_stars``, more than ``maximum_stars``, positions of several epochs.
     """
     chosen = settings.prepare
-    path = files["hip2.dat"] if input is None else Path(input)
-    source = "hip2.dat, van Leeuwen (2007)" if input is None else path.name
-    cut = input is None or chosen.cut_input
+    path, source = _source(files, input)
+    # a file of the user's, or an answer of the archive, is the field whole
+    cut = path.name == "hip2.dat" or chosen.cut_input
     place = cone(chosen) if cut else None
     kept = _kept(path, chosen, place)
     centre, radius = place or _extent(kept.frame)
@@ -215,6 +215,15 @@ def cone(chosen: Prepare) -> tuple[np.ndarray, float]:
 def field_area(radius: float) -> float:
     """Square degrees of a cone of ``radius`` degrees: 2π (1 − cos r)."""
     return float(2 * np.pi * (1 - np.cos(np.radians(radius))) * np.degrees(1) ** 2)
+
+
+def _source(files: Mapping[str, Path], input: Path | None) -> tuple[Path, str]:
+    """The catalogue to read, and what it is called."""
+    if input is not None:
+        return Path(input), Path(input).name
+    if "gaia.parquet" in files:
+        return files["gaia.parquet"], "gaia.parquet, of the Gaia archive"
+    return files["hip2.dat"], "hip2.dat, van Leeuwen (2007)"
 
 
 def _kept(path: Path, chosen: Prepare, place: tuple[np.ndarray, float] | None) -> Kept:

@@ -24,6 +24,7 @@ __all__ = ["colour_magnitude", "convergent_point", "latent_map", "parallax", "pr
 _GREY = "#c8c8c8"
 _CMAP = "viridis_r"
 _MARKERS = "o^sDv"
+_SHOWN = 0.1  # lower membership probabilities are not drawn
 
 
 def sky(run: Run) -> tuple[Figure, str]:
@@ -264,7 +265,8 @@ def _members(run: Run, variant: Variant) -> pd.DataFrame:
     if not (run.tables / "members.csv").is_file():
         return pd.DataFrame({"cluster": []})
     table = run.table("members")
-    return table[table["variant"] == variant.name].sort_values("probability")
+    chosen = (table["variant"] == variant.name) & (table["probability"] >= _SHOWN)
+    return table[chosen].sort_values("probability")
 
 
 def _names(run: Run) -> set[str]:

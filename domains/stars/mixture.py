@@ -149,7 +149,7 @@ class Cluster:
         return np.clip(share, 1e-3, 1.0), mean, square
 
     def updated(self, stars: Field, share: np.ndarray, parts: tuple[np.ndarray, ...]) -> Cluster:
-        """One M-step: ``share`` (N, 4) is the probability that star n belongs to part j; parts: as ``parts`` gives."""
+        """One M-step: ``share`` (N, 4) is p(part j | star n); parts: as ``parts`` gives them."""
         _, residual, precision, jacobian = parts
         mass = share.sum()
         # ϖ and u = ϖV/κ enter linearly: y = (ϖ, ê·u, n̂·u)
