@@ -6,11 +6,11 @@
 FOLDER (default: ``stars`` in $SCIENCEVAE_MIRROR) holds the Gaia fields NAME.parquet and published members; those of
 every file ``*members*.parquet`` there are taken out of all fields. Three kinds of field:
 
-- **null**: resampled from the stars of each real field without its published members
-  (``sciencevae.builtin.stars.injection.null_field``);
+- **null**: resampled from the stars of each real field without its cluster (``cleaned``;
+  ``sciencevae.builtin.stars.injection.null_field``);
 - **simulated**: of ``sciencevae.builtin.stars.simulate``, no cluster, 500 to 4,000 stars at any longitude,
   |b| < 20°;
-- **injection**: 30 simulated members in a real field without its published members, at G < 18. Three
+- **injection**: 30 simulated members in a real field without its cluster, at G < 18. Three
   densities: 500, 1,500 and 4,000 stars. Where one field has fewer, they are drawn from its inner circle
   (0.165° at most) and those of others of its half of the split laid over it, moved to its centre: all stars
   are real. Over the usual field of 0.11 deg² that is 5,000 and 14,000, over the circle 47,000 stars a square
@@ -80,11 +80,23 @@ TRUTH = ["true_cluster", "true_binary", *(f"true_{name}" for name in PULLED)]
 
 @cache
 def cleaned(folder: Path, name: str) -> pd.DataFrame:
-    """A real field without the members of any published catalogue in the folder."""
+    """A real field without its cluster: without the members of any published catalogue that is beside it, and
+    without what is left of them, which is a cluster to any method: the stars with p ≥ 0.05 in our own cluster that
+    holds most of the published members. Other clusters that we find there stay."""
+    from .stars_ours import find_without_latents
+
     stars = pd.read_parquet(folder / f"{name}.parquet")
-    for path in sorted(folder.glob("*members*.parquet")):
-        stars = stars[~stars["source_id"].isin(_identifiers(path))]
-    return stars.reset_index(drop=True)
+    known = pd.Index(
+        np.concatenate([_identifiers(path) for path in sorted(folder.glob("*members*.parquet"))])
+    )
+    if stars["source_id"].isin(known).any():
+        own = find_without_latents(stars, 0)
+        likely = own[own["probability"] > 0.5]
+        shared = likely["source_id"].isin(known).groupby(likely["cluster"]).sum()
+        if len(shared):
+            mine = own[(own["cluster"] == shared.idxmax()) & (own["probability"] >= 0.05)]
+            known = known.union(pd.Index(mine["source_id"]))
+    return stars[~stars["source_id"].isin(known)].reset_index(drop=True)
 
 
 @cache

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["colour_magnitude", "convergent_point", "latent_map", "parallax", "proper_motion", "sky"]
 
 _GREY = "#c8c8c8"
-_CMAP = "viridis_r"
+_CMAP, _CERTAIN = "viridis_r", "#440154"  # the colour of p = 1
 _MARKERS = "o^sDv"
 _SHOWN = 0.1  # lower membership probabilities are not drawn
 
@@ -239,8 +239,9 @@ def _coloured(
 ) -> None:
     """Points by membership probability, the most probable on top."""
     axes.scatter(
-        x, y, s=size, c=chosen["probability"], cmap=_CMAP, vmin=0, vmax=1, marker=marker, linewidths=0, label=label
+        x, y, s=size, c=chosen["probability"], cmap=_CMAP, vmin=0, vmax=1, marker=marker, linewidths=0
     )  # fmt: skip
+    axes.scatter([], [], s=size, color=_CERTAIN, marker=marker, linewidths=0, label=label)
 
 
 def _probability_bar(figure: Figure, panels: Any) -> None:
