@@ -27,8 +27,9 @@ from sciencevae.data.batches import as_batches
 from sciencevae.data.scaling import Scaling
 from sciencevae.data.splits import with_splits
 from sciencevae.training.loop import fit
+from sciencevae.vae.model import VAE
 
-__all__ = ["find", "find_without_latents"]
+__all__ = ["find", "find_without_latents", "latents_of", "prepared", "trained"]
 
 #: name in the benchmarks -> quantity of the analysis
 QUANTITIES = {
@@ -53,13 +54,8 @@ def find_without_latents(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
 def _found(frame: pd.DataFrame, seed: int, latents: bool) -> pd.DataFrame:
     settings = load(DOMAIN, "own", [f"seed={seed}", f"analyse.seed={seed}"])
     assert isinstance(settings, Stars)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "field.parquet"
-        frame.to_parquet(path, index=False)
-        data = with_splits(
-            prepare(settings, {}, path), settings.prepare.fractions, settings.prepare.split_seed
-        )
-    features = _latents(settings, data, seed) if latents else None
+    data = prepared(settings, frame)
+    features = latents_of(*trained(settings, data, seed), data) if latents else None
     stars, centre, _ = star_field(data)
     with threadpool_limits(1):
         found = find_clusters(stars, candidates(stars, features, settings.analyse), settings.analyse)
@@ -87,9 +83,20 @@ def _measured(quantity: Mapping[str, tuple[float, float, str]]) -> dict[str, flo
     return found | errors
 
 
-def _latents(settings: Stars, data: xr.Dataset, seed: int) -> np.ndarray:
-    """The active posterior means of a model trained on this field, (N, D)."""
-    data.attrs["scaling"] = Scaling.fit(data).to_json()
+def prepared(settings: Stars, frame: pd.DataFrame) -> xr.Dataset:
+    """A field as ``sciencevae prepare`` makes it of a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "field.parquet"
+        frame.to_parquet(path, index=False)
+        return with_splits(
+            prepare(settings, {}, path), settings.prepare.fractions, settings.prepare.split_seed
+        )
+
+
+def trained(settings: Stars, data: xr.Dataset, seed: int) -> tuple[VAE, str]:
+    """A model trained on prepared data, and the scaling it was trained with."""
+    scaling = Scaling.fit(data).to_json()
+    data = with_splits(data).assign_attrs(scaling=scaling)
     torch.manual_seed(seed)
     model = DOMAIN.build(settings, data)
     fit(
@@ -100,9 +107,14 @@ def _latents(settings: Stars, data: xr.Dataset, seed: int) -> np.ndarray:
         settings=settings.training.model_copy(update={"seed": seed}),
         progress=False,
     )
+    return model, scaling
+
+
+def latents_of(model: VAE, scaling: str, data: xr.Dataset) -> np.ndarray:
+    """The active posterior means of the stars, (N, D)."""
     means, deviations = [], []
     with torch.no_grad():
-        for batch in as_batches(data).blocks(4096):
+        for batch in as_batches(data.assign_attrs(scaling=scaling)).blocks(4096):
             posterior = model.encode(batch.x, batch.context)
             means.append(posterior.mean.double().numpy())
             deviations.append(posterior.stddev.double().numpy())
