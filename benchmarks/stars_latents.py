@@ -5,10 +5,10 @@
 
 Each field (as in ``benchmarks.stars_fields``) is searched four times by the same error-aware mixture: with the
 candidates of the data alone, of the latents of its own model alone, of the latents of one model for all fields
-alone, and with those of data and own latents together, as ``sciencevae run stars`` does. The model for all is trained
-once, on the fields of the chosen-on half laid over each other: each about one centre, in radii of its own, its
-parallaxes, motions and photometry in units of its own spread; so it knows no space velocities. F1 at p ≥ 0.5 and
-average precision against the published members, of the first cluster; seconds of training and encoding, and of
+alone, and with those of data and own latents together, as ``sciencevae run stars`` does. The model for all is
+trained once, on the fields of the chosen-on half laid over each other: each about one centre, in radii of its own,
+its parallaxes, motions and photometry in units of its own spread; so it knows no space velocities. F1 at p ≥ 0.5
+and average precision against the published members, of the first cluster; seconds of training and encoding, and of
 candidates and search. The last result is kept in benchmarks/results/stars_latents.json.
 """
 
