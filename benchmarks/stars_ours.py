@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,12 +47,13 @@ def find(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def find_without_latents(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """The same with candidates of the data alone: no model is trained."""
-    return _found(frame, seed, latents=False)
+    """The same with candidates of the data alone, no model trained; and from a gain of 10 nats on, which is the
+    score of each cluster, so that a threshold can be chosen."""
+    return _found(frame, seed, latents=False, changes=("analyse.gain_min=10",))
 
 
-def _found(frame: pd.DataFrame, seed: int, latents: bool) -> pd.DataFrame:
-    settings = load(DOMAIN, "own", [f"seed={seed}", f"analyse.seed={seed}"])
+def _found(frame: pd.DataFrame, seed: int, latents: bool, changes: Sequence[str] = ()) -> pd.DataFrame:
+    settings = load(DOMAIN, "own", [f"seed={seed}", f"analyse.seed={seed}", *changes])
     assert isinstance(settings, Stars)
     data = prepared(settings, frame)
     features = latents_of(*trained(settings, data, seed), data) if latents else None

@@ -110,17 +110,28 @@ def find_clusters(stars: Field, rows: Sequence[np.ndarray], settings: Analyse) -
         if gain < settings.gain_min or gain < settings.significance * error:
             refused.append(f"{_named(cluster)}: gains {gain:.1f} ± {error:.1f} nats on held-out stars")
             continue
-        gains.append((gain, error))
         share = max(float(members.mean()), 1e-6)
         weights = np.append(current.weights * (1 - share), share)
-        current = Mixture(current.background, (*current.clusters, cluster), weights)
-        for _ in range(3):
-            current = fit_clusters(stars, current, current.background.log_density(stars))
-            field = 1 - current.membership(sample).sum(1)
-            behind = fit_background(sample, 0, field, current.background, iterations=10)
-            current = replace(current, background=behind)
-        density = current.log_density(stars)
+        joint = _together(stars, sample, Mixture(current.background, (*current.clusters, cluster), weights))
+        expected = joint.weights[1:] * len(stars)
+        reasons = [_not_compact(c, m, settings) for c, m in zip(joint.clusters, expected, strict=True)]
+        if any(reasons):
+            refused.append(f"{_named(cluster)}: with all others, {next(filter(None, reasons))}")
+            continue
+        current, density = joint, joint.log_density(stars)
+        gains.append((gain, error))
     return Found(current, current.membership(stars), tuple(gains), tuple(refused))
+
+
+def _together(stars: Field, sample: Field, mixture: Mixture) -> Mixture:
+    """Clusters fitted to all stars and the background to a sample of them, in turn."""
+    for _ in range(3):
+        mixture = fit_clusters(stars, mixture, mixture.background.log_density(stars))
+        field = 1 - mixture.membership(sample).sum(1)
+        mixture = replace(
+            mixture, background=fit_background(sample, 0, field, mixture.background, iterations=10)
+        )
+    return mixture
 
 
 def _refined(
