@@ -26,7 +26,7 @@ from .kinematics import KAPPA, common_velocity, tangent_basis
 
 __all__ = ["Background", "Cluster", "Field", "Mixture", "fit_background", "fit_clusters", "start_cluster"]
 
-_HALO, _BINARY, _BINARIES = 3.0, 2.0, 0.05
+_HALO, _BINARY, _BINARIES = 3.0, 1.5, 0.05
 _PARTS = np.array([(1.0, 1.0), (_HALO, 1.0), (1.0, _BINARY), (_HALO, _BINARY)])  # (spatial, velocity) factors
 VELOCITY_PRIOR_KMS = 50.0  # V ~ N(0, 50²): only the radial part in a small field feels it
 #: of σ_ϖ/mas, s/(mas/yr), σ_v/(km/s), sky scale in radii: EM must not shrink onto a pair of stars, and Gaia's
