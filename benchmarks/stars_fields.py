@@ -14,7 +14,8 @@ Every method is a program of its own with one thread (``--threads``), told the s
 motion and errors; its seconds hold its start. A star that a method doesn't return has p = 0. Scores are average
 precision, and precision, recall and F1 at p ≥ 0.5, three times: of the cluster that the method names ``first``; of
 that of its clusters with the ``best`` average precision, which takes labels to know; and of being in ``any`` of
-them. Published members are algorithms' output: ``bound`` is the F1 of one catalogue against another.
+them. Where nothing is returned, AP is the share of members. Published members are algorithms' output: ``bounds`` is
+the F1 of one catalogue against another.
 """
 
 from __future__ import annotations
