@@ -14,7 +14,8 @@ Every method is a program of its own with one thread (``--threads``), told the s
 motion and errors; its seconds hold its start. A star that a method doesn't return has p = 0. Scores are average
 precision, and precision, recall and F1 at p ≥ 0.5, three times: of the cluster that the method names ``first``; of
 that of its clusters with the ``best`` average precision, which takes labels to know; and of being in ``any`` of
-them. Published members are algorithms' output: ``bound`` is the F1 of one catalogue against another.
+them. Where nothing is returned, AP is the share of members. Published members are algorithms' output: ``bounds`` is
+the F1 of one catalogue against another.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ HALVES = {
 READINGS = ("first", "best", "any")
 MEASURED = ["parallax", "pmra", "pmdec", "parallax_error", "pmra_error", "pmdec_error"]
 RESULT = HERE / "results" / "stars_fields.json"
+KEPT = ("rows", "bounds", "peers", "timing")
 Row = dict[str, Any]
 
 
@@ -135,10 +137,10 @@ def measured(member: np.ndarray, probability: np.ndarray) -> Row:
     chosen = probability >= 0.5
     right = int((chosen & member).sum())
     return {
-        "AP": float(average_precision_score(member, probability)),
-        "F1": 2 * right / max(int(chosen.sum() + member.sum()), 1),
-        "precision": right / max(int(chosen.sum()), 1),
-        "recall": right / max(int(member.sum()), 1),
+        "AP": round(float(average_precision_score(member, probability)), 4),
+        "F1": round(2 * right / max(int(chosen.sum() + member.sum()), 1), 4),
+        "precision": round(right / max(int(chosen.sum()), 1), 4),
+        "recall": round(right / max(int(member.sum()), 1), 4),
     }
 
 
@@ -167,7 +169,7 @@ def bounds(folder: Path, name: str) -> dict[str, float]:
     for (catalogue, _), rows in pd.read_parquet(path).groupby(["catalogue", "cluster"]):
         other = set(rows["source_id"])
         if shared := len(first & other):  # a neighbouring cluster shares none
-            found[str(catalogue)] = 2 * shared / (len(first) + len(other))
+            found[str(catalogue)] = round(2 * shared / (len(first) + len(other)), 4)
     return found
 
 
@@ -321,24 +323,32 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("SCIENCEVAE_MIRROR", ".")) / "stars")
     parser.add_argument("--table", action="store_true", help="only print the table of the last result")
     arguments = parser.parse_args()
-    result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     if not arguments.table:
         if arguments.timing:
             new = timing(
                 arguments.data, arguments.methods, arguments.timing, arguments.threads, arguments.seeds[0]
             )
             mine = {(row["method"], row["field"], row["threads"]) for row in new}
-            old = [r for r in result.get("timing", []) if (r["method"], r["field"], r["threads"]) not in mine]
-            result["timing"] = old + new
+            old = [
+                row
+                for row in last().get("timing", [])
+                if (row["method"], row["field"], row["threads"]) not in mine
+            ]
+            found: Row = {"timing": old + new}
         elif arguments.out is None:
             parser.error("OUT is needed: the folder of what is computed")
         else:
             arguments.out.mkdir(parents=True, exist_ok=True)
             plan = [(m, f, s) for m in arguments.methods for s in arguments.seeds for f in arguments.fields]
             fill(arguments.out, arguments.data, plan, arguments.processes)
-            result |= collect(arguments.out, arguments.data)
-        keep("stars_fields", {k: result[k] for k in ("rows", "bounds", "peers", "timing") if k in result})
-    print(summary(result))
+            found = collect(arguments.out, arguments.data)
+        keep(RESULT.stem, {name: last()[name] for name in KEPT if name in last()} | found)
+    print(summary(last()))
+
+
+def last() -> Row:
+    """What the last run kept."""
+    return dict(json.loads(RESULT.read_text())) if RESULT.exists() else {"rows": [], "bounds": {}}
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def mixture(components: int) -> Callable[[pd.DataFrame, int], np.ndarray]:
 
 
 def hdbscan(frame: pd.DataFrame, seed: int) -> np.ndarray:
-    """Robustly scaled features; of 27 settings the best on the fields to choose on; members have p from 0.5 on."""
+    """Robustly scaled features; of 54 settings the best on the fields to choose on; members have p from 0.5 on."""
     from sklearn.cluster import HDBSCAN
 
     x = features(frame)
