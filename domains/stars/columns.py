@@ -121,20 +121,23 @@ NO_IDENTIFIER = -1
 
 
 def read_catalogue(
-    path: Path, names: Mapping[str, str] | None = None, units: Mapping[str, str] | None = None
+    path: Path | pd.DataFrame,
+    names: Mapping[str, str] | None = None,
+    units: Mapping[str, str] | None = None,
 ) -> Iterator[pd.DataFrame]:
-    """Blocks of canonical columns and ``status`` from CSV, ECSV, FITS, VOTable or Parquet, in the file's order.
+    """Blocks of canonical columns and ``status`` from CSV, ECSV, FITS, VOTable or Parquet, in the file's order; or
+    from a table.
 
     names: canonical name -> column of the file, where the aliases don't fit (empty: use none); units: column of
     the file -> unit, where the file states none. Rows that can't be used stay, with the reason in ``status``.
     """
-    file = open_catalogue(path)
-    found = find_columns(file.names, names or {}, str(path))
+    file, where = open_catalogue(path), str(path) if isinstance(path, str | Path) else "the table"
+    found = find_columns(file.names, names or {}, where)
     stated = file.units | dict(units or {})
     for number, raw in enumerate(file.blocks(list(dict.fromkeys(found.values())))):
-        block = canonical(raw, found, stated, str(path))
+        block = canonical(raw, found, stated, where)
         if number == 0:  # of a file in order of place, a later block may well lie between RA 0 and 6 degrees
-            _refuse_other_units(block, found, stated, str(path))
+            _refuse_other_units(block, found, stated, where)
         block["status"] = status_of(block)
         yield block
 

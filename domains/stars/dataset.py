@@ -52,7 +52,7 @@ OPTIONAL = {
 }
 _VALUES = list(ASTROMETRY[2:])
 _PHOTOMETRY_ERROR_MAG = 0.01  # no catalogue here states it; the learned scatter is added to it
-_HIPPARCOS_EPOCH = 1991.25
+_HIPPARCOS, _HIPPARCOS_EPOCH = "hip2.dat, van Leeuwen (2007)", 1991.25
 #: bytes of memory that preparing takes for each star of the field, measured on 2 million
 _BYTES_A_STAR = 1_500
 _AGAIN = "source_id appears before"
@@ -67,7 +67,7 @@ class Kept(NamedTuple):
     notes: Counter[str]
 
 
-def prepare(settings: Stars, files: Mapping[str, Path], input: Path | None) -> xr.Dataset:
+def prepare(settings: Stars, files: Mapping[str, Path], input: Path | pd.DataFrame | None) -> xr.Dataset:
     """The field as a Dataset: x (sample, feature) and its covariance ``noise``, directions as ``condition``.
 
     x = (r̂ [ICRS unit vector], ϖ [mas], μα*, μδ [mas/yr], magnitude, colour [mag]): nothing in it depends on the
@@ -78,11 +78,11 @@ def prepare(settings: Stars, files: Mapping[str, Path], input: Path | None) -> x
     InputError: fewer stars than ``minimum_stars``, more than ``maximum_stars``, positions of several epochs.
     """
     chosen = settings.prepare
-    path, source = _source(files, input)
-    # a file of the user's, or an answer of the archive, is the field whole
-    cut = path.name == "hip2.dat" or chosen.cut_input
+    catalogue, source = _source(files, input)
+    # a catalogue of the user's, or an answer of the archive, is the field whole
+    cut = source == _HIPPARCOS or chosen.cut_input
     place = cone(chosen) if cut else None
-    kept = _kept(path, chosen, place)
+    kept = _kept(catalogue, source, chosen, place)
     centre, radius = place or _extent(kept.frame)
     frame, cuts = _quality(kept.frame, chosen)
     where = f"within {radius:g}° of RA {_centre(centre)}" if cut else f"in {source}"
@@ -124,7 +124,7 @@ def prepare(settings: Stars, files: Mapping[str, Path], input: Path | None) -> x
 def read(path: Path, settings: Stars, template: xr.Dataset | None = None) -> Iterator[xr.Dataset]:
     """A user's own catalogue in its order, for a trained model; bad rows are NaN with a reason in ``status``."""
     row, seen = 0, _Seen()
-    for block in _blocks(Path(path), settings.prepare):
+    for block in _blocks(Path(path), Path(path).name, settings.prepare):
         frame = corrected(block, settings.prepare, Counter())
         again = seen.again(frame["source_id"].to_numpy()) & (frame["status"] == "").to_numpy()
         frame.loc[again, "status"] = _AGAIN
@@ -174,6 +174,7 @@ def to_dataset(frame: pd.DataFrame) -> xr.Dataset:
                     "units": units,
                     "long_name": "direction, parallax, proper motion, photometry",
                     "scaling": "robust",
+                    "may_be_empty": 1,  # a catalogue may have no photometry at all
                 },
             ),
             "noise": (
@@ -217,23 +218,27 @@ def field_area(radius: float) -> float:
     return float(2 * np.pi * (1 - np.cos(np.radians(radius))) * np.degrees(1) ** 2)
 
 
-def _source(files: Mapping[str, Path], input: Path | None) -> tuple[Path, str]:
+def _source(files: Mapping[str, Path], input: Path | pd.DataFrame | None) -> tuple[Path | pd.DataFrame, str]:
     """The catalogue to read, and what it is called."""
-    if input is not None:
+    if isinstance(input, str | Path):
         return Path(input), Path(input).name
+    if input is not None:
+        return input, "a table"
     if "gaia.parquet" in files:
         return files["gaia.parquet"], "gaia.parquet, of the Gaia archive"
-    return files["hip2.dat"], "hip2.dat, van Leeuwen (2007)"
+    return files["hip2.dat"], _HIPPARCOS
 
 
-def _kept(path: Path, chosen: Prepare, place: tuple[np.ndarray, float] | None) -> Kept:
+def _kept(
+    catalogue: Path | pd.DataFrame, source: str, chosen: Prepare, place: tuple[np.ndarray, float] | None
+) -> Kept:
     """The usable stars of a catalogue, those of the cone where there is one, read block by block."""
     import pandas as pd
 
     frames: list[pd.DataFrame] = []
     dropped, elsewhere, notes = Counter[str](), Counter[str](), Counter[str]()
     total = 0
-    for block in _blocks(path, chosen):
+    for block in _blocks(catalogue, source, chosen):
         dropped.update(block["status"][block["status"] != ""].to_list())
         frame = block[block["status"] == ""].drop(columns="status")
         if place is not None:
@@ -241,14 +246,14 @@ def _kept(path: Path, chosen: Prepare, place: tuple[np.ndarray, float] | None) -
             elsewhere["outside the cone"] += int((~inside).sum())
             frame = frame[inside]
         if chosen.magnitude_max is not None:
-            bright = _bright(frame, chosen.magnitude_max, path)
+            bright = _bright(frame, chosen.magnitude_max, source)
             elsewhere["fainter than the limit, or without a magnitude"] += int((~bright).sum())
             frame = frame[bright]
         frames.append(corrected(frame, chosen, notes))
         total += len(frame)
         if total > chosen.maximum_stars:
             raise InputError(
-                f"{path} holds more stars than prepare.maximum_stars = {chosen.maximum_stars:,}, and to prepare "
+                f"{source} holds more stars than prepare.maximum_stars = {chosen.maximum_stars:,}, and to prepare "
                 f"that many takes {_BYTES_A_STAR * chosen.maximum_stars / 1e9:.1f} GB of memory: cut a cone (--set "
                 "prepare.cut_input=true, prepare.position, prepare.radius_deg), set prepare.magnitude_max, or "
                 "raise the limit"
@@ -261,29 +266,29 @@ def _kept(path: Path, chosen: Prepare, place: tuple[np.ndarray, float] | None) -
     dropped[_AGAIN] += int(again.sum())
     frame = frame[~again]
     if not len(frame) and not elsewhere.total():
-        raise InputError(f"{path}: no row can be used: {_listed(dropped)}")
+        raise InputError(f"{source}: no row can be used: {_listed(dropped)}")
     return Kept(frame, +dropped, +elsewhere, notes)
 
 
-def _blocks(path: Path, chosen: Prepare) -> Iterator[pd.DataFrame]:
+def _blocks(catalogue: Path | pd.DataFrame, source: str, chosen: Prepare) -> Iterator[pd.DataFrame]:
     """Canonical columns with ``status``, propagated to one epoch; InputError where there are several."""
     epochs: set[float] = set()
-    for frame in _catalogued(path, chosen):
+    for frame in _catalogued(catalogue, chosen):
         if "ref_epoch" in frame and chosen.epoch is None:
             epochs |= set(frame["ref_epoch"].dropna().unique())
             if len(epochs) > 1:
                 raise InputError(
-                    f"{path} mixes positions of the epochs {_series(epochs)}: have them all propagated to one, "
+                    f"{source} mixes positions of the epochs {_series(epochs)}: have them all propagated to one, "
                     f"with --set prepare.epoch={max(epochs):g}"
                 )
         yield at_epoch(frame, chosen)
 
 
-def _catalogued(path: Path, chosen: Prepare) -> Iterator[pd.DataFrame]:
-    if path.suffix != ".dat":
-        yield from read_catalogue(path, chosen.columns, chosen.units)
+def _catalogued(catalogue: Path | pd.DataFrame, chosen: Prepare) -> Iterator[pd.DataFrame]:
+    if not isinstance(catalogue, Path) or catalogue.suffix != ".dat":
+        yield from read_catalogue(catalogue, chosen.columns, chosen.units)
         return
-    frame = read_hip2(path)
+    frame = read_hip2(catalogue)
     yield frame.assign(status=status_of(frame), ref_epoch=_HIPPARCOS_EPOCH)
 
 
@@ -339,9 +344,11 @@ def _cuts(chosen: Prepare) -> dict[str, str]:
     return {name: f"<= {limit:g}" for name, limit in limits.items() if limit is not None}
 
 
-def _bright(frame: pd.DataFrame, limit: float, path: Path) -> np.ndarray:
+def _bright(frame: pd.DataFrame, limit: float, source: str) -> np.ndarray:
     if "magnitude" not in frame:
-        raise InputError(f"{path} has no magnitudes, and prepare.magnitude_max = {limit:g} is set: unset it")
+        raise InputError(
+            f"{source} has no magnitudes, and prepare.magnitude_max = {limit:g} is set: unset it"
+        )
     return (frame["magnitude"] <= limit).to_numpy()
 
 

@@ -46,14 +46,17 @@ class CatalogueFile(NamedTuple):
     blocks: Callable[[Sequence[str]], Iterator[pd.DataFrame]]
 
 
-def open_catalogue(path: Path) -> CatalogueFile:
-    """A catalogue's columns, and its rows in blocks of bounded size, in the file's order.
+def open_catalogue(path: Path | pd.DataFrame) -> CatalogueFile:
+    """A catalogue's columns, and its rows in blocks of bounded size, in the file's order; a table is one block.
 
     Integers stay integers (with gaps as pandas' nullable ones); of text files every value is text. Parquet, FITS
     (not compressed), CSV and ECSV stream; a VOTable is read whole and so has to be below 1 GiB.
 
     Raises InputError for a file that is not there, may not be read, is empty, cut short, or of another format.
     """
+    if not isinstance(path, str | Path):
+        table = path
+        return CatalogueFile(list(table.columns), {}, lambda columns: iter([table[list(columns)]]))
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no catalogue {path}")

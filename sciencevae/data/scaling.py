@@ -231,8 +231,10 @@ def _quantiles(
     pooled = math.prod(variable.shape[axis] for axis in axes[1:])
     step = max(1, math.ceil(len(rows) * pooled / _ROBUST_ELEMENTS))
     sample = np.concatenate(list(_blocks(variable, rows[::step])))
-    _refuse_empty(name, variable, np.isnan(sample).all(axes))
+    empty = np.isnan(sample).all(axes)
+    _refuse_empty(name, variable, empty)
     _refuse_infinite(name, np.where(np.isnan(sample), 0, sample))
+    sample = np.where(np.expand_dims(empty, axes), 0.0, sample)
     low, middle, high = np.nanquantile(sample, [0.25, 0.5, 0.75], axis=axes)
     return middle, (high - low) / _IQR_OF_NORMAL
 
@@ -255,8 +257,9 @@ def _refuse_infinite(name: str, values: np.ndarray) -> None:
 
 
 def _refuse_empty(name: str, variable: xr.DataArray, empty: np.ndarray) -> None:
-    """InputError when a variable, or one entry of it, has no value in any training row."""
-    if not np.any(empty):
+    """InputError when a variable, or one entry of it, has no value in any training row; a variable whose
+    attribute ``may_be_empty`` says that entries of it may be missing throughout keeps those unscaled."""
+    if not np.any(empty) or (variable.attrs.get("may_be_empty") and not np.all(empty)):
         return
     where = f"variable {name!r}"
     if np.ndim(empty) == 1 and not np.all(empty):

@@ -85,12 +85,13 @@ def test_hip2_units_missing_colour_and_correlations(tmp_path: Path) -> None:
 
 def test_hip2_goes_through_prepare(catalogue: Catalogue, hip2: Path) -> None:
     data = prepare(Stars(prepare=Prepare(radius_deg=15.0)), {"hip2.dat": hip2}, None)
-    assert data["x"].sizes["feature"] == 6
+    assert data["x"].sizes["feature"] == 8
     rows = data["source_id"].values - 1
     np.testing.assert_allclose(data["ra"].values, catalogue.ra[rows], atol=1e-7)
-    np.testing.assert_allclose(data["x"].values[:, 3:], catalogue.y[rows], atol=0.0051)
+    np.testing.assert_allclose(data["x"].values[:, 3:6], catalogue.y[rows], atol=0.0051)
+    np.testing.assert_allclose(data["x"].values[:, 6], catalogue.magnitude[rows], atol=1e-4)
     np.testing.assert_allclose(
-        np.sqrt(np.einsum("nii->ni", data["noise"].values[:, 3:, 3:])), catalogue.errors[rows], atol=0.0051
+        np.sqrt(np.einsum("nii->ni", data["noise"].values[:, 3:6, 3:6])), catalogue.errors[rows], atol=0.0051
     )
     assert np.linalg.eigvalsh(data["noise"].values).min() > 0
     provenance = json.loads(data.attrs["provenance"])
@@ -234,7 +235,7 @@ def test_bad_rows_stay_with_their_reason(catalogue: Catalogue, tmp_path: Path) -
     ]
     assert np.isnan(data["x"].values[[0, 1, 2, 3, 4, 5, 7]]).all()
     assert np.isfinite(data["x"].values[6]).all()
-    assert np.isnan(data["x"].values[8]).tolist() == [False, False, False, True, False, False]
+    assert np.isnan(data["x"].values[8]).tolist() == [False] * 3 + [True] + [False] * 4
     assert data["row"].values.tolist() == list(range(len(frame)))
     assert data["id"].dtype == np.int64
     # and are left out, and counted, where a field is prepared

@@ -51,7 +51,7 @@ def at(ra: float, dec: float, angle: float, path: Path) -> dict[str, object]:
     centre = kinematics.directions(*map(np.array, found["centre_deg"]))
     offsets = kinematics.azimuthal(data["condition"].values, centre)
     apart = np.linalg.norm(offsets[:, None] - offsets, axis=-1)
-    covariance = data["noise"].values * np.outer(*[[1e9, 1e9, 1e9, 1, 1, 1]] * 2)
+    covariance = data["noise"].values[:, :6, :6] * np.outer(*[[1e9, 1e9, 1e9, 1, 1, 1]] * 2)
     inside = Footprint.from_list(found["footprint"]).contains(offsets)
     return {"radius": found["radius_deg"], "area": found["area_deg2"], "apart": apart, "inside": inside,
             "spectrum": np.linalg.eigvalsh(covariance)}  # fmt: skip
@@ -159,22 +159,22 @@ def test_or_kept_and_marginalised(tmp_path: Path) -> None:
     assert np.isfinite(data["noise"].values).all()
     scaling = Scaling.fit(data.isel(sample=np.arange(200)))
     x, noise = scaling.apply("x", data["x"].values), scaling.noise(data["noise"].values)
-    scatter = 0.3**2 * np.eye(6)
-    found = CovarianceNormal(torch.zeros(200, 6).double(), torch.tensor(noise + scatter)).log_prob(
+    scatter = 0.3**2 * np.eye(8)
+    found = CovarianceNormal(torch.zeros(200, 8).double(), torch.tensor(noise + scatter)).log_prob(
         torch.tensor(x)
     )
-    expected = [
-        multivariate_normal(np.zeros(3), covariance[:3, :3] + scatter[:3, :3]).logpdf(row[:3])
-        if np.isnan(row[3])
-        else multivariate_normal(np.zeros(6), covariance + scatter).logpdf(row)
-        for row, covariance in zip(x, noise, strict=True)
-    ]
+    expected = []
+    for row, covariance in zip(x, noise, strict=True):
+        seen = ~np.isnan(row)  # no photometry in any row, in some no parallax and motion
+        assert seen.sum() in (3, 6)
+        total = (covariance + scatter)[np.ix_(seen, seen)]
+        expected.append(multivariate_normal(np.zeros(len(total)), total).logpdf(row[seen]))
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9)
 
 
 def test_kept_ones_are_trained_on_and_encoded(tmp_path: Path) -> None:
     path = two_parameter(tmp_path / "f.parquet")
-    overrides = ["variants={}", "training.epochs=3", "training.batch_size=64", "prepare.two_parameter=keep"]
+    overrides = ["variants={}", "training.epochs=30", "training.batch_size=32", "prepare.two_parameter=keep"]
     run = configure(tmp_path / "run", DOMAIN, load(DOMAIN, overrides=overrides), path)
     for stage in (stages.prepare, stages.train, stages.encode):
         stage(run, run.main)

@@ -19,8 +19,8 @@ from sciencevae.data.splits import with_splits
 from .simulated import simulate, write_hip2
 
 FIELD = {
-    "loc": [0.4, 0.9, 0.3, 5.0, 2.0, -15.0],
-    "scale": [0.1, 0.05, 0.1, 4.0, 30.0, 30.0],
+    "loc": [0.4, 0.9, 0.3, 5.0, 2.0, -15.0, 12.0, 1.0],
+    "scale": [0.1, 0.05, 0.1, 4.0, 30.0, 30.0, 1.0, 0.3],
     "centre": kinematics.directions(np.array(66.7), np.array(15.9)).tolist(),
     "radius_deg": 20.0,
 }
@@ -44,7 +44,7 @@ def test_one_latent_is_one_motion_everywhere() -> None:
     direction = kinematics.directions(ra, dec)
     with torch.no_grad():
         out = decoder(torch.randn(1, 2).expand(40, 2), torch.tensor(direction, dtype=torch.float32)).double()
-    y = out.numpy()[:, 3:] * FIELD["scale"][3:] + FIELD["loc"][3:]
+    y = (out.numpy() * FIELD["scale"] + FIELD["loc"])[:, 3:6]
     velocity = kinematics.common_velocity(direction, y[:, 0], y[:, 1:]).value
     assert np.ptp(y[:, 0]) < 1e-4
     left = kinematics.perspective_residual(direction, y[:, 0], y[:, 1:], velocity)
