@@ -93,6 +93,11 @@ class Footprint:
         return self.points(2048)
 
     @property
+    def step(self) -> float:
+        """Between neighbours of ``grid``, degrees."""
+        return float(np.sqrt(self.area / len(self.grid)))
+
+    @property
     def size(self) -> float:
         """The radius of a circle of the same area, degrees."""
         return float(np.sqrt(self.area / np.pi))

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -107,11 +108,11 @@ class Cluster:
         """log density of the four parts, shares included, (N, 4); −10⁴ far outside, where it is not computed."""
         log = np.full((len(stars), len(_PARTS)), _FAR)
         near = self.near(stars)
-        log[near] = self.parts(stars[near])[0]
+        log[near] = self.parts(stars[near]).log
         return log
 
-    def parts(self, stars: Field) -> tuple[np.ndarray, ...]:
-        """log density (N, 4), residual (N, 3), precision (N, 4, 3, 3), J (N, 3)."""
+    def parts(self, stars: Field) -> Parts:
+        """The density of each star under each of the four parts, and what the next step of EM needs of it."""
         jacobian = self.jacobian(stars)
         residual = stars.y - self.parallax * jacobian
         depth = self.depth**2 * jacobian[:, :, None] * jacobian[:, None, :]
@@ -123,15 +124,16 @@ class Cluster:
             + _PARTS[:, 1, None, None] ** 2 * across
         )  # (N, 4, 3, 3)
         precision, log_det = inverse(total)
-        distance = np.einsum("ni,njik,nk->nj", residual, precision, residual, optimize=True)
-        log_y = -0.5 * (distance + log_det + 3 * _LOG_2PI)
-        log_sky = self._log_sky(stars.offsets) - np.log(self.inside(stars.footprint)[0])
-        return log_y + log_sky + np.log(self.shares), residual, precision, jacobian
+        pull = (precision @ residual[:, None, :, None])[..., 0]
+        distance = (pull * residual[:, None]).sum(-1)
+        inside = self.inside(stars.footprint)
+        log = -0.5 * (distance + log_det + 3 * _LOG_2PI) + self._log_sky(stars.offsets)
+        return Parts(log + np.log(self.shares / inside[0]), precision, pull, jacobian, inside)
 
     def _log_sky(self, offsets: np.ndarray) -> np.ndarray:
         """log density on the plane of the four parts' Gaussians, (N, 4), per square degree."""
         away = offsets - self.centre
-        rho2 = np.einsum("ni,ik,nk->n", away, np.linalg.inv(self.shape), away)
+        rho2 = ((away @ np.linalg.inv(self.shape)) * away).sum(1)
         scale = _PARTS[:, 0]
         log = -0.5 * rho2[:, None] / scale**2 - 0.5 * np.linalg.slogdet(self.shape)[1]
         return log - 2 * np.log(scale) - _LOG_2PI
@@ -143,25 +145,28 @@ class Cluster:
         weight = np.exp(self._log_sky(grid)) * footprint.area / len(grid)  # (M, 4)
         share = weight.sum(0)
         away = grid - self.centre
-        mean = weight.T @ away / np.maximum(share, 1e-300)[:, None]
-        square = np.einsum("mj,mi,mk->jik", weight, away, away) / np.maximum(share, 1e-300)[:, None, None]
-        # a part much smaller than the grid's steps is inside whole
+        squares = away[:, [0, 0, 1]] * away[:, [0, 1, 1]]
+        mean, square = weight.T @ away, (weight.T @ squares)[:, [[0, 1], [1, 2]]]
+        mean, square = mean / share[:, None].clip(1e-9), square / share[:, None, None].clip(1e-9)
+        # a part that falls between the points of the grid is inside whole
+        small = _PARTS[:, 0] * np.sqrt(np.linalg.eigvalsh(self.shape)[0]) < 2 * footprint.step
+        share[small], mean[small] = 1.0, 0.0
+        square[small] = self.shape * _PARTS[small, 0, None, None] ** 2
         return np.clip(share, 1e-3, 1.0), mean, square
 
-    def updated(self, stars: Field, share: np.ndarray, parts: tuple[np.ndarray, ...]) -> Cluster:
-        """One M-step: ``share`` (N, 4) is p(part j | star n); parts: as ``parts`` gives them."""
-        _, residual, precision, jacobian = parts
+    def updated(self, stars: Field, share: np.ndarray, parts: Parts) -> Cluster:
+        """One M-step: ``share`` (N, 4) is p(part j | star n); parts: those of the cluster as it is."""
+        precision, pull, jacobian = parts.precision, parts.pull, parts.jacobian
         mass = share.sum()
         # ϖ and u = ϖV/κ enter linearly: y = (ϖ, ê·u, n̂·u)
         design = np.zeros((len(stars), 3, 4))
         design[:, 0, 0], design[:, 1:, 1:] = 1.0, stars.basis
-        weighted = np.einsum("nj,njik->nik", share, precision)
-        turned = np.einsum("nia,nik->nak", design, weighted)
-        normal = np.einsum("nak,nkb->ab", turned, design)
+        turned = ((share[:, :, None, None] * precision).sum(1) @ design).reshape(-1, 4)
+        normal = turned.T @ design.reshape(-1, 4)
         typical = max(self.parallax, _PARALLAX_MIN)
         normal[1:, 1:] += np.eye(3) * (KAPPA / (typical * VELOCITY_PRIOR_KMS)) ** 2
         inverse_normal = np.linalg.inv(normal)
-        solution = inverse_normal @ np.einsum("nak,nk->a", turned, stars.y)
+        solution = inverse_normal @ (turned.T @ stars.y.ravel())
         parallax = max(float(solution[0]), _PARALLAX_MIN / 10)
         velocity = KAPPA * solution[1:] / parallax
         turn = np.eye(4)
@@ -169,15 +174,15 @@ class Cluster:
         turn[1:, 0] = -velocity / parallax
         # posterior moments of the depth δ and of the velocity's scatter e, given y
         depth2 = (_PARTS[:, 0] * self.depth) ** 2
-        gain = np.einsum("ni,njik->njk", jacobian, precision)
-        delta = depth2 * np.einsum("njk,nk->nj", gain, residual)
-        left = depth2 - depth2**2 * np.einsum("njk,nk->nj", gain, jacobian)
+        delta = depth2 * (pull * jacobian[:, None]).sum(-1)
+        known = ((precision @ jacobian[:, None, :, None])[..., 0] * jacobian[:, None]).sum(-1)
+        left = depth2 - depth2**2 * known
         depth = np.sqrt((share * (delta**2 + left) / _PARTS[:, 0] ** 2).sum() / mass)
         motion2 = (_PARTS[:, 1] * self.scatter) ** 2
-        moved = motion2[:, None] * np.einsum("njik,nk->nji", precision[:, :, 1:], residual)  # (N, 4, 2)
-        spread = 2 * motion2 - motion2**2 * np.einsum("njii->nj", precision[:, :, 1:, 1:])
-        scatter2 = (share * ((moved**2).sum(-1) + spread) / (2 * _PARTS[:, 1] ** 2)).sum() / mass
-        centre, shape = self._updated_sky(stars, share)
+        moved2 = motion2**2 * (pull[..., 1:] ** 2).sum(-1)
+        spread = 2 * motion2 - motion2**2 * (precision[..., 1, 1] + precision[..., 2, 2])
+        scatter2 = (share * (moved2 + spread) / (2 * _PARTS[:, 1] ** 2)).sum() / mass
+        centre, shape = self._updated_sky(stars, share, parts.inside)
         return replace(
             self,
             parallax=parallax,
@@ -190,27 +195,40 @@ class Cluster:
             covariance=turn @ inverse_normal @ turn.T,
         )
 
-    def _updated_sky(self, stars: Field, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _updated_sky(
+        self, stars: Field, share: np.ndarray, inside: tuple[np.ndarray, np.ndarray, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Centre and shape: of the stars, and of those that the model expects outside the footprint.
 
         EM for a truncated Gaussian (Dempster, Laird & Rubin 1977, sect. 4.2): to each part's stars come
         n (1 − a)/a unseen ones, a its share inside, with the moments of the part outside.
         """
-        inside, mean, square = self.inside(stars.footprint)
+        seen, mean, square = inside
         count, scale2 = share.sum(0), _PARTS[:, 0] ** 2
         away = stars.offsets - self.centre
-        unseen = count / inside / scale2  # all the stars of a part, seen and not
+        whole = count / seen / scale2  # all the stars of a part, seen and not
         first = (share / scale2).T @ away - (count / scale2)[:, None] * mean
-        shift = first.sum(0) / unseen.sum()
-        second = np.einsum("nj,ni,nk->ik", share / scale2, away, away)
-        outside = self.shape * scale2[:, None, None] - inside[:, None, None] * square
-        second += np.einsum("j,jik->ik", unseen, outside)
-        shape = (second - np.outer(shift, shift) * unseen.sum()) / (count / inside).sum()
+        shift = first.sum(0) / whole.sum()
+        second = away.T @ ((share / scale2).sum(1)[:, None] * away)
+        outside = self.shape * scale2[:, None, None] - seen[:, None, None] * square
+        second += (whole[:, None, None] * outside).sum(0)
+        shape = (second - np.outer(shift, shift) * whole.sum()) / (count / seen).sum()
         size = stars.footprint.size
         values, vectors = np.linalg.eigh(shape)
         # wider than the field is flat over it
         values = np.clip(values, (_SKY_MIN * size) ** 2, size**2)
         return self.centre + shift, (vectors * values) @ vectors.T
+
+
+class Parts(NamedTuple):
+    """log density with the shares of the parts in it (N, 4) · precision P (N, 4, 3, 3) · P (y − ϖJ) (N, 4, 3) ·
+    J (N, 3) · what of each part lies inside the footprint."""
+
+    log: np.ndarray
+    precision: np.ndarray
+    pull: np.ndarray
+    jacobian: np.ndarray
+    inside: tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -235,7 +253,7 @@ class Background:
         for weight, mean, own in zip(self.weights, self.means, self.covariances, strict=True):
             precision, log_det = inverse(own + stars.covariance)
             residual = stars.y - mean
-            distance = np.einsum("ni,nik,nk->n", residual, precision, residual, optimize=True)
+            distance = ((precision @ residual[:, :, None])[..., 0] * residual).sum(-1)
             columns.append(np.log(weight) - 0.5 * (distance + log_det + 3 * _LOG_2PI))
         return np.stack(columns, axis=1) + self.log_sky(stars.offsets, stars.footprint)[:, None]
 
@@ -250,11 +268,11 @@ class Background:
         for k, (mean, own) in enumerate(zip(self.means, self.covariances, strict=True)):
             precision, _ = inverse(own + stars.covariance)
             gain = own @ precision  # (N, 3, 3)
-            true = mean + np.einsum("nik,nk->ni", gain, stars.y - mean)
+            true = mean + (gain @ (stars.y - mean)[:, :, None])[..., 0]
             means[k] = share[:, k] @ true / mass[k]
             away = true - means[k]
-            left = own - np.einsum("n,nij->ij", share[:, k], gain) @ own / mass[k]
-            covariances[k] = np.einsum("n,ni,nj->ij", share[:, k], away, away) / mass[k] + left
+            left = own - (share[:, k] @ gain.reshape(-1, 9)).reshape(3, 3) @ own / mass[k]
+            covariances[k] = away.T @ (share[:, k, None] * away) / mass[k] + left
         return replace(
             self,
             weights=mass / mass.sum(),
@@ -344,14 +362,14 @@ def fit_clusters(
         joint = np.full((len(stars), 1 + len(parts)), _FAR)
         joint[:, 0] = background
         for number, (part, rows) in enumerate(zip(parts, near, strict=True), start=1):
-            joint[rows, number] = logsumexp(part[0])
+            joint[rows, number] = logsumexp(part.log)
         joint += np.log(mixture.weights)
         total = logsumexp(joint)
         mass = np.exp(joint - total[:, None]).sum(0)
         mass[0] += elsewhere
         clusters = []
         for number, cluster in enumerate(mixture.clusters):
-            log = parts[number][0] + np.log(mixture.weights[1 + number])
+            log = parts[number].log + np.log(mixture.weights[1 + number])
             share = np.exp(log - total[near[number]][:, None])
             kept = cluster if share.sum() < 3 else cluster.updated(some[number], share, parts[number])
             clusters.append(kept)

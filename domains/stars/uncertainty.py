@@ -45,7 +45,7 @@ def errors_of(stars: Field, mixture: Mixture, number: int) -> Errors:
 
     def value(theta: np.ndarray) -> float:
         changed, share = _changed(cluster, weight, theta)
-        own = logsumexp(changed.parts(some)[0])
+        own = logsumexp(changed.parts(some).log)
         total = np.logaddexp(others + np.log1p(-share), own + np.log(share)).sum()
         prior = 0.5 * ((theta[1:4] + cluster.parallax * cluster.velocity / KAPPA) ** 2).sum()
         return float(
