@@ -1,7 +1,8 @@
 """Clusters found without being told where: candidates, each refined with every star's errors, then chosen.
 
-1. Candidates are the components of a Gaussian mixture on the latents, those of one on the data, and the groups of
-   HDBSCAN (Campello, Moulavi & Sander 2013), tile by tile where a field has many stars.
+1. Candidates are the components of a Gaussian mixture on the latents, those of one on the data, the groups of
+   HDBSCAN (Campello, Moulavi & Sander 2013), and the neighbourhoods of single stars that stand out most against
+   what surrounds them in proper motion, by their errors; tile by tile where a field has many stars.
 2. Each is refined by the error-aware mixture, as one more part in front of the background.
 3. The rule: a candidate is a cluster when it is compact (velocity dispersion, depth, expected members within the
    settings' limits) and raises the likelihood of *held-out* stars over the mixture without it, by at least
@@ -19,14 +20,17 @@ import numpy as np
 from sciencevae.latents.cluster import fit_gaussians
 
 from .kinematics import KAPPA
-from .mixture import Cluster, Field, Mixture, fit_background, fit_clusters, start_cluster
+from .mixture import MOTION_MIN, Cluster, Field, Mixture, fit_background, fit_clusters, start_cluster
 from .settings import Analyse
 
-__all__ = ["Found", "by_density", "by_mixture", "candidates", "find_clusters", "tiles"]
+__all__ = ["Found", "by_contrast", "by_density", "by_mixture", "candidates", "find_clusters", "tiles"]
 
 _FEWEST = 5  # stars of a candidate
 _SOME = 20_000  # stars that a background is fitted to
 _MOST_REFINED = 12  # candidates that are fitted to the end, the best of them by gain
+#: of neighbourhoods: radii on the sky in sizes of the field; in proper motion the squares, in squared errors, of
+#: the inner circle and of the ring around it; parallaxes within so many errors; as many seeds and candidates
+_RADII, _INNER, _RING, _PARALLAX, _SEEDS, _STANDING_OUT = (0.1, 0.25, 0.6), 4.0, (9.0, 36.0), 2.0, 1500, 12
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,51 @@ def by_density(features: np.ndarray, smallest: int) -> list[np.ndarray]:
     return _enough(np.flatnonzero(labels == label) for label in range(labels.max() + 1))
 
 
+def by_contrast(stars: Field, seed: int = 0) -> list[np.ndarray]:
+    """Rows of the neighbourhoods that stand out most: around a star, the stars near it on the sky and within the
+    errors in parallax and proper motion, against the number expected there from a ring around it in proper motion.
+
+    With O stars in the circle and E expected, (O − E)/√(E + 1) is largest over three radii on the sky; a star
+    that lies in a better neighbourhood opens none of its own. The seeds are the better-measured half.
+    """
+    error = np.sqrt(np.trace(stars.covariance[:, 1:, 1:], axis1=1, axis2=2) / 2)
+    parallax_error = np.sqrt(stars.covariance[:, 0, 0])
+    scatter = np.hypot(MOTION_MIN, stars.y[:, 0] / KAPPA)  # of 1 km/s
+    precise = np.argsort(error)[: len(stars) // 2]
+    seeds = np.random.default_rng(seed).permutation(precise)[:_SEEDS]
+    radii = (np.array(_RADII) * stars.footprint.size) ** 2
+    share = _INNER / (_RING[1] - _RING[0])
+    found: list[tuple[float, int, np.ndarray]] = []
+    for star in seeds:
+        near = np.abs(stars.y[:, 0] - stars.y[star, 0]) < _PARALLAX * np.hypot(
+            parallax_error, parallax_error[star]
+        )
+        rows = np.flatnonzero(near)
+        variance = error[rows] ** 2 + error[star] ** 2 + scatter[star] ** 2
+        away = ((stars.y[rows, 1:] - stars.y[star, 1:]) ** 2).sum(1) / variance
+        apart = ((stars.offsets[rows] - stars.offsets[star]) ** 2).sum(1)
+        inner, ring = away < _INNER, (away > _RING[0]) & (away < _RING[1])
+        best: tuple[float, np.ndarray] = (0.0, rows)
+        for radius in radii:
+            here = apart < radius
+            expected = share * float((ring & here).sum())
+            contrast = (float((inner & here).sum()) - expected) / np.sqrt(expected + 1)
+            best = max(best, (contrast, rows[inner & here]), key=lambda item: item[0])
+        found.append((best[0], star, best[1]))
+    found.sort(key=lambda item: -item[0])
+    chosen: list[np.ndarray] = []
+    taken = np.zeros(len(stars), dtype=bool)
+    for _, star, rows in found:
+        if len(chosen) == _STANDING_OUT:
+            break
+        if not taken[star]:
+            chosen.append(rows)
+            taken[rows] = True
+    return _enough(iter(chosen))
+
+
 def candidates(stars: Field, latents: np.ndarray | None, settings: Analyse) -> list[np.ndarray]:
-    """Rows of stars of every candidate: mixtures on ``latents`` (N, D) and on the data, and HDBSCAN.
+    """Rows of stars of every candidate: mixtures on ``latents`` (N, D) and on the data, HDBSCAN, and contrast.
 
     HDBSCAN knows no errors, and a mixture is dragged by them: both see the better-measured half too.
     """
@@ -83,6 +130,7 @@ def candidates(stars: Field, latents: np.ndarray | None, settings: Analyse) -> l
     error = np.sqrt(np.trace(stars.covariance[:, 1:, 1:], axis1=1, axis2=2))
     found: list[np.ndarray] = []
     for rows in tiles(stars.offsets, settings.tile_stars):
+        found += [rows[c] for c in by_contrast(stars[rows], settings.seed)]
         precise = rows[error[rows] <= np.median(error[rows])]
         for some in (rows, precise):
             if latents is not None:
@@ -141,12 +189,14 @@ def _refined(
     begun: list[tuple[float, Mixture]] = []
     for rows in candidates:
         first = start_cluster(stars, rows)
-        reason = f"{len(rows)} stars: no common motion" if first is None else None
-        if first is not None:
-            reason = _not_compact(first, len(rows), settings, slack=2.0)
-        if first is None or reason is not None:
-            refused.append(reason or "")
+        if first is None:
+            refused.append(f"{len(rows)} stars: no common motion")
             continue
+        first = replace(
+            first,
+            scatter=min(first.scatter, _scatter_max(first, settings)),
+            depth=min(first.depth, _depth_max(first, settings)),
+        )
         share = len(rows) / len(stars)
         mixture = Mixture(None, (first,), np.array([1 - share, share]))  # type: ignore[arg-type]
         begun.append(_gain(stars, mixture, density, iterations=8))
@@ -191,16 +241,27 @@ def _around(stars: Field, cluster: Cluster) -> np.ndarray:
     return wide.near(stars)
 
 
-def _not_compact(cluster: Cluster, members: float, settings: Analyse, slack: float = 1.0) -> str | None:
-    """Why this is no cluster; ``slack`` widens the limits for a first guess."""
-    limit = np.hypot(settings.dispersion_max_kms * cluster.parallax / KAPPA, settings.scatter_max_mas_yr)
+def _not_compact(cluster: Cluster, members: float, settings: Analyse) -> str | None:
+    """Why this is no cluster."""
     if members < settings.members_min:
         return f"{members:.1f} expected members"
-    if cluster.scatter > slack * limit:
+    if cluster.scatter > _scatter_max(cluster, settings):
         return f"velocity dispersion {cluster.dispersion:.1f} km/s"
-    if cluster.depth > slack * np.hypot(settings.depth_max * cluster.parallax, 0.05):
+    if cluster.depth > _depth_max(cluster, settings):
         return f"depth {cluster.depth:.2f} mas"
     return None
+
+
+def _scatter_max(cluster: Cluster, settings: Analyse) -> float:
+    """mas/yr."""
+    return float(
+        np.hypot(settings.dispersion_max_kms * cluster.parallax / KAPPA, settings.scatter_max_mas_yr)
+    )
+
+
+def _depth_max(cluster: Cluster, settings: Analyse) -> float:
+    """mas."""
+    return float(np.hypot(settings.depth_max * cluster.parallax, 0.05))
 
 
 def _held_out_gain(
