@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import difflib
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sciencevae.data.tables import read_tables
 from sciencevae.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
     from astropy.table import Table
 
-__all__ = ["ALIASES", "CANONICAL", "FORMATS", "canonical", "read_catalogue", "status_of"]
+__all__ = ["ALIASES", "CANONICAL", "canonical", "read_catalogue", "status_of"]
 
 #: canonical name -> unit; those of ``_REQUIRED`` must be there
 CANONICAL = {
@@ -53,19 +53,6 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "magnitude": ("magnitude", "phot_g_mean_mag", "Gmag", "Hpmag", "mag"),
     "colour": ("colour", "color", "bp_rp", "BP-RP", "B-V", "b_v"),
 }
-FORMATS = {
-    ".csv": "ascii.csv",
-    ".ecsv": "ascii.ecsv",
-    ".fits": "fits",
-    ".fit": "fits",
-    ".vot": "votable",
-    ".xml": "votable",
-    ".votable": "votable",
-    ".parquet": "parquet",
-}
-_BLOCK_ROWS = 100_000
-
-
 def read_catalogue(
     path: Path, names: Mapping[str, str] | None = None, units: Mapping[str, str] | None = None
 ) -> Iterator[pd.DataFrame]:
@@ -74,44 +61,10 @@ def read_catalogue(
     names: canonical name -> column of the file, where the aliases don't fit; units: column of the file ->
     unit, where the file states none. Rows that can't be used stay, with the reason in ``status``.
     """
-    kind = FORMATS.get("".join(Path(path).suffixes[-1:]).lower())
-    if not Path(path).is_file():
-        raise InputError(f"no catalogue {path}")
-    if kind is None:
-        known = ", ".join(sorted(FORMATS))
-        raise InputError(f"{path}: a catalogue is {known} or hip2.dat, found {Path(path).suffix!r}")
-    for table in _parquet(path) if kind == "parquet" else _astropy(path, kind):
+    for table in read_tables(Path(path)):
         block = canonical(table, str(path), names or {}, units or {})
         block["status"] = status_of(block)
         yield block
-
-
-def _parquet(path: Path) -> Iterator[Table]:
-    import pyarrow.parquet
-    from astropy.table import Table
-
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-        for batch in file.iter_batches(_BLOCK_ROWS):
-            yield Table.from_pandas(batch.to_pandas(integer_object_nulls=True))
-    except (OSError, pyarrow.ArrowException) as error:
-        raise InputError(f"{path} can't be read as Parquet: {error}") from error
-
-
-def _astropy(path: Path, kind: str) -> Iterator[Table]:
-    from astropy.table import Table
-
-    options = {"fill_values": [("", "0"), ("nan", "0"), ("NaN", "0")]} if kind == "ascii.csv" else {}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of VOTables and FITS headers that are not quite to the letter
-            table = Table.read(path, format=kind, **options)
-    except Exception as error:  # astropy's readers raise whatever their format's parser does
-        raise InputError(f"{path} can't be read as {kind}: {' '.join(str(error).split())[:200]}") from error
-    if len(table) == 0:
-        raise InputError(f"{path} holds no rows")
-    for start in range(0, len(table), _BLOCK_ROWS):
-        yield table[start : start + _BLOCK_ROWS]
 
 
 def canonical(table: Table, where: str, names: Mapping[str, str], units: Mapping[str, str]) -> pd.DataFrame:
