@@ -1,0 +1,127 @@
+"""How far a datum lies from the data a model was trained on, in its latents and its residuals together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributions as td
+from torch import Tensor
+
+from sciencevae.batch import Batch
+from sciencevae.data.batches import as_batches
+from sciencevae.distributions import Categorical, Joint, StudentT
+from sciencevae.distributions.masked import Masked, observed_entries
+from sciencevae.errors import InputError
+from sciencevae.latents.score import LATENTS
+from sciencevae.vae.model import VAE
+
+__all__ = ["Neighbourhood", "residuals"]
+
+_ROWS = 1024  # that go through the model at once
+_FARTHEST = 1e4  # residuals are kept within ± so many standard deviations, whose squares can be added up
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """Reference data as one or several models see them: u(x) = (μ(x), r(x)), posterior mean and residuals.
+
+    A VAE parts a datum into what its latents say, μ = E[q(z | x)], and what they leave over, the residuals
+    r = (x − E[p(x | z = μ)])/σ. Usual data are usual in both together: the score is half the squared distance to the
+    k-th nearest reference datum,
+
+        s(x) = ½ ‖u(x) − u(x_(k))‖² = ½ Σ_d (μ_d − μ_d,(k))² + ½ Σ_j (r_j − r_j,(k))²,
+
+    a sum over latents and entries of x, which ``contributions`` gives. Of several models, trained alike from other
+    seeds, it is the mean of their scores. The k-th distance as a score is that of Ramaswamy et al. 2000; it is a
+    density estimate (Loftsgaarden & Quesenberry 1965). Missing entries have the residual 0.
+    """
+
+    models: Sequence[VAE]
+    reference: Sequence[np.ndarray]
+    k: int = 5
+
+    @classmethod
+    def of(cls, models: VAE | Sequence[VAE], reference: Batch | Tensor, k: int = 5) -> Neighbourhood:
+        """InputError where there are fewer reference data than k."""
+        models = [models] if isinstance(models, VAE) else list(models)
+        batch = reference if isinstance(reference, Batch) else Batch(reference)
+        if not 1 <= k <= len(batch):
+            raise InputError(f"the {k}-th neighbour among {len(batch)} reference data: give k from 1 to their number")
+        return cls(models, [_joined(model, batch) for model in models], k)
+
+    def score(self, batch: Batch) -> Tensor:
+        """s(x) of each datum, (B,): higher is more anomalous."""
+        return torch.from_numpy(np.mean([squares.sum(1) for squares, _ in self._squares(batch)], 0))
+
+    def contributions(self, batch: Batch) -> dict[str, Tensor]:
+        """What each entry adds to ``score``: {field or "x": (B, *E)}, and that of the ``latents``, (B,)."""
+        total: dict[str, np.ndarray] = {}
+        for squares, model in self._squares(batch):
+            for name, part in _parted(model, batch, squares).items():
+                total[name] = total.get(name, 0.0) + part / len(self.models)
+        return {name: torch.from_numpy(values) for name, values in total.items()}
+
+    def _squares(self, batch: Batch) -> Iterator[tuple[np.ndarray, VAE]]:
+        """½ (u_i − u_i,(k))² of each model, (B, D + entries)."""
+        from sklearn.neighbors import NearestNeighbors
+
+        for model, known in zip(self.models, self.reference, strict=True):
+            own = _joined(model, batch)
+            found = NearestNeighbors(n_neighbors=self.k).fit(known).kneighbors(own, return_distance=False)
+            yield 0.5 * np.square(own - known[found[:, -1]]), model
+
+
+def residuals(likelihood: td.Distribution, x: Tensor) -> Tensor:
+    """(x − mean)/σ of each entry, 0 where x is missing, (B, *E); of categories 1[x = k] − p_k, (B, *E, K).
+
+    σ is the standard deviation of the likelihood, of Student's t its scale, which is there for any ν.
+    """
+    base = likelihood.base_dist if isinstance(likelihood, td.Independent) else likelihood
+    observed = observed_entries(x)
+    if isinstance(base, Categorical):
+        one_of = torch.nn.functional.one_hot(x.long().clamp(min=0), base.probs.shape[-1])
+        return torch.where(observed.unsqueeze(-1), one_of - base.probs, 0.0)
+    sigma = base.scale if isinstance(base, StudentT) else base.variance.sqrt()
+    found = (torch.where(observed, x, 0).to(base.mean.dtype) - base.mean) / sigma
+    return torch.where(observed, found.clamp(-_FARTHEST, _FARTHEST), 0.0)
+
+
+@torch.no_grad()
+def _joined(model: VAE, batch: Batch) -> np.ndarray:
+    """u(x) of every datum, (B, D + entries)."""
+    model.check(batch)
+    found = []
+    for rows in as_batches(batch).blocks(_ROWS):
+        mean = model.encode(rows.x, rows.context).mean
+        parts = [residuals(p, x).flatten(1) for p, x in _described(model, mean, rows).values()]
+        found.append(torch.cat([mean, *parts], dim=1).double().numpy())
+    return np.concatenate(found)
+
+
+def _described(model: VAE, z: Tensor, batch: Batch) -> dict[str, tuple[Masked, Tensor]]:
+    """The likelihood of each field at latents z, and the field."""
+    likelihood = model.decode(z, batch.context)
+    if isinstance(likelihood, Joint):
+        return {name: (likelihood.fields[name], x) for name, x in batch.x.items()}  # type: ignore[union-attr]
+    return {"x": (likelihood, batch.x)}  # type: ignore[dict-item]
+
+
+def _parted(model: VAE, batch: Batch, squares: np.ndarray) -> dict[str, np.ndarray]:
+    """The columns of u by what they are of; those of a category's K numbers together."""
+    fields = {"x": batch.x} if isinstance(batch.x, Tensor) else batch.x
+    first, found = model.dim, {LATENTS: squares[:, : model.dim].sum(1)}
+    widths = {name: _numbers(model, name) for name in fields}
+    for name, x in fields.items():
+        size = x[0].numel() * widths[name]
+        found[name] = squares[:, first : first + size].reshape(*x.shape, -1).sum(-1)
+        first += size
+    return found
+
+
+def _numbers(model: VAE, field: str) -> int:
+    """Residuals of one entry: K of one of K categories, else 1."""
+    decoder = model.decoder if field == "x" else model.decoder.fields[field]
+    return getattr(decoder, "categories", 1)
