@@ -48,7 +48,7 @@ class Model(Section):
     """The three distributions."""
 
     latent: int = Field(
-        default=8, ge=1, description="dimensions of z, at most; half as many as columns where that is less"
+        default=4, ge=1, description="dimensions of z, at most; half as many as columns where that is less"
     )
     hidden: tuple[int, ...] = Field(
         default=(64, 64), description="widths of the hidden layers of both networks"

@@ -29,27 +29,27 @@ class Neighbourhood:
     """Reference data as one or several models see them: u(x) = (μ(x), r(x)), posterior mean and residuals.
 
     A VAE parts a datum into what its latents say, μ = E[q(z | x)], and what they leave over, the residuals
-    r = (x − E[p(x | z = μ)])/σ. Usual data are usual in both together: the score is half the squared distance to the
-    k-th nearest reference datum,
+    r = (x − E[p(x | z = μ)])/σ. Usual data are usual in both together: the score is half the mean squared distance to
+    the k nearest reference data n(1) … n(k),
 
-        s(x) = ½ ‖u(x) − u(x_(k))‖² = ½ Σ_d (μ_d − μ_d,(k))² + ½ Σ_j (r_j − r_j,(k))²,
+        s(x) = 1/2k Σ_i ‖u(x) − u_n(i)‖² = 1/2k Σ_i [Σ_d (μ_d − μ_d,n(i))² + Σ_j (r_j − r_j,n(i))²],
 
     a sum over latents and entries of x, which ``contributions`` gives. Of several models, trained alike from other
-    seeds, it is the mean of their scores. The k-th distance as a score is that of Ramaswamy et al. 2000; it is a
-    density estimate (Loftsgaarden & Quesenberry 1965). Missing entries have the residual 0.
+    seeds, it is the mean of their scores. After Angiulli & Pizzuti 2002, who take distances between the data
+    themselves. Missing entries have the residual 0. Data that were reference data are their own first neighbours.
     """
 
     models: Sequence[VAE]
     reference: Sequence[np.ndarray]
-    k: int = 5
+    k: int = 10
 
     @classmethod
-    def of(cls, models: VAE | Sequence[VAE], reference: Batch | Tensor, k: int = 5) -> Neighbourhood:
+    def of(cls, models: VAE | Sequence[VAE], reference: Batch | Tensor, k: int = 10) -> Neighbourhood:
         """InputError where there are fewer reference data than k."""
         models = [models] if isinstance(models, VAE) else list(models)
         batch = reference if isinstance(reference, Batch) else Batch(reference)
         if not 1 <= k <= len(batch):
-            raise InputError(f"the {k}-th neighbour among {len(batch)} reference data: give k from 1 to their number")
+            raise InputError(f"{k} neighbours among {len(batch)} reference data: give k from 1 to their number")
         return cls(models, [_joined(model, batch) for model in models], k)
 
     def score(self, batch: Batch) -> Tensor:
@@ -65,13 +65,14 @@ class Neighbourhood:
         return {name: torch.from_numpy(values) for name, values in total.items()}
 
     def _squares(self, batch: Batch) -> Iterator[tuple[np.ndarray, VAE]]:
-        """½ (u_i − u_i,(k))² of each model, (B, D + entries)."""
+        """½ (u − u_n)² of each entry, the mean over k neighbours n, of each model, (B, D + entries)."""
         from sklearn.neighbors import NearestNeighbors
 
         for model, known in zip(self.models, self.reference, strict=True):
             own = _joined(model, batch)
-            found = NearestNeighbors(n_neighbors=self.k).fit(known).kneighbors(own, return_distance=False)
-            yield 0.5 * np.square(own - known[found[:, -1]]), model
+            near = NearestNeighbors(n_neighbors=self.k).fit(known).kneighbors(own, return_distance=False)
+            squares = sum(np.square(own - known[nth]) for nth in near.T)
+            yield squares / (2 * self.k), model
 
 
 def residuals(likelihood: td.Distribution, x: Tensor) -> Tensor:
