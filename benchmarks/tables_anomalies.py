@@ -13,8 +13,8 @@ method sees a label. Ours is one configuration for all sets and both ways: three
 Gaussian) trained as one ensemble, scored by ``Neighbourhood``; beside it their −ELBO. The autoencoder has the same
 widths, optimiser, batches and epochs, and is scored by its squared error. The settings (the score, its number of
 neighbours, latents, epochs) were chosen on the sets of ``CHOSEN_ON``, with seed 1 and 2,000 training rows at most;
-those of ``SCORED_ONLY`` were first looked at with the settings as they are here. Wilcoxon's signed-rank test compares
-the mean over seeds, set by set.
+those of ``SCORED_ONLY`` were first looked at with the settings as they are here. Wilcoxon's signed-rank test
+compares the means over seeds, set by set.
 
 ECOD is that of pyod (a peer, not a dependency), and left out where it is not installed. The last result is kept in
 benchmarks/results/tables_anomalies.json.
@@ -57,7 +57,16 @@ SCORED_ONLY = (
 SETS = (*CHOSEN_ON, *SCORED_ONLY)
 WAYS = ("normal", "contaminated")
 OURS, BOUND = "ours", "ours, −ELBO"
-METHODS = (OURS, BOUND, "kNN, 5th", "kNN, mean of 5", "kNN, mean of 10", "isolation forest", "ECOD", "autoencoder")
+METHODS = (
+    OURS,
+    BOUND,
+    "kNN, 5th",
+    "kNN, mean of 5",
+    "kNN, mean of 10",
+    "isolation forest",
+    "ECOD",
+    "autoencoder",
+)
 ROWS, MEMBERS, STEPS, EPOCHS = 10_000, 3, 400, 60
 RESULT = Path(__file__).parent / "results" / "tables_anomalies.json"
 
@@ -170,7 +179,10 @@ def measure(folder: Path, sets: Sequence[str], seeds: int, result: Path) -> None
                     continue
                 began = time.process_time()
                 known[str(seed)] = one(folder, name, way, seed)
-                print(f"{name} {way} {seed}: {known[str(seed)]} in {time.process_time() - began:.0f} s", flush=True)
+                print(
+                    f"{name} {way} {seed}: {known[str(seed)]} in {time.process_time() - began:.0f} s",
+                    flush=True,
+                )
                 kept |= {
                     "date": time.strftime("%Y-%m-%d"), "cores": os.cpu_count(), "torch": torch.__version__,
                     "python": platform.python_version(),
@@ -200,7 +212,9 @@ def tables(kept: dict[str, Any]) -> str:
         ]
         for name, row in table.iterrows():
             mark = "" if name in CHOSEN_ON else " *"
-            lines.append(f"| {str(name).partition('_')[2]}{mark} | " + " | ".join(f"{v:.3f}" for v in row) + " |")
+            lines.append(
+                f"| {str(name).partition('_')[2]}{mark} | " + " | ".join(f"{v:.3f}" for v in row) + " |"
+            )
         for title, names in (("all", SETS), ("chosen on", CHOSEN_ON), ("scored only *", SCORED_ONLY)):
             chosen = table.loc[[name for name in names if name in table.index]]
             if len(chosen):
@@ -220,7 +234,9 @@ def tables(kept: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure, or print what is kept."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--sets", nargs="*", choices=SETS, default=SETS)
     parser.add_argument("--result", type=Path, default=RESULT)

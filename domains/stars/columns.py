@@ -53,6 +53,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "magnitude": ("magnitude", "phot_g_mean_mag", "Gmag", "Hpmag", "mag"),
     "colour": ("colour", "color", "bp_rp", "BP-RP", "B-V", "b_v"),
 }
+
+
 def read_catalogue(
     path: Path, names: Mapping[str, str] | None = None, units: Mapping[str, str] | None = None
 ) -> Iterator[pd.DataFrame]:

@@ -3,36 +3,41 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import torch
 
+from sciencevae.batch import Batch
 from sciencevae.data.atomic import atomic_path
 from sciencevae.data.batches import as_batches
 from sciencevae.data.scaling import Scaling
 from sciencevae.data.splits import SPLITS
-from sciencevae.latents.score import LATENTS, Threshold, auc, contributions, threshold
+from sciencevae.latents.columns import CONTRIBUTION, contribution_columns
+from sciencevae.latents.neighbours import Neighbourhood
+from sciencevae.latents.score import Threshold, auc, contributions, threshold
 from sciencevae.registry import Findings
 
 from .columns import columns_of
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from sciencevae.runs import Run, Variant
 
-__all__ = ["anomalies", "columns", "contribution_columns", "detection", "scored"]
+    from .settings import Analyse
 
-#: before a column's name, among the columns of scores.parquet
-PREFIX = "contribution."
+__all__ = ["UNITS", "anomalies", "columns", "detection", "scored"]
+
 TITLES = {
     "kind": "likelihood",
     "values": "different values",
     "missing": "rows without a value",
     "left_out": "left out because",
-    "score": "score (nats)",
     "beyond": "share of held-out rows that score lower",
-    "columns": "columns that add most beyond their usual share (nats)",
+    "columns": "columns that add most, beyond their usual share",
     "false_positive_rate": "false positives, asked for",
     "measured": "false positives among normal test rows",
     "found": "anomalies found",
@@ -40,10 +45,13 @@ TITLES = {
     "error": "standard error",
 }
 _KINDS = {
+    "neighbours": "distance to training rows",
     "elbo": "−ELBO",
     "reconstruction": "reconstruction probability",
     "evidence": "−log p(x)",
 }
+#: of each kind of score
+UNITS = {"neighbours": "½ σ²", "elbo": "nats", "reconstruction": "nats", "evidence": "nats"}
 _ROWS = 1024
 _EXPLAINED = 3  # columns named for each row of the table
 
@@ -74,34 +82,41 @@ def columns(run: Run) -> Findings:
 def scored(variant: Variant) -> pd.DataFrame:
     """Every row of the prepared data in the file's order: row, id, split, label, score, contributions by column.
 
-    The contributions are nats and add up to the score (``latents.score.contributions``).
+    The contributions add up to the score (``latents.score.contributions``, ``latents.neighbours``).
     """
-    chosen, data = variant.run.settings.analyse, variant.data.load()
-    model, parts = variant.model(), []
-    for start in range(0, data.sizes["sample"], _ROWS):
-        rows = data.isel(sample=slice(start, start + _ROWS))
-        (batch,) = as_batches(rows.drop_vars("split"), scaling=Scaling.of(data)).blocks(_ROWS)
-        found = contributions(model, batch, chosen.score, chosen.samples, chosen.seed)
-        parts.append(pd.DataFrame(contribution_columns(found, data)))
+    data = variant.data.load()
+    batch = _batch(data)
+    explain, parts = _explaining(variant, data, batch), []
+    for start in range(0, len(batch), _ROWS):
+        rows = slice(start, start + _ROWS)
+        parts.append(pd.DataFrame(contribution_columns(explain(batch[rows], rows), data)))
     explained = pd.concat(parts, ignore_index=True)
     names = {code: name for name, code in SPLITS.items()}
     known = {"row": data["row"].values, "id": data["id"].values}
     known["split"] = [names[code] for code in data["split"].values]
     if "label" in data.coords:
         known |= {"label": data["label"].values, "anomaly": data["anomaly"].values}
-    table = pd.DataFrame(known).assign(score=explained.sum(axis=1).astype(np.float64))
+    table = pd.DataFrame(known).assign(score=explained.sum(axis=1))
     return pd.concat([table, explained], axis=1).sort_values("row", ignore_index=True)
 
 
-def contribution_columns(found: Mapping[str, Any], data: Any) -> dict[str, np.ndarray]:
-    """Contributions by the names of the table's columns, and that of the latents, in the table's order."""
-    named = {
-        str(column): found[field][:, place].numpy().astype(np.float64)
-        for field in data.attrs["fields"]
-        for place, column in enumerate(data[f"{field}_column"].values)
-    }
-    ordered = {f"{PREFIX}{column.name}": named[column.name] for column in columns_of(data.attrs)}
-    return ordered | {f"{PREFIX}{LATENTS}": found[LATENTS].numpy().astype(np.float64)}
+def _explaining(variant: Variant, data: xr.Dataset, batch: Batch) -> Callable[[Batch, slice], Any]:
+    """What gives the contributions of a batch, and of which rows of the data it is, by the score that is set."""
+    chosen, model = variant.run.settings.analyse, variant.model()
+    if chosen.score != "neighbours":
+        return lambda part, rows: contributions(model, part, chosen.score, chosen.samples, chosen.seed)
+    train = np.flatnonzero(data["split"].values == SPLITS["train"])
+    reference = train[:: -(-len(train) // chosen.reference_max)]
+    near = Neighbourhood.of(model, batch[torch.from_numpy(reference)], chosen.neighbours)
+    itself = np.full(len(batch), -1)
+    itself[reference] = np.arange(len(reference))
+    return lambda part, rows: near.contributions(part, itself[rows])
+
+
+def _batch(data: xr.Dataset) -> Batch:
+    """All rows, scaled, in the order of the store."""
+    (batch,) = as_batches(data.drop_vars("split"), scaling=Scaling.of(data)).blocks(data.sizes["sample"])
+    return batch
 
 
 def anomalies(run: Run) -> Findings:
@@ -118,7 +133,7 @@ def anomalies(run: Run) -> Findings:
                      np.searchsorted(ordered, table["score"]) / max(len(ordered), 1))  # fmt: skip
         with atomic_path(variant.folder / "scores.parquet") as partial:
             table.to_parquet(partial, index=False)
-        limits[name] = limit = _limit(held_out, chosen.false_positive_rate)
+        limits[name] = _limit(held_out, chosen.false_positive_rate)
         listed.append(_explained(table, chosen.listed).assign(variant=name))
     top = pd.concat(listed, ignore_index=True)
     if len(run.variants) == 1:
@@ -128,13 +143,24 @@ def anomalies(run: Run) -> Findings:
         for name, limit in limits.items()
     }
     notes = (
-        f"The score is the {_KINDS[chosen.score]} of a row in nats, from {chosen.samples} draws of its posterior: higher "
-        "is more anomalous. It is the sum of what each column adds, −E log p(column | z), and of what the latents "
-        "add; all of it is in scores.parquet. A column without a value adds nothing.",
-        "The threshold is from held-out rows like the training rows; with few of them no lower rate of false positives "
-        "can be had.",
+        f"{_said(chosen)} Higher is more anomalous. It is the sum of what each column and the latents add, all of "
+        "which is in scores.parquet; what stands out is told beyond the mean over training rows.",
+        "The threshold is from held-out rows like the training rows; with few of them no lower rate of false "
+        "positives can be had.",
     )
     return Findings(metrics, {"top_anomalies": top}, notes, TITLES)
+
+
+def _said(chosen: Analyse) -> str:
+    """What the score is."""
+    if chosen.score == "neighbours":
+        return (
+            f"The score is half the mean squared distance of a row to the {chosen.neighbours} nearest training rows, "
+            "in its latents and in what they leave over of each column, in standard deviations."
+        )
+    return (
+        f"The score is the {_KINDS[chosen.score]} in nats, from {chosen.samples} draws of a row's posterior."
+    )
 
 
 def _limit(held_out: np.ndarray, rate: float) -> Threshold:
@@ -144,14 +170,14 @@ def _limit(held_out: np.ndarray, rate: float) -> Threshold:
 
 def _explained(table: pd.DataFrame, count: int) -> pd.DataFrame:
     """The rows of highest score, with the columns that stand out in each."""
-    parts = table.filter(like=PREFIX)
+    parts = table.filter(like=CONTRIBUTION)
     usual = parts[table["split"] == "train"].mean()
     top = table.nlargest(count, "score")
     told = []
     for index in top.index:
         excess = (parts.loc[index] - usual).nlargest(_EXPLAINED)
         told.append(
-            ", ".join(f"{str(n).removeprefix(PREFIX)} {v:+.3g}" for n, v in excess.items() if v > 0)
+            ", ".join(f"{str(n).removeprefix(CONTRIBUTION)} {v:+.3g}" for n, v in excess.items() if v > 0)
         )
     kept = [name for name in ("id", "row", "label", "split", "score", "beyond") if name in top]
     return top[kept].assign(columns=told).reset_index(drop=True)
@@ -161,8 +187,8 @@ def detection(run: Run) -> Findings:
     """Where rows have labels: how well the score tells anomalous test rows from normal ones, beside other methods.
 
     Isolation forest (Liu et al. 2008) and the distance to the fifth neighbour (Ramaswamy et al. 2000), with the
-    authors' settings, see the same training rows: numbers and log(1 + counts) by their standard deviation, categories
-    as one of K, missing values as the training rows' median.
+    authors' settings, see the same training rows: numbers and log(1 + counts) by their standard deviation,
+    categories as one of K, missing values as the training rows' median.
     """
     rows: list[dict[str, Any]] = []
     found, notes = {}, []
@@ -176,8 +202,8 @@ def detection(run: Run) -> Findings:
         counts = [int((test & (anomaly == kind)).sum()) for kind in (0, 1)]
         if min(counts) < 2:
             notes.append(
-                f"{name}: the test rows hold {counts[0]} normal and {counts[1]} anomalous ones by their label, too few of "
-                "one kind to measure how well the score tells them apart."
+                f"{name}: the test rows hold {counts[0]} normal and {counts[1]} anomalous ones by their label, too "
+                "few of one kind to measure how well the score tells them apart."
             )
             continue
         scores = {_KINDS[run.settings.analyse.score]: table["score"].to_numpy()}

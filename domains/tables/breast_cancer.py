@@ -15,9 +15,7 @@ VERSION: int = 1
 """Raised whenever another table would be written."""
 
 
-def generate(
-    path: Path, parameters: Mapping[str, Any], seed: int, progress: Callable[..., None]
-) -> None:
+def generate(path: Path, parameters: Mapping[str, Any], seed: int, progress: Callable[..., None]) -> None:
     """569 rows as CSV: sample, 30 features of the nuclei, and the diagnosis; nothing in it is random."""
     from sklearn.datasets import load_breast_cancer
 

@@ -103,8 +103,8 @@ def numbers(series: pd.Series) -> np.ndarray:
     bad = np.flatnonzero([np.isnan(n) and v is not None for n, v in zip(values, known, strict=True)])
     if len(bad):
         raise InputError(
-            f"column {series.name!r} holds {series.iloc[bad[0]]!r} (row {bad[0] + 1}) among numbers: mend it, leave "
-            f"it empty, or --set prepare.columns.{series.name}=categorical (or ignore)"
+            f"column {series.name!r} holds {series.iloc[bad[0]]!r} (row {bad[0] + 1}) among numbers: mend it, "
+            f"leave it empty, or --set prepare.columns.{series.name}=categorical (or ignore)"
         )
     return values
 
@@ -138,7 +138,9 @@ def inferred(
             if kind == "categorical" and wanted is None and series.nunique() > len(series) // 2:
                 left[name] = "text that hardly repeats: an identifier?"
                 continue
-            levels = tuple(sorted({v for v in text(series) if v is not None})) if kind == "categorical" else ()
+            levels = (
+                tuple(sorted({v for v in text(series) if v is not None})) if kind == "categorical" else ()
+            )
             columns.append(Column(name, kind, units.get(name, ""), levels))
     if not columns:
         reasons = ", ".join(f"{name}: {reason}" for name, reason in left.items()) or "it has none"

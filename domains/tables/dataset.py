@@ -33,7 +33,7 @@ _LONG_NAMES = {
 
 
 def prepare(settings: Tables, files: Mapping[str, Path], input: Path | None) -> xr.Dataset:
-    """The table as a Dataset: fields ``gaussian``, ``student``, ``counts`` and ``categories_K``, each (sample, column).
+    """The table as a Dataset: fields gaussian, student, counts and categories_K, each (sample, column).
 
     Missing values are NaN, −1 among whole numbers. Coordinates: id; row, the number in the file, from 0; label as
     text and anomaly (1, 0, −1 unknown), where there is a label; group: rows that are equal. With
@@ -44,8 +44,8 @@ def prepare(settings: Tables, files: Mapping[str, Path], input: Path | None) -> 
     frame, units = _whole(path)
     if len(frame) < chosen.minimum_rows:
         raise InputError(
-            f"{path} has {len(frame)} rows, fewer than prepare.minimum_rows = {chosen.minimum_rows}: too few to learn "
-            "what is normal; bring more, or set it lower"
+            f"{path} has {len(frame)} rows, fewer than prepare.minimum_rows = {chosen.minimum_rows}: too few to "
+            "learn what is normal; bring more, or set it lower"
         )
     columns, left = inferred(frame, units, chosen, str(path))
     label = _column(frame, chosen.label)

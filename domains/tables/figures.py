@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from sciencevae.latents.columns import CONTRIBUTION
 from sciencevae.report.figures import COLOURS, DOUBLE_COLUMN, SEQUENTIAL
 
-from .analysis import PREFIX
+from .analysis import UNITS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,17 +32,20 @@ def scores(run: Run) -> tuple[Figure, str]:
     for axes, name in zip(panels[:, 0], names, strict=True):
         table = _table(run, name)
         values = table["score"].to_numpy()
-        low, high = np.nanquantile(values, [0.0, 0.99])
-        bins = np.linspace(low, high + 0.05 * (high - low) + 1e-9, 50)
+        limit = run.metrics["anomalies"][name]["threshold"]
+        low, high = values.min(), max(np.quantile(values, 0.9), limit)
+        bins = np.linspace(low, high + 0.2 * (high - low) + 1e-9, 60)
         for colour, (label, chosen) in zip(COLOURS, _groups(table).items(), strict=False):
             shown = np.clip(values[chosen], bins[0], bins[-1])
-            axes.hist(shown, bins, density=True, histtype="step", color=colour, label=f"{label} ({chosen.sum()})")
-        axes.axvline(run.metrics["anomalies"][name]["threshold"], color="0.4", ls="--", lw=0.8)
-        axes.set(xlabel="score (nats)", ylabel="density", title=name if len(names) > 1 else "")
+            axes.hist(
+                shown, bins, density=True, histtype="step", color=colour, label=f"{label} ({chosen.sum()})"
+            )
+        axes.axvline(limit, color="0.4", ls="--", lw=0.8)
+        axes.set(xlabel=_label(run), ylabel="density", title=name if len(names) > 1 else "")
         axes.legend()
     return figure, (
-        "Scores; the last bin holds all that are higher. Dashed: the threshold from held-out rows like the training "
-        "rows."
+        "Scores; the last bin holds all that are higher. Dashed: the threshold from held-out rows like the "
+        "training rows."
     )
 
 
@@ -50,7 +54,7 @@ def top_anomalies(run: Run) -> tuple[Figure, str]:
     import matplotlib.pyplot as plt
 
     table = _table(run, "main")
-    parts = table.filter(like=PREFIX)
+    parts = table.filter(like=CONTRIBUTION)
     excess = parts - parts[table["split"] == "train"].mean()
     rows = table.nlargest(run.settings.analyse.listed, "score").index
     chosen = excess.loc[rows].max().nlargest(_SHOWN).index
@@ -59,14 +63,14 @@ def top_anomalies(run: Run) -> tuple[Figure, str]:
     figure, axes = plt.subplots(figsize=(DOUBLE_COLUMN, height))
     picture = axes.imshow(np.log10(1 + shown), cmap=SEQUENTIAL, aspect="auto", interpolation="nearest")
     axes.set_yticks(range(len(rows)), table.loc[rows, "id"].astype(str).str[:_LETTERS])
-    labels = [str(name).removeprefix(PREFIX)[:_LETTERS] for name in chosen]
+    labels = [str(name).removeprefix(CONTRIBUTION)[:_LETTERS] for name in chosen]
     axes.set_xticks(range(len(chosen)), labels, rotation=40, ha="right")
-    bar = figure.colorbar(picture, ax=axes, label="contribution beyond the usual (nats)")
+    bar = figure.colorbar(picture, ax=axes, label=_label(run, "beyond the usual"))
     ticks = [t for t in (0, 1, 3, 10, 30, 100, 300, 1000, 10_000) if np.log10(1 + t) <= picture.norm.vmax]
     bar.set_ticks(np.log10(1 + np.array(ticks)), labels=list(map(str, ticks)))
     return figure, (
         f"The {len(rows)} rows of highest score, the most anomalous on top, and the columns that add most to them: "
-        "nats beyond the column's mean over training rows."
+        "how far beyond the column's mean over training rows."
     )
 
 
@@ -92,9 +96,13 @@ def latent_map(run: Run) -> tuple[Figure, str]:
             label=f"labelled anomalous ({odd.sum()})",
         )  # fmt: skip
         axes.legend()
-    figure.colorbar(cloud, ax=axes, label="score (nats)")
+    figure.colorbar(cloud, ax=axes, label=_label(run))
     axes.set(xlabel=f"latent {first}", ylabel=f"latent {second}")
     return figure, "Posterior means of all rows in the two latents that vary most, coloured by score."
+
+
+def _label(run: Run, what: str = "score") -> str:
+    return f"{what} ({UNITS[run.settings.analyse.score]})"
 
 
 def _table(run: Run, variant: str) -> pd.DataFrame:
@@ -107,7 +115,11 @@ def _groups(table: pd.DataFrame) -> dict[str, np.ndarray]:
     found = {"training rows": split == "train"}
     if "anomaly" in table:
         anomaly = table["anomaly"].to_numpy()
-        for text, code in (("normal test rows", 0), ("anomalous test rows", 1), ("test rows without a label", -1)):
+        for text, code in (
+            ("normal test rows", 0),
+            ("anomalous test rows", 1),
+            ("test rows without a label", -1),
+        ):
             found[text] = (split == "test") & (anomaly == code)
     else:
         found["test rows"] = split == "test"

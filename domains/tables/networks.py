@@ -17,8 +17,8 @@ __all__ = ["TableDecoder", "TableEncoder"]
 class TableEncoder(nn.Module):
     """Fields with what is missing as 0, and their masks → (mean, log variance): {name: (B, n_f)} → (B, 2·dim).
 
-    The perceptron sees scaled numbers as they are; log(1 + k) of counts k; each category as one of K, all 0 where it
-    is missing; and which numbers and counts are there.
+    The perceptron sees scaled numbers as they are; log(1 + k) of counts k; each category as one of K, all 0 where
+    it is missing; and which numbers and counts are there.
 
     widths: columns of each field; categories: K of those that are categories.
     """

@@ -70,12 +70,23 @@ class Objective(Section):
 class Analyse(Section):
     """How rows are scored."""
 
-    score: Literal["elbo", "reconstruction", "evidence"] = Field(
-        default="elbo", description="−ELBO, the reconstruction probability, or −log p(x)"
+    score: Literal["neighbours", "elbo", "reconstruction", "evidence"] = Field(
+        default="neighbours",
+        description="distance to training rows in latents and residuals; −ELBO; the reconstruction probability; or "
+        "−log p(x)",
     )
-    samples: int = Field(default=64, ge=2, description="draws of the posterior of each row")
+    neighbours: int = Field(default=10, ge=1, description="training rows that a row is compared with")
+    reference_max: int = Field(
+        default=5000, ge=20, description="training rows that neighbours are looked for among, at most"
+    )
+    samples: int = Field(
+        default=64, ge=2, description="draws of the posterior of each row, of the other scores"
+    )
     false_positive_rate: float = Field(
-        default=0.01, gt=0, lt=1, description="share of rows like the training rows that may be called anomalous"
+        default=0.01,
+        gt=0,
+        lt=1,
+        description="share of rows like the training rows that may be called anomalous",
     )
     listed: int = Field(default=20, ge=1, description="most anomalous rows in the table and the figure")
     seed: int = Field(default=0, ge=0, description="of the draws and the peers")

@@ -74,7 +74,8 @@ class NegativeBinomial(td.Distribution):
     p(k) = Γ(k + r) / (Γ(r) k!) (r/(r + λ))ʳ (λ/(r + λ))ᵏ;  r → ∞ is the Poisson distribution
 
     As Loader 2000 has it, from p(k) = r/(r + k) · binomial(r; r + k, r/(r + λ)) and the saddle-point form of the
-    binomial, so that counts of any size keep their digits in single precision. log_rate, size: shapes that broadcast.
+    binomial, so that counts of any size keep their digits in single precision. log_rate, size: shapes that
+    broadcast.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own interface)

@@ -29,14 +29,17 @@ class Neighbourhood:
     """Reference data as one or several models see them: u(x) = (μ(x), r(x)), posterior mean and residuals.
 
     A VAE parts a datum into what its latents say, μ = E[q(z | x)], and what they leave over, the residuals
-    r = (x − E[p(x | z = μ)])/σ. Usual data are usual in both together: the score is half the mean squared distance to
-    the k nearest reference data n(1) … n(k),
+    r = (x − E[p(x | z = μ)])/σ. Usual data are usual in both together: the score is half the mean squared distance
+    to the k nearest reference data n(1) … n(k),
 
         s(x) = 1/2k Σ_i ‖u(x) − u_n(i)‖² = 1/2k Σ_i [Σ_d (μ_d − μ_d,n(i))² + Σ_j (r_j − r_j,n(i))²],
 
     a sum over latents and entries of x, which ``contributions`` gives. Of several models, trained alike from other
     seeds, it is the mean of their scores. After Angiulli & Pizzuti 2002, who take distances between the data
-    themselves. Missing entries have the residual 0. Data that were reference data are their own first neighbours.
+    themselves. Missing entries have the residual 0.
+
+    itself, of ``score`` and ``contributions``: the position of each datum among the reference data, (B,), −1 where
+    it is none of them; no datum is its own neighbour.
     """
 
     models: Sequence[VAE]
@@ -48,31 +51,37 @@ class Neighbourhood:
         """InputError where there are fewer reference data than k."""
         models = [models] if isinstance(models, VAE) else list(models)
         batch = reference if isinstance(reference, Batch) else Batch(reference)
-        if not 1 <= k <= len(batch):
-            raise InputError(f"{k} neighbours among {len(batch)} reference data: give k from 1 to their number")
+        if not 1 <= k < len(batch):
+            raise InputError(
+                f"{k} neighbours among {len(batch)} reference data: k is from 1 to one less than these"
+            )
         return cls(models, [_joined(model, batch) for model in models], k)
 
-    def score(self, batch: Batch) -> Tensor:
+    def score(self, batch: Batch, itself: np.ndarray | None = None) -> Tensor:
         """s(x) of each datum, (B,): higher is more anomalous."""
-        return torch.from_numpy(np.mean([squares.sum(1) for squares, _ in self._squares(batch)], 0))
+        found = [squares.sum(1) for squares, _ in self._squares(batch, itself)]
+        return torch.from_numpy(np.mean(found, 0))
 
-    def contributions(self, batch: Batch) -> dict[str, Tensor]:
+    def contributions(self, batch: Batch, itself: np.ndarray | None = None) -> dict[str, Tensor]:
         """What each entry adds to ``score``: {field or "x": (B, *E)}, and that of the ``latents``, (B,)."""
         total: dict[str, np.ndarray] = {}
-        for squares, model in self._squares(batch):
+        for squares, model in self._squares(batch, itself):
             for name, part in _parted(model, batch, squares).items():
                 total[name] = total.get(name, 0.0) + part / len(self.models)
         return {name: torch.from_numpy(values) for name, values in total.items()}
 
-    def _squares(self, batch: Batch) -> Iterator[tuple[np.ndarray, VAE]]:
+    def _squares(self, batch: Batch, itself: np.ndarray | None) -> Iterator[tuple[np.ndarray, VAE]]:
         """½ (u − u_n)² of each entry, the mean over k neighbours n, of each model, (B, D + entries)."""
         from sklearn.neighbors import NearestNeighbors
 
+        itself = np.full(len(batch), -1) if itself is None else np.asarray(itself)
         for model, known in zip(self.models, self.reference, strict=True):
             own = _joined(model, batch)
-            near = NearestNeighbors(n_neighbors=self.k).fit(known).kneighbors(own, return_distance=False)
-            squares = sum(np.square(own - known[nth]) for nth in near.T)
-            yield squares / (2 * self.k), model
+            near = NearestNeighbors(n_neighbors=self.k + 1).fit(known).kneighbors(own, return_distance=False)
+            # a datum itself goes to the end, the order of the others stays; the first k are taken
+            order = np.argsort(near == itself[:, None], axis=1, kind="stable")[:, : self.k]
+            near = np.take_along_axis(near, order, axis=1)
+            yield sum(np.square(own - known[nth]) for nth in near.T) / (2 * self.k), model
 
 
 def residuals(likelihood: td.Distribution, x: Tensor) -> Tensor:

@@ -20,8 +20,8 @@ from sciencevae.vae.model import VAE
 __all__ = [
     "AUC",
     "KINDS",
-    "Threshold",
     "LATENTS",
+    "Threshold",
     "anomaly_score",
     "auc",
     "contributions",
@@ -73,10 +73,10 @@ def contributions(
     """What each entry of x, and the latents, add to ``anomaly_score`` of the same arguments, nats; their sum is it.
 
     {field, or "x": (B, *E)}: −E[log p(x_j | z)] of each entry, 0 where it is missing, the mean over the draws of
-    the posterior; for the evidence they are weighted by importance, w_s / Σ w. A likelihood that has no entries of its
-    own (correlated errors, sequences) gives the whole field's, (B,).
-    "latents": (B,), the rest. elbo: KL(q(z | x) ‖ p(z)); evidence: KL(p(z | x) ‖ p(z)), as the same weights estimate
-    it, since log p(x) = log w_s − log(S w_s / Σ w) for every draw; reconstruction: 0.
+    the posterior; for the evidence they are weighted by importance, w_s / Σ w. A likelihood that has no entries of
+    its own (correlated errors, sequences) gives the whole field's, (B,).
+    "latents": (B,), the rest. elbo: KL(q(z | x) ‖ p(z)); evidence: KL(p(z | x) ‖ p(z)), as the same weights
+    estimate it, since log p(x) = log w_s − log(S w_s / Σ w) for every draw; reconstruction: 0.
     """
     if kind not in KINDS:
         raise InputError(f"unknown score {kind!r}{did_you_mean(kind, KINDS)}")

@@ -474,7 +474,9 @@ BAD = {
         (torch.tensor([[0, 2, 1]]), {"exposure": torch.full((1,), -1.0)}, "is -1 where 0 was counted"),
         (torch.tensor([[0, 2, 1]]), {"exposure": torch.ones(1, 2)}, r"has shape \(1, 2\)"),
     ],
-    "negative binomial": [(torch.tensor([[0.0, 0.5, 1.0]]), {}, r"a NegativeBinomial likelihood takes counts")],
+    "negative binomial": [
+        (torch.tensor([[0.0, 0.5, 1.0]]), {}, r"a NegativeBinomial likelihood takes counts")
+    ],
     "student": [(torch.tensor([[0.0, math.inf, 1.0]]), {}, "infinities; a Student-t")],
     "logistics": [
         (torch.tensor([[0.0, 0.5, 1.0]]), {}, r"8 levels are 0, 1/7, …, 1; the data hold 0\.5"),

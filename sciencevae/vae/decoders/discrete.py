@@ -111,8 +111,8 @@ class Poisson(Decoder):
         bad = observed & ((x < 0) | (x != x.round()) | x.isinf())
         if bad.any():
             raise InputError(
-                f"a {type(self).__name__} likelihood takes counts, whole numbers ≥ 0; the data hold {x[bad][0].item():g}: give "
-                "the counts as they are, not scaled (scaling 'identity' of prepared data), or choose Gaussian"
+                f"a {type(self).__name__} likelihood takes counts, whole numbers ≥ 0; the data hold {x[bad][0].item():g}: "
+                "give the counts as they are, not scaled (scaling 'identity' of prepared data), or choose Gaussian"
             )
         if "exposure" not in context:
             return
@@ -136,8 +136,8 @@ class Poisson(Decoder):
 class NegativeBinomial(Poisson):
     """Counts that scatter more than Poisson's: mean λ = exposure · exp(log rate), variance λ + λ²/r.
 
-    As ``Poisson`` in all else. r > 0 is learned, one a variable, kept within [0.01, 10⁶], from 10 on. For small r the
-    counts have heavy tails; r → ∞ is the Poisson likelihood.
+    As ``Poisson`` in all else. r > 0 is learned, one a variable, kept within [0.01, 10⁶], from 10 on. For small r
+    the counts have heavy tails; r → ∞ is the Poisson likelihood.
     features: the number of variables, where it can't be read from ``network.out_features``.
     """
 
