@@ -155,8 +155,8 @@ def _said(chosen: Analyse) -> str:
     """What the score is."""
     if chosen.score == "neighbours":
         return (
-            f"The score is half the mean squared distance of a row to the {chosen.neighbours} nearest training rows, "
-            "in its latents and in what they leave over of each column, in standard deviations."
+            f"The score is half the mean squared distance of a row to the {chosen.neighbours} nearest training "
+            "rows, in its latents and in what they leave over of each column, in standard deviations."
         )
     return (
         f"The score is the {_KINDS[chosen.score]} in nats, from {chosen.samples} draws of a row's posterior."

@@ -158,7 +158,7 @@ def _kind(series: pd.Series, chosen: Prepare) -> Kind:
             return "categorical"
     values = numbers(series)
     finite = values[np.isfinite(values)]
-    if (finite % 1 == 0).all() and (finite >= 0).all():
+    if len(finite) and (finite % 1 == 0).all() and (finite >= 0).all():
         return "categorical" if len(np.unique(finite)) <= chosen.categories_max else "counts"
     return chosen.continuous
 

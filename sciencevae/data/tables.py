@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +45,6 @@ def read_tables(path: Path) -> Iterator[Table]:
         raise InputError(f"no file {path}")
     if kind is None:
         raise InputError(f"{path}: a table is {', '.join(sorted(FORMATS))}, found {path.suffix!r}")
-    _refuse_repeated(path, kind)
     yield from _parquet(path) if kind == "parquet" else _astropy(path, kind)
 
 
@@ -64,6 +63,9 @@ def _parquet(path: Path) -> Iterator[Table]:
 
     try:
         file = pyarrow.parquet.ParquetFile(path)
+        _refuse_repeated(path, file.schema_arrow.names)
+        if not file.metadata.num_rows:
+            raise InputError(f"{path} holds no rows")
         for batch in file.iter_batches(_BLOCK_ROWS):
             yield Table.from_pandas(batch.to_pandas(integer_object_nulls=True))
     except (OSError, pyarrow.ArrowException) as error:
@@ -74,6 +76,8 @@ def _astropy(path: Path, kind: str) -> Iterator[Table]:
     from astropy.table import Table
 
     options = {"fill_values": [(mark, "0") for mark in _EMPTY]} if kind == "ascii.csv" else {}
+    if kind == "ascii.csv":
+        _refuse_repeated(path, _header(path))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of VOTables and FITS headers that are not quite to the letter
@@ -86,18 +90,16 @@ def _astropy(path: Path, kind: str) -> Iterator[Table]:
         yield table[start : start + _BLOCK_ROWS]
 
 
-def _refuse_repeated(path: Path, kind: str) -> None:
-    """InputError for a name that stands on two columns: readers rename one, or take either."""
-    names: list[str] = []
+def _header(path: Path) -> list[str]:
+    """The names in the first line of a CSV file; none where it cannot be read, which is said elsewhere."""
     try:
-        if kind == "ascii.csv":
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                names = next(csv.reader(file), [])
-        elif kind == "parquet":
-            import pyarrow.parquet
-
-            names = pyarrow.parquet.read_schema(path).names
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return [name.strip() for name in next(csv.reader(file), [])]
     except (OSError, UnicodeDecodeError, csv.Error):
-        return  # said better by who reads the rows
-    if twice := [name for name, times in Counter(name.strip() for name in names).items() if times > 1]:
+        return []
+
+
+def _refuse_repeated(path: Path, names: Iterable[str]) -> None:
+    """InputError for a name that stands on two columns: readers rename one, or take either."""
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
         raise InputError(f"{path} has the column {twice[0]!r} twice: rename one")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from sciencevae.batch import Batch
 from sciencevae.data.batches import as_batches
-from sciencevae.distributions import Categorical, Joint, StudentT
+from sciencevae.distributions import Categorical, StudentT
 from sciencevae.distributions.masked import Masked, observed_entries
 from sciencevae.errors import InputError
 from sciencevae.latents.score import LATENTS
@@ -85,11 +86,11 @@ class Neighbourhood:
 
 
 def residuals(likelihood: td.Distribution, x: Tensor) -> Tensor:
-    """(x − mean)/σ of each entry, 0 where x is missing, (B, *E); of categories 1[x = k] − p_k, (B, *E, K).
+    """(x − mean)/σ of each entry, 0 where x is missing, (S, B, *E); of categories 1[x = k] − p_k, (S, B, *E, K).
 
-    σ is the standard deviation of the likelihood, of Student's t its scale, which is there for any ν.
+    likelihood: of batch shape (S, B), as a decoder gives it; x (B, *E). σ is the standard deviation of the likelihood, of Student's t its scale, which is there for any ν.
     """
-    base = likelihood.base_dist if isinstance(likelihood, td.Independent) else likelihood
+    base = likelihood.base_dist if isinstance(likelihood, Masked) else likelihood
     observed = observed_entries(x)
     if isinstance(base, Categorical):
         one_of = torch.nn.functional.one_hot(x.long().clamp(min=0), base.probs.shape[-1])
@@ -106,17 +107,17 @@ def _joined(model: VAE, batch: Batch) -> np.ndarray:
     found = []
     for rows in as_batches(batch).blocks(_ROWS):
         mean = model.encode(rows.x, rows.context).mean
-        parts = [residuals(p, x).flatten(1) for p, x in _described(model, mean, rows).values()]
+        parts = [residuals(p, x)[0].flatten(1) for p, x in _described(model, mean, rows)]
         found.append(torch.cat([mean, *parts], dim=1).double().numpy())
     return np.concatenate(found)
 
 
-def _described(model: VAE, z: Tensor, batch: Batch) -> dict[str, tuple[Masked, Tensor]]:
-    """The likelihood of each field at latents z, and the field."""
-    likelihood = model.decode(z, batch.context)
-    if isinstance(likelihood, Joint):
-        return {name: (likelihood.fields[name], x) for name, x in batch.x.items()}  # type: ignore[union-attr]
-    return {"x": (likelihood, batch.x)}  # type: ignore[dict-item]
+def _described(model: VAE, z: Tensor, batch: Batch) -> list[tuple[td.Distribution, Tensor]]:
+    """The likelihood of each field at latents z (B, D), of batch shape (1, B), and the field."""
+    likelihood: Any = model.decoder(z.unsqueeze(0), batch.context)
+    if isinstance(batch.x, Tensor):
+        return [(likelihood, batch.x)]
+    return [(likelihood.fields[name], x) for name, x in batch.x.items()]
 
 
 def _parted(model: VAE, batch: Batch, squares: np.ndarray) -> dict[str, np.ndarray]:
@@ -133,5 +134,6 @@ def _parted(model: VAE, batch: Batch, squares: np.ndarray) -> dict[str, np.ndarr
 
 def _numbers(model: VAE, field: str) -> int:
     """Residuals of one entry: K of one of K categories, else 1."""
-    decoder = model.decoder if field == "x" else model.decoder.fields[field]
+    decoder: Any = model.decoder
+    decoder = decoder if field == "x" else decoder.fields[field]
     return getattr(decoder, "categories", 1)
