@@ -17,7 +17,7 @@ from sciencevae.data.scaling import Scaling
 from sciencevae.data.splits import SPLITS
 from sciencevae.latents.columns import CONTRIBUTION, contribution_columns
 from sciencevae.latents.neighbours import Neighbourhood
-from sciencevae.latents.score import Threshold, auc, contributions, threshold
+from sciencevae.latents.score import LATENTS, Threshold, auc, contributions, threshold
 from sciencevae.registry import Findings
 
 from .columns import columns_of
@@ -82,7 +82,8 @@ def columns(run: Run) -> Findings:
 def scored(variant: Variant) -> pd.DataFrame:
     """Every row of the prepared data in the file's order: row, id, split, label, score, contributions by column.
 
-    The contributions add up to the score (``latents.score.contributions``, ``latents.neighbours``).
+    beyond: the share of held-out rows, those of the split valid, that score lower. The contributions add up to the
+    score (``latents.score.contributions``, ``latents.neighbours``).
     """
     data = variant.data.load()
     batch = _batch(data)
@@ -90,13 +91,16 @@ def scored(variant: Variant) -> pd.DataFrame:
     for start in range(0, len(batch), _ROWS):
         rows = slice(start, start + _ROWS)
         parts.append(pd.DataFrame(contribution_columns(explain(batch[rows], rows), data)))
-    explained = pd.concat(parts, ignore_index=True)
+    ordered = [*(column.name for column in columns_of(data.attrs)), LATENTS]
+    explained = pd.concat(parts, ignore_index=True)[[f"{CONTRIBUTION}{name}" for name in ordered]]
     names = {code: name for name, code in SPLITS.items()}
-    known = {"row": data["row"].values, "id": data["id"].values}
-    known["split"] = [names[code] for code in data["split"].values]
+    known: dict[str, Any] = {name: data[name].values for name in ("row", "id", "split")}
     if "label" in data.coords:
         known |= {"label": data["label"].values, "anomaly": data["anomaly"].values}
-    table = pd.DataFrame(known).assign(score=explained.sum(axis=1))
+    score = explained.sum(axis=1)
+    held_out = np.sort(score[known["split"] == SPLITS["valid"]])
+    known |= {"score": score, "beyond": np.searchsorted(held_out, score) / max(len(held_out), 1)}
+    table = pd.DataFrame(known | {"split": [names[code] for code in known["split"]]})
     return pd.concat([table, explained], axis=1).sort_values("row", ignore_index=True)
 
 
@@ -128,9 +132,6 @@ def anomalies(run: Run) -> Findings:
     for name, variant in run.variants.items():
         table = scored(variant)
         held_out = table.loc[table["split"] == "valid", "score"].to_numpy()
-        ordered = np.sort(held_out)
-        table.insert(table.columns.get_loc("score") + 1, "beyond",
-                     np.searchsorted(ordered, table["score"]) / max(len(ordered), 1))  # fmt: skip
         with atomic_path(variant.folder / "scores.parquet") as partial:
             table.to_parquet(partial, index=False)
         limits[name] = _limit(held_out, chosen.false_positive_rate)

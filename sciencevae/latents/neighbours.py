@@ -64,7 +64,7 @@ class Neighbourhood:
         return torch.from_numpy(np.mean(found, 0))
 
     def contributions(self, batch: Batch, itself: np.ndarray | None = None) -> dict[str, Tensor]:
-        """What each entry adds to ``score``: {field or "x": (B, *E)}, and that of the ``latents``, (B,)."""
+        """What each entry adds to ``score``: {field or "x": (B, *E)}, and that of the latents, "(latents)" (B,)."""
         total: dict[str, np.ndarray] = {}
         for squares, model in self._squares(batch, itself):
             for name, part in _parted(model, batch, squares).items():
@@ -88,7 +88,8 @@ class Neighbourhood:
 def residuals(likelihood: td.Distribution, x: Tensor) -> Tensor:
     """(x − mean)/σ of each entry, 0 where x is missing, (S, B, *E); of categories 1[x = k] − p_k, (S, B, *E, K).
 
-    likelihood: of batch shape (S, B), as a decoder gives it; x (B, *E). σ is the standard deviation of the likelihood, of Student's t its scale, which is there for any ν.
+    likelihood: of batch shape (S, B), as a decoder gives it; x (B, *E). σ is the standard deviation of the
+    likelihood, of Student's t its scale, which is there for any ν.
     """
     base = likelihood.base_dist if isinstance(likelihood, Masked) else likelihood
     observed = observed_entries(x)
@@ -123,13 +124,13 @@ def _described(model: VAE, z: Tensor, batch: Batch) -> list[tuple[td.Distributio
 def _parted(model: VAE, batch: Batch, squares: np.ndarray) -> dict[str, np.ndarray]:
     """The columns of u by what they are of; those of a category's K numbers together."""
     fields = {"x": batch.x} if isinstance(batch.x, Tensor) else batch.x
-    first, found = model.dim, {LATENTS: squares[:, : model.dim].sum(1)}
+    first, found = model.dim, {}
     widths = {name: _numbers(model, name) for name in fields}
     for name, x in fields.items():
-        size = x[0].numel() * widths[name]
+        size = x.shape[1:].numel() * widths[name]
         found[name] = squares[:, first : first + size].reshape(*x.shape, -1).sum(-1)
         first += size
-    return found
+    return found | {LATENTS: squares[:, : model.dim].sum(1)}
 
 
 def _numbers(model: VAE, field: str) -> int:

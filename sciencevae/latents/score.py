@@ -31,7 +31,7 @@ __all__ = [
 
 KINDS = ("elbo", "reconstruction", "evidence")
 #: the name of the latents' share among the contributions of fields
-LATENTS = "latents"
+LATENTS = "(latents)"
 #: data decoded at once: of a sequence, with what is computed at each of its places, a megabyte at most
 _DECODED = 1000
 
@@ -75,7 +75,7 @@ def contributions(
     {field, or "x": (B, *E)}: −E[log p(x_j | z)] of each entry, 0 where it is missing, the mean over the draws of
     the posterior; for the evidence they are weighted by importance, w_s / Σ w. A likelihood that has no entries of
     its own (correlated errors, sequences) gives the whole field's, (B,).
-    "latents": (B,), the rest. elbo: KL(q(z | x) ‖ p(z)); evidence: KL(p(z | x) ‖ p(z)), as the same weights
+    "(latents)": (B,), the rest. elbo: KL(q(z | x) ‖ p(z)); evidence: KL(p(z | x) ‖ p(z)), as the same weights
     estimate it, since log p(x) = log w_s − log(S w_s / Σ w) for every draw; reconstruction: 0.
     """
     if kind not in KINDS:

@@ -57,13 +57,13 @@ def test_contributions_add_up_to_the_score(kind):
     model, batch = mixed(), rows()
     shares = contributions(model, batch, kind, samples=30)
     assert {name: tuple(share.shape[1:]) for name, share in shares.items()} == {
-        "flux": (3,), "counts": (2,), "kind": (1,), "latents": (),
+        "flux": (3,), "counts": (2,), "kind": (1,), "(latents)": (),
     }  # fmt: skip
     with torch.no_grad():
         score = anomaly_score(model, batch, kind, samples=30)
     assert torch.allclose(total(shares), score, rtol=1e-4, atol=1e-4)
     assert shares["flux"][0, 1] == shares["counts"][1, 0] == shares["kind"][2, 0] == 0, "missing adds nothing"
-    assert (shares["latents"] == 0).all() == (kind == "reconstruction")
+    assert (shares["(latents)"] == 0).all() == (kind == "reconstruction")
 
 
 def linear_gaussian() -> tuple[sv.VAE, torch.Tensor, torch.Tensor]:
@@ -97,7 +97,7 @@ def test_contributions_of_a_linear_model_are_its_closed_form(kind):
     wanted = 0.5 * math.log(2 * math.pi * sigma.item() ** 2) + squared / (2 * sigma.item() ** 2)
     np.testing.assert_allclose(shares["x"].numpy(), wanted, rtol=0.03)
     kl = 0.5 * (mean[:, 0] ** 2 + 1 / precision - 1 + math.log(precision))
-    np.testing.assert_allclose(shares["latents"].numpy(), kl, rtol=0.03, atol=0.01)
+    np.testing.assert_allclose(shares["(latents)"].numpy(), kl, rtol=0.03, atol=0.01)
     covariance = (w @ w.T + sigma**2 * torch.eye(3)).numpy()
     exact = -stats.multivariate_normal(np.zeros(3), covariance).logpdf(x.numpy())
     np.testing.assert_allclose(total(shares).numpy(), exact, rtol=0.02)
@@ -139,13 +139,13 @@ def test_contributions_of_neighbours_add_up_over_models_and_kinds_of_columns():
     singly = [Neighbourhood.of(model, rows(60, seed=5), k=4).score(rows()) for model in models]
     assert torch.allclose(near.score(rows()), torch.stack(singly).mean(0))
     assert {name: tuple(share.shape[1:]) for name, share in shares.items()} == {
-        "flux": (3,), "counts": (2,), "kind": (1,), "latents": (),
+        "flux": (3,), "counts": (2,), "kind": (1,), "(latents)": (),
     }  # fmt: skip
     # a number that is far off is told in its own column
     odd = rows(1, seed=11)
     odd.x["counts"][0, 1] = 5000
     told = near.contributions(odd)
-    assert told["counts"][0, 1] > 0.5 * total(told)[0]
+    assert told["counts"][0, 1] > 100 * shares["counts"].max()
 
 
 def test_residuals_are_in_standard_deviations():

@@ -112,7 +112,8 @@ class Poisson(Decoder):
         if bad.any():
             raise InputError(
                 f"a {type(self).__name__} likelihood takes counts, whole numbers ≥ 0; the data hold "
-                f"{x[bad][0].item():g}: give the counts as they are, not scaled (scaling 'identity' of prepared data), or choose Gaussian"
+                f"{x[bad][0].item():g}: give the counts as they are, not scaled "
+                "(scaling 'identity' of prepared data), or choose Gaussian"
             )
         if "exposure" not in context:
             return
