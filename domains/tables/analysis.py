@@ -76,7 +76,8 @@ def columns(run: Run) -> Findings:
     for name, reason in json.loads(data.attrs["left_out"]).items():
         rows.append({"column": name, "kind": "", "unit": "–", "left_out": reason})
     note = f"Trained on {data.attrs['trained_on']}."
-    return Findings({}, {"columns": pd.DataFrame(rows)}, (note,), TITLES)
+    table = pd.DataFrame(rows).astype({"values": "Int64", "missing": "Int64"})
+    return Findings({}, {"columns": table}, (note,), TITLES)
 
 
 def scored(variant: Variant) -> pd.DataFrame:

@@ -45,18 +45,30 @@ class Neighbourhood:
 
     models: Sequence[VAE]
     reference: Sequence[np.ndarray]
-    k: int = 10
+    places: Sequence[np.ndarray]
+    k: int
 
     @classmethod
-    def of(cls, models: VAE | Sequence[VAE], reference: Batch | Tensor, k: int = 10) -> Neighbourhood:
-        """InputError where there are fewer reference data than k."""
+    def of(
+        cls, models: VAE | Sequence[VAE], reference: Batch | Tensor, k: int = 10, trim: float = 0.0
+    ) -> Neighbourhood:
+        """trim: of reference data that may hold anomalies, the share of largest ‖u‖ that is nobody's neighbour, so
+        that anomalies that are alike do not vouch for one another.
+
+        InputError where there are not more reference data than k.
+        """
         models = [models] if isinstance(models, VAE) else list(models)
         batch = reference if isinstance(reference, Batch) else Batch(reference)
-        if not 1 <= k < len(batch):
+        if not 0 <= trim < 1:
+            raise InputError(f"trim is a share from 0 to below 1, not {trim}")
+        kept = len(batch) - int(trim * len(batch))
+        if not 1 <= k < kept:
             raise InputError(
-                f"{k} neighbours among {len(batch)} reference data: k is from 1 to one less than these"
+                f"{k} neighbours among {kept} reference data: k is from 1 to one less than these"
             )
-        return cls(models, [_joined(model, batch) for model in models], k)
+        joined = [_joined(model, batch) for model in models]
+        places = [np.argsort(np.square(known).sum(1), kind="stable")[:kept] for known in joined]
+        return cls(models, [known[near] for known, near in zip(joined, places, strict=True)], places, k)
 
     def score(self, batch: Batch, itself: np.ndarray | None = None) -> Tensor:
         """s(x) of each datum, (B,): higher is more anomalous."""
@@ -76,11 +88,11 @@ class Neighbourhood:
         from sklearn.neighbors import NearestNeighbors
 
         itself = np.full(len(batch), -1) if itself is None else np.asarray(itself)
-        for model, known in zip(self.models, self.reference, strict=True):
+        for model, known, places in zip(self.models, self.reference, self.places, strict=True):
             own = _joined(model, batch)
             near = NearestNeighbors(n_neighbors=self.k + 1).fit(known).kneighbors(own, return_distance=False)
             # a datum itself goes to the end, the order of the others stays; the first k are taken
-            order = np.argsort(near == itself[:, None], axis=1, kind="stable")[:, : self.k]
+            order = np.argsort(places[near] == itself[:, None], axis=1, kind="stable")[:, : self.k]
             near = np.take_along_axis(near, order, axis=1)
             yield sum(np.square(own - known[nth]) for nth in near.T) / (2 * self.k), model
 
