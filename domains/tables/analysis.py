@@ -52,6 +52,7 @@ _KINDS = {
 }
 #: of each kind of score
 UNITS = {"neighbours": "½ σ²", "elbo": "nats", "reconstruction": "nats", "evidence": "nats"}
+_TRIM = 0.2  # of training rows that nobody called normal (benchmarks/tables_anomalies.py)
 _ROWS = 1024
 _EXPLAINED = 3  # columns named for each row of the table
 
@@ -112,7 +113,10 @@ def _explaining(variant: Variant, data: xr.Dataset, batch: Batch) -> Callable[[B
         return lambda part, rows: contributions(model, part, chosen.score, chosen.samples, chosen.seed)
     train = np.flatnonzero(data["split"].values == SPLITS["train"])
     reference = train[:: -(-len(train) // chosen.reference_max)]
-    near = Neighbourhood.of(model, batch[torch.from_numpy(reference)], chosen.neighbours)
+    trim = chosen.trim
+    if trim is None:
+        trim = 0.0 if data.attrs["normal_train"] else _TRIM
+    near = Neighbourhood.of(model, batch[torch.from_numpy(reference)], chosen.neighbours, trim)
     itself = np.full(len(batch), -1)
     itself[reference] = np.arange(len(reference))
     return lambda part, rows: near.contributions(part, itself[rows])

@@ -64,7 +64,8 @@ def prepare(settings: Tables, files: Mapping[str, Path], input: Path | None) -> 
     told = frame.loc[used, [column.name for column in columns]].assign(**{"": anomaly[used]})
     group = told.groupby(list(told.columns), dropna=False, sort=False).ngroup().to_numpy(np.int64)
     frame, label, anomaly = frame[used].reset_index(drop=True), label[used], anomaly[used]
-    split, trained_on = _split(group, anomaly, chosen, str(path))
+    train_on = chosen.train_on or ("normal" if chosen.label else "all")
+    split, trained_on = _split(group, anomaly, train_on, chosen, str(path))
     # what is the same in all training rows says nothing there, and can't be scaled
     for column in [c for c in columns if frame.loc[split == SPLITS["train"], c.name].nunique() < 2]:
         columns.remove(column)
@@ -92,6 +93,7 @@ def prepare(settings: Tables, files: Mapping[str, Path], input: Path | None) -> 
             "columns": to_json(columns),
             "left_out": json.dumps(left),
             "trained_on": trained_on,
+            "normal_train": train_on == "normal",
             "identifier": "id",
             "refused": sum(refused.values()),
             "refused_reasons": json.dumps(refused),
@@ -209,9 +211,10 @@ def _status(frame: pd.DataFrame, columns: Sequence[Column]) -> np.ndarray:
     return status
 
 
-def _split(group: np.ndarray, anomaly: np.ndarray, chosen: Prepare, where: str) -> tuple[np.ndarray, str]:
+def _split(
+    group: np.ndarray, anomaly: np.ndarray, train_on: str, chosen: Prepare, where: str
+) -> tuple[np.ndarray, str]:
     """The split of each row, and in words which rows train."""
-    train_on = chosen.train_on or ("normal" if chosen.label else "all")
     if train_on == "all":
         said = "all rows, whatever their label" if chosen.label else "all rows: there is no label"
         return assign(group, chosen.fractions, chosen.split_seed), said

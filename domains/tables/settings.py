@@ -76,6 +76,13 @@ class Analyse(Section):
         "−log p(x)",
     )
     neighbours: int = Field(default=10, ge=1, description="training rows that a row is compared with")
+    trim: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="share of the training rows, those farthest out, that is nobody's neighbour; none: 0 where the "
+        "rows that train are normal by their label, else 0.2",
+    )
     reference_max: int = Field(
         default=5000, ge=20, description="training rows that neighbours are looked for among, at most"
     )
