@@ -163,6 +163,25 @@ def test_residuals_are_in_standard_deviations():
     assert kind.sum().item() == pytest.approx(0, abs=1e-6)
 
 
+def test_anomalies_that_are_alike_do_not_vouch_for_one_another():
+    """Trimmed, the farthest reference data are nobody's neighbours, and it is as if they were not there."""
+    model, _, _ = linear_gaussian()
+    usual = torch.randn(80, 3, generator=torch.Generator().manual_seed(4))
+    group = 12 + 0.1 * torch.randn(20, 3, generator=torch.Generator().manual_seed(5))
+    both = torch.cat([group, usual])
+    whole, trimmed = (Neighbourhood.of(model, both, 5, trim) for trim in (0.0, 0.2))
+    asked = Batch(torch.full((1, 3), 12.0))
+    assert whole.score(asked) < whole.score(Batch(usual)).median()
+    assert torch.equal(trimmed.score(asked), Neighbourhood.of(model, usual, 5).score(asked))
+    itself = np.arange(100)
+    own = trimmed.score(Batch(both), itself)
+    alone = Neighbourhood.of(model, usual, 5).score(Batch(usual), np.arange(80))
+    assert torch.allclose(own[20:], alone)
+    assert (own[:20] > 10 * own[20:].max()).all()
+    with pytest.raises(InputError, match="trim is a share from 0 to below 1, not 1"):
+        Neighbourhood.of(model, usual, 5, 1)
+
+
 @pytest.mark.parametrize("k", [0, 30, 31])
 def test_too_few_reference_data(k):
     model, _, _ = linear_gaussian()
