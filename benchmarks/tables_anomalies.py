@@ -8,15 +8,15 @@ part of this repository. Of each set and seed at most 10,000 rows, drawn at rand
 normal:       half of the normal rows train; the other half and all anomalies are scored
 contaminated: half of all rows, drawn without their labels, train; the other half is scored
 
-Every method sees the same rows, each column less its mean and by its standard deviation over the training rows; no
-method sees a label. Ours is one configuration for all sets and both ways: three models of the domain (all columns
-Gaussian) trained as one ensemble, scored by ``Neighbourhood``, of which a fifth is trimmed where the rows that train
-were not said to be normal; beside it, untrimmed, and their −ELBO. The autoencoder has the same widths, optimiser,
-batches and epochs, and is scored by its squared error. The settings (the score, its number of neighbours, latents,
-epochs) were chosen on the sets of ``CHOSEN_ON``, with seed 1 and 2,000 training rows at most; those of
-``SCORED_ONLY`` were first looked at with the settings as they are here, but for the trimming: that was added, and its
-share chosen on ``CHOSEN_ON``, after a first look at a seed of all sets. Wilcoxon's signed-rank test compares the
-means over seeds, set by set.
+Every method sees the same rows, each column less its mean and by its standard deviation over the training rows;
+no method sees a label. Ours is one configuration for all sets and both ways: three models of the domain (all
+columns Gaussian) trained as one ensemble, scored by ``Neighbourhood``, of which a fifth is trimmed where the
+rows that train were not said to be normal; beside it, untrimmed, and their −ELBO. The autoencoder has the same
+widths, optimiser, batches and epochs, and is scored by its squared error. The settings (the score, its number
+of neighbours, latents, epochs) were chosen on the sets of ``CHOSEN_ON``, with seed 1 and 2,000 training rows at
+most; those of ``SCORED_ONLY`` were first looked at with the settings as they are here, but for the trimming:
+that was added, and its share chosen on ``CHOSEN_ON``, after a first look at a seed of all sets. Wilcoxon's
+signed-rank test compares the means over seeds, set by set.
 
 ECOD is that of pyod (a peer, not a dependency), and left out where it is not installed. The last result is kept in
 benchmarks/results/tables_anomalies.json.
