@@ -11,16 +11,16 @@ import numpy as np
 import xarray as xr
 
 from sciencevae.data.splits import SPLITS, assign
-from sciencevae.data.tables import read_tables
+from sciencevae.data.tables import read_tables, write_table
 from sciencevae.errors import InputError
 
-from .columns import Column, columns_of, frame_of, inferred, text, to_json
+from .columns import OTHER, Column, columns_of, frame_of, inferred, text, to_json
 from .settings import Prepare, Tables
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["fields_of", "is_anomalous", "prepare", "read"]
+__all__ = ["fields_of", "is_anomalous", "prepare", "read", "write"]
 
 #: values of a label that are normal where none are set, compared without case
 NORMAL = ("0", "false", "normal")
@@ -127,6 +127,20 @@ def read(path: Path, settings: Tables, template: xr.Dataset) -> Iterator[xr.Data
             attrs={"fields": template.attrs["fields"]},
         )
         start += len(frame)
+
+
+def write(data: xr.Dataset, path: Path) -> None:
+    """Decoded or sampled rows under the table's own columns, categories as text, after what identifies a row."""
+    import pandas as pd
+
+    table = pd.DataFrame({name: data[name].values for name in ("row", "id", "status") if name in data.coords})
+    for column in columns_of(data.attrs):
+        values = data[column.field].sel({f"{column.field}_column": column.name}).values
+        if column.kind == "categorical":
+            names = np.array([*column.levels, OTHER, None], object)  # −1, a missing one, is the last
+            values = names[values.astype(int)]
+        table[column.name] = values
+    write_table(table, path)
 
 
 def fields_of(frame: pd.DataFrame, columns: Sequence[Column]) -> dict[str, tuple]:

@@ -13,7 +13,7 @@ from sciencevae.builtin.tables import DOMAIN
 
 from sciencevae import stages
 from sciencevae.config import load
-from sciencevae.latents.files import score_file
+from sciencevae.latents.files import decode_file, encode_file, sample_file, score_file
 from sciencevae.runs import Run, configure
 
 ROWS = 600
@@ -105,6 +105,24 @@ def test_missing_values_add_nothing_of_their_own(run: Run) -> None:
         scores.filter(like="contribution.").sum(axis=1), scores["score"], rtol=1e-3, atol=1e-3
     )
     assert scores["score"].rank(ascending=False)[[100, 200, 400]].max() <= 12
+
+
+def test_new_and_decoded_rows_have_the_columns_of_the_table(run: Run) -> None:
+    model, frame = run.folder / "model.safetensors", simulated()
+    sample_file(model, run.folder / "new.csv", 400, seed=1)
+    new = pd.read_csv(run.folder / "new.csv")
+    assert list(new) == ["row", "length", "width", "hits", "kind"]
+    assert set(new["kind"]) <= {"small", "large", "(another)"}
+    assert (new["hits"] % 1 == 0).all()
+    assert new["hits"].mean() == pytest.approx(frame["hits"].mean(), rel=0.2)
+    assert new[["length", "width"]].corr().iloc[0, 1] > 0.5
+    encode_file(model, run.folder.parent / "table.parquet", run.folder / "z.parquet")
+    decode_file(model, run.folder / "z.parquet", run.folder / "back.parquet")
+    back = pd.read_parquet(run.folder / "back.parquet")
+    assert back["id"].tolist() == frame["name"].tolist()
+    usual = frame["state"] == "usual"
+    assert np.corrcoef(back.loc[usual, "width"], frame.loc[usual, "width"])[0, 1] > 0.95
+    assert (back.loc[usual, "kind"] == frame.loc[usual, "kind"]).mean() > 0.9
 
 
 @pytest.mark.parametrize("kind", ["elbo", "evidence"])
