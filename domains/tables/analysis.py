@@ -113,13 +113,17 @@ def _explaining(variant: Variant, data: xr.Dataset, batch: Batch) -> Callable[[B
         return lambda part, rows: contributions(model, part, chosen.score, chosen.samples, chosen.seed)
     train = np.flatnonzero(data["split"].values == SPLITS["train"])
     reference = train[:: -(-len(train) // chosen.reference_max)]
-    trim = chosen.trim
-    if trim is None:
-        trim = 0.0 if data.attrs["normal_train"] else _TRIM
-    near = Neighbourhood.of(model, batch[torch.from_numpy(reference)], chosen.neighbours, trim)
+    near = Neighbourhood.of(model, batch[torch.from_numpy(reference)], chosen.neighbours, _trim(chosen, data))
     itself = np.full(len(batch), -1)
     itself[reference] = np.arange(len(reference))
     return lambda part, rows: near.contributions(part, itself[rows])
+
+
+def _trim(chosen: Analyse, data: xr.Dataset) -> float:
+    """The share of training rows that is nobody's neighbour."""
+    if chosen.trim is not None:
+        return chosen.trim
+    return 0.0 if data.attrs["normal_train"] else _TRIM
 
 
 def _batch(data: xr.Dataset) -> Batch:
@@ -149,20 +153,22 @@ def anomalies(run: Run) -> Findings:
         for name, limit in limits.items()
     }
     notes = (
-        f"{_said(chosen)} Higher is more anomalous. It is the sum of what each column and the latents add, all of "
-        "which is in scores.parquet; what stands out is told beyond the mean over training rows.",
+        f"{_said(chosen, run.main.data)} Higher is more anomalous. It is the sum of what each column and the "
+        "latents add, all of which is in scores.parquet; what stands out is told beyond the mean over training rows.",
         "The threshold is from held-out rows like the training rows; with few of them no lower rate of false "
         "positives can be had.",
     )
     return Findings(metrics, {"top_anomalies": top}, notes, TITLES)
 
 
-def _said(chosen: Analyse) -> str:
+def _said(chosen: Analyse, data: xr.Dataset) -> str:
     """What the score is."""
     if chosen.score == "neighbours":
+        trim = _trim(chosen, data)
+        without = f" (without the {trim:.0%} that are farthest out)" if trim else ""
         return (
             f"The score is half the mean squared distance of a row to the {chosen.neighbours} nearest training "
-            "rows, in its latents and in what they leave over of each column, in standard deviations."
+            f"rows{without}, in its latents and in what they leave over of each column, in standard deviations."
         )
     return (
         f"The score is the {_KINDS[chosen.score]} in nats, from {chosen.samples} draws of a row's posterior."

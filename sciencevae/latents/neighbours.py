@@ -41,6 +41,9 @@ class Neighbourhood:
 
     itself, of ``score`` and ``contributions``: the position of each datum among the reference data, (B,), −1 where
     it is none of them; no datum is its own neighbour.
+
+    reference: of each model, u of the data that may be neighbours, (n, D + entries); places: their positions among
+    the reference data, (n,).
     """
 
     models: Sequence[VAE]
