@@ -154,7 +154,7 @@ def anomalies(run: Run) -> Findings:
     }
     notes = (
         f"{_said(chosen, run.main.data)} Higher is more anomalous. It is the sum of what each column and the "
-        "latents add, all of which is in scores.parquet; what stands out is told beyond the mean over training rows.",
+        "latents add, all of it in scores.parquet; what stands out is told beyond the mean over training rows.",
         "The threshold is from held-out rows like the training rows; with few of them no lower rate of false "
         "positives can be had.",
     )
