@@ -170,6 +170,7 @@ def test_saved_files_name_these_classes():
     parts = {name: describe(make()) for name, make in DECODERS.items()}
     assert {d["class"].removeprefix("sciencevae.vae.decoders.") for d in parts.values()} == {
         "discrete.Categorical",
+        "discrete.NegativeBinomial",
         "discrete.Poisson",
         "student.StudentT",
         "logistic.MixtureOfLogistics",
