@@ -63,6 +63,9 @@ def add(verb: Verb) -> None:
     score.add_argument("source", metavar="FILE", help="a data file")
     score.add_argument("--kind", choices=("elbo", "reconstruction", "evidence"), default="elbo")
     score.add_argument("--samples", type=_positive, default=64, help="draws for each row (default: 64)")
+    score.add_argument(
+        "--explain", action="store_true", help="what each entry of a row adds to its score, too"
+    )
     _reading(score)
     _model(score)
     score.set_defaults(call=_score)
@@ -202,5 +205,6 @@ def _score(arguments: argparse.Namespace) -> int:
     from sciencevae.latents.files import score_file
 
     how = {"kind": arguments.kind, "samples": arguments.samples, "overrides": arguments.set}
+    how["explain"] = arguments.explain
     score_file(arguments.model, arguments.source, arguments.out, **how)
     return 0

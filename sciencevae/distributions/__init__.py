@@ -1,6 +1,6 @@
 """What torch.distributions lacks: missing data, named fields, noise passed in, densities right in the extremes."""
 
-from sciencevae.distributions.counts import Categorical, Poisson
+from sciencevae.distributions.counts import Categorical, NegativeBinomial, Poisson
 from sciencevae.distributions.divergence import kl_normal
 from sciencevae.distributions.flow import FlowNormal
 from sciencevae.distributions.joint import Joint
@@ -22,6 +22,7 @@ __all__ = [
     "Masked",
     "Mixture",
     "MixtureOfLogistics",
+    "NegativeBinomial",
     "Normal",
     "Poisson",
     "Sequence",

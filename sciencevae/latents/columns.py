@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,11 +12,14 @@ from sciencevae.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
-__all__ = ["IDENTIFY", "columns", "matrix", "spread"]
+__all__ = ["CONTRIBUTION", "IDENTIFY", "columns", "contribution_columns", "matrix", "spread"]
 
 #: the columns that say which row of a file it is
 IDENTIFY = ("row", "id", "status")
+#: before the name of what adds to a score
+CONTRIBUTION = "contribution."
 
 
 def columns(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
@@ -24,6 +28,23 @@ def columns(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
         "_".join([name, *map(str, index)]): values[(slice(None), *index)]
         for index in np.ndindex(values.shape[1:])
     }
+
+
+def contribution_columns(found: Mapping[str, Any], data: xr.Dataset) -> dict[str, np.ndarray]:
+    """What ``score.contributions`` gives as columns ``contribution.NAME``, (N,) float64 each.
+
+    NAME is the label of the entry on its field's axis in ``data`` (a template will do); of entries without labels
+    FIELD_0 …, as ``columns`` has them.
+    """
+    named: dict[str, np.ndarray] = {}
+    for field, tensor in found.items():
+        values = np.asarray(tensor, dtype=np.float64)
+        entries = columns(field, values)
+        axis = data[field].dims[1:2] if values.ndim == 2 else ()
+        if axis and axis[0] in data.coords:
+            entries = dict(zip(map(str, data[axis[0]].values.tolist()), entries.values(), strict=True))
+        named |= {f"{CONTRIBUTION}{name}": column for name, column in entries.items()}
+    return named
 
 
 def matrix(table: pd.DataFrame, name: str) -> np.ndarray | None:

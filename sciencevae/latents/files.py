@@ -23,7 +23,7 @@ import torch
 from sciencevae.batch import Batch
 from sciencevae.errors import InputError
 from sciencevae.latents.asked import given_numbers, joined, sample_with
-from sciencevae.latents.columns import IDENTIFY, columns, matrix, spread
+from sciencevae.latents.columns import IDENTIFY, columns, contribution_columns, matrix, spread
 from sciencevae.latents.trained import BLOCK_ROWS, Trained, physical, refuse_unusable, warn_left_out
 from sciencevae.latents.typical import distance
 from sciencevae.latents.writing import free_target, target, write_data, write_parquet
@@ -81,13 +81,15 @@ def score_file(
     kind: str = "elbo",
     samples: int = 64,
     overrides: Sequence[str] = (),
+    explain: bool = False,
 ) -> int:
     """How anomalous each row is, in the file's order; higher is more anomalous. Gives the number scored.
 
     samples: draws of the posterior for each. Of the ELBO there is also ``beyond``, the share of validation data
     that score lower; of the evidence ``trusted``, 1 where so many draws settle it, else 0.
+    explain: also ``contribution.NAME``, what each entry of the data and the latents add to the score.
     """
-    from sciencevae.latents.score import anomaly_score, evidence_by_rows
+    from sciencevae.latents.score import anomaly_score, contributions, evidence_by_rows
 
     trained = Trained.open(model, overrides)
     doubtful = 0
@@ -104,6 +106,10 @@ def score_file(
         beside = {"trusted": trusted} if kind == "evidence" else {}
         if kind == "elbo":
             beside = trained.beyond(found.astype(float), "elbo")
+        if explain:
+            # of no row for the names alone
+            shares = {} if batch is None else contributions(trained.model, batch, kind, samples)
+            beside |= contribution_columns(shares, trained.template)
         return {"score": found.astype(np.float32), **beside}
 
     rows = _write_rows(trained, source, out, scores, checked=True, kind=kind)

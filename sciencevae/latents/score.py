@@ -12,13 +12,26 @@ import torch
 from torch import Tensor
 
 from sciencevae.batch import Batch
+from sciencevae.distributions import Joint, Masked
 from sciencevae.errors import InputError, did_you_mean
 from sciencevae.vae.evidence import Evidence, unwarned_log_evidence, warned
 from sciencevae.vae.model import VAE
 
-__all__ = ["AUC", "KINDS", "Threshold", "anomaly_score", "auc", "evidence_by_rows", "threshold"]
+__all__ = [
+    "AUC",
+    "KINDS",
+    "LATENTS",
+    "Threshold",
+    "anomaly_score",
+    "auc",
+    "contributions",
+    "evidence_by_rows",
+    "threshold",
+]
 
 KINDS = ("elbo", "reconstruction", "evidence")
+#: the name of the latents' share among the contributions of fields
+LATENTS = "(latents)"
 #: data decoded at once: of a sequence, with what is computed at each of its places, a megabyte at most
 _DECODED = 1000
 
@@ -51,6 +64,54 @@ def anomaly_score(
             reconstruction = -terms.log_px.mean(0)
             scores.append(reconstruction if kind == "reconstruction" else reconstruction + terms.divergence)
     return torch.cat(scores)
+
+
+@torch.no_grad()
+def contributions(
+    model: VAE, batch: Batch, kind: str = "elbo", samples: int = 64, seed: int | None = 0
+) -> dict[str, Tensor]:
+    """What each entry of x, and the latents, add to ``anomaly_score`` of the same arguments, nats; their sum is it.
+
+    {field, or "x": (B, *E)}: −E[log p(x_j | z)] of each entry, 0 where it is missing, the mean over the draws of
+    the posterior; for the evidence they are weighted by importance, w_s / Σ w. A likelihood that has no entries of
+    its own (correlated errors, sequences) gives the whole field's, (B,).
+    "(latents)": (B,), the rest. elbo: KL(q(z | x) ‖ p(z)); evidence: KL(p(z | x) ‖ p(z)), as the same weights
+    estimate it, since log p(x) = log w_s − log(S w_s / Σ w) for every draw; reconstruction: 0.
+    """
+    if kind not in KINDS:
+        raise InputError(f"unknown score {kind!r}{did_you_mean(kind, KINDS)}")
+    model.check(batch)
+    parts: list[dict[str, Tensor]] = []
+    with torch.random.fork_rng(enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        for rows in _parts(batch, samples):
+            terms = model.terms(rows, samples)
+            weight = torch.full_like(terms.log_px, 1 / samples)
+            rest = torch.zeros(len(rows), dtype=weight.dtype)
+            if kind == "elbo":
+                rest = terms.divergence
+            elif kind == "evidence":
+                weight = terms.log_weight.softmax(0)
+                log_mean = terms.log_weight.logsumexp(0) - math.log(samples)
+                rest = (weight * terms.log_px).sum(0) - log_mean
+            found = {
+                name: -torch.einsum("sb,sb...->b...", weight, entries)
+                for name, entries in _log_prob_by_entry(terms.likelihood, rows.x).items()
+            }
+            parts.append(found | {LATENTS: rest})
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _log_prob_by_entry(likelihood: Any, x: Any) -> dict[str, Tensor]:
+    """log p of each entry of each field, (S, B, *E), or of the whole field, (S, B)."""
+    fields = likelihood.fields if isinstance(likelihood, Joint) else {"x": likelihood}
+    values = x if isinstance(likelihood, Joint) else {"x": x}
+    return {
+        name: of.elementwise_log_prob(values[name]) if isinstance(of, Masked) else of.log_prob(values[name])
+        for name, of in fields.items()
+        if name in values
+    }
 
 
 def evidence_by_rows(model: VAE, batch: Batch, samples: int = 64, seed: int | None = 0) -> Evidence:

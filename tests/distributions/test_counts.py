@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from sciencevae.distributions import Categorical, Poisson
+from sciencevae.distributions import Categorical, NegativeBinomial, Poisson
 
 RATES = [1e-13, 1e-3, 0.7, 3.0, 15.9, 400.0, 1e6, 1e9]
 
@@ -59,6 +59,74 @@ def test_probabilities_add_up_to_one_and_moments_are_theirs(rate):
     assert (p * k).sum().item() == pytest.approx(d.mean.item())
     assert (p * (k - rate).square()).sum().item() == pytest.approx(d.variance.item())
     assert p.argmax() == d.mode
+
+
+SIZES = [0.01, 0.3, 1.0, 7.0, 300.0, 1e4, 1e6]
+
+
+def exact_negative_binomial(k: float, log_rate: float, size: float) -> float:
+    with mpmath.workdps(50):
+        k, rate, r = mpmath.mpf(k), mpmath.exp(mpmath.mpf(log_rate)), mpmath.mpf(size)
+        gammas = mpmath.loggamma(k + r) - mpmath.loggamma(r) - mpmath.loggamma(k + 1)
+        return float(gammas + r * mpmath.log(r / (r + rate)) + k * mpmath.log(rate / (r + rate)))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("dtype", "digits"), [(torch.float64, 1e-12), (torch.float32, 1e-4)])
+def test_counts_that_scatter_more_have_the_exact_density(size, dtype, digits):
+    for rate in (1e-3, 0.7, 3.0, 15.9, 400.0, 1e6):
+        spread = math.sqrt(rate + rate**2 / size)
+        near = [max(0, round(rate + sigmas * spread)) for sigmas in (-3, -1, 0, 1, 4)]
+        log_rate, r = torch.tensor(math.log(rate), dtype=dtype), torch.tensor(size, dtype=dtype)
+        for k in {0, 1, 2, 15, 16, 17, *near}:
+            value = torch.tensor(float(k), dtype=dtype)
+            found = NegativeBinomial(log_rate, r).log_prob(value).item()
+            wanted = exact_negative_binomial(value.item(), log_rate.item(), r.item())
+            assert found == pytest.approx(wanted, rel=digits, abs=digits), (rate, k)
+
+
+@given(st.floats(-6, 12), st.floats(-3, 8), st.integers(0, 10**5))
+def test_the_gradients_of_counts_that_scatter_more(log_rate, log_size, k):
+    """d log p/d log λ = r (k − λ)/(r + λ), and that of r by scipy's digamma."""
+    from scipy.special import digamma
+
+    u = torch.tensor(log_rate, dtype=torch.float64, requires_grad=True)
+    r = torch.tensor(math.exp(log_size), dtype=torch.float64, requires_grad=True)
+    by_rate, by_size = torch.autograd.grad(NegativeBinomial(u, r).log_prob(torch.tensor(k)), (u, r))
+    rate, size = math.exp(log_rate), r.item()
+    assert by_rate.item() == pytest.approx(size * (k - rate) / (size + rate), rel=1e-8, abs=1e-8)
+    wanted = digamma(k + size) - digamma(size) + math.log(size / (size + rate)) + (rate - k) / (size + rate)
+    scale = 1 + abs(digamma(k + size)) + abs(digamma(size)) + k / size
+    assert by_size.item() == pytest.approx(wanted, rel=1e-7, abs=1e-9 * scale)
+
+
+@pytest.mark.parametrize(("rate", "size"), [(0.5, 0.4), (3.3, 1.5), (20.0, 8.0)])
+def test_counts_that_scatter_more_against_scipy(rate, size):
+    d = NegativeBinomial(
+        torch.tensor(math.log(rate), dtype=torch.float64), torch.tensor(size, dtype=torch.float64)
+    )
+    known = stats.nbinom(size, size / (size + rate))
+    k = torch.arange(2000, dtype=torch.float64)
+    p = d.log_prob(k).exp()
+    assert torch.allclose(p, torch.from_numpy(known.pmf(k.numpy())), rtol=1e-9)
+    assert (d.mean.item(), d.variance.item()) == pytest.approx(known.stats("mv"))
+    assert p.argmax() == d.mode
+    torch.manual_seed(0)
+    x = d.sample((4000,))
+    counted = torch.bincount(x.long(), minlength=2000)[:2000].double()
+    expected = 4000 * p
+    often = expected > 5
+    chi2 = ((counted - expected).square() / expected)[often].sum()
+    assert stats.chi2(int(often.sum())).sf(chi2.item()) > 1e-3
+
+
+def test_counts_that_scatter_more_are_finite_in_the_extremes():
+    u = torch.tensor([-30.0, -30.0, 30.0, 30.0, 0.0, 30.0], requires_grad=True)
+    r = torch.tensor([1e-2, 1e6, 1e-2, 1e6, 10.0, 10.0], requires_grad=True)
+    value = NegativeBinomial(u, r).log_prob(torch.tensor([1e9, 1e9, 0.0, 1e13, 1e9, 2.0]))
+    assert value.isfinite().all()
+    for gradient in torch.autograd.grad(value.sum(), (u, r)):
+        assert gradient.isfinite().all()
 
 
 def test_samples_of_counts_follow_the_rate():

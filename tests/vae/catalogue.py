@@ -222,6 +222,9 @@ DECODERS: dict[str, Described] = {
     "bernoulli": Described("bits", lambda s: sv.decoders.Bernoulli(s.head(s.variables))),
     "categorical": Described("labels", lambda s: sv.decoders.Categorical(s.head(K * s.variables), K)),
     "poisson": Described("counts", lambda s: sv.decoders.Poisson(s.head(s.variables)), ["exposure"]),
+    "negative binomial": Described(
+        "counts", lambda s: sv.decoders.NegativeBinomial(s.head(s.variables)), ["exposure"]
+    ),
     "student t": Described("real", _student(3.0)),
     "student t, learned df": Described("real", _student("learned")),
     "mixture of logistics": Described(

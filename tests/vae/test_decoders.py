@@ -71,6 +71,7 @@ DECODERS = {
     "categorical, conditional": lambda: decoders.Categorical(net(K * N, D, C), K, conditional=True),
     "poisson": lambda: decoders.Poisson(net(N)),
     "poisson, exposed": lambda: decoders.Poisson(net(N, D, C), conditional=True),
+    "negative binomial": lambda: decoders.NegativeBinomial(net(N)),
     "student": lambda: decoders.StudentT(net(2 * N), df=3.0),
     "student, learned": lambda: decoders.StudentT(net(2 * N), df="learned"),
     "logistics": lambda: decoders.MixtureOfLogistics(net(3 * 2 * N), components=2, levels=8),
@@ -111,8 +112,8 @@ def batch_for(name: str, missing: bool = True) -> Batch:
     family = name.partition(",")[0]
     if family == "categorical":
         x = counts(K, B, N)
-    elif family == "poisson":
-        x = counts(9, B, N) if name == "poisson" else counts(9, B, N).double()
+    elif family in ("poisson", "negative binomial"):
+        x = counts(9, B, N).double() if "exposed" in name else counts(9, B, N)
         context |= {"exposure": exposure} if "exposed" in name else {}
     elif family == "student":
         x = 2 * normal(B, N)
@@ -169,6 +170,7 @@ def test_saved_files_name_these_classes():
     parts = {name: describe(make()) for name, make in DECODERS.items()}
     assert {d["class"].removeprefix("sciencevae.vae.decoders.") for d in parts.values()} == {
         "discrete.Categorical",
+        "discrete.NegativeBinomial",
         "discrete.Poisson",
         "student.StudentT",
         "logistic.MixtureOfLogistics",
@@ -263,8 +265,31 @@ def test_categories_stand_one_block_after_another():
         _ = likelihood.mean
 
 
-def test_an_exposure_multiplies_the_rate():
-    decoder = DECODERS["poisson"]()
+def test_a_negative_binomial_learns_how_much_counts_scatter():
+    """Gamma–Poisson counts of r = 2 beside Poisson's: the learned r tells them apart."""
+    generator = torch.Generator().manual_seed(0)
+    rate = torch.full((4000, 2), 20.0)
+    rate[:, 0] *= torch._standard_gamma(torch.full((4000,), 2.0), generator=generator) / 2
+    x = torch.poisson(rate, generator=generator)
+    decoder = decoders.NegativeBinomial(Perceptron(D, [], 2))
+    model = VAE(priors.StandardNormal(D), encoders.Gaussian(Perceptron(2, [], 2 * D), D), decoder)
+    # the latents are not to learn the scatter: they reach the decoder as nothing but its bias
+    decoder.network.layers[0].weight.requires_grad_(False).zero_()
+    sv.fit(
+        model, x, settings=TrainingSettings(epochs=60, batch_size=500, learning_rate=0.1, schedule="cosine"),
+        progress=False,
+    )  # fmt: skip
+    size = decoder.log_size.exp().tolist()
+    # moments: r = mean²/(variance − mean)
+    wanted = x[:, 0].mean().square() / (x[:, 0].var() - x[:, 0].mean())
+    assert size[0] == pytest.approx(wanted.item(), rel=0.1)
+    assert size[1] > 5 * size[0]
+    assert decoder(torch.zeros(1, 1, D)).mean[0, 0].tolist() == pytest.approx(x.mean(0).tolist(), rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["poisson", "negative binomial"])
+def test_an_exposure_multiplies_the_rate(name):
+    decoder = DECODERS[name]()
     z = torch.randn(1, 4, D)
     rate = decoder(z).mean
     per_datum, per_entry = torch.tensor([0.5, 2.0, 0.0, math.nan]), torch.rand(4, N) + 0.1
@@ -423,7 +448,7 @@ def test_integers_reach_an_encoder(dtype, kind):
 
 
 def test_extreme_outputs_of_a_network_give_finite_densities_and_gradients():
-    for name in ("categorical", "poisson", "student", "logistics"):
+    for name in ("categorical", "poisson", "negative binomial", "student", "logistics"):
         made = DECODERS[name]()
         made.network = Identity()
         for size in (1e2, 1e4):
@@ -449,6 +474,9 @@ BAD = {
         (torch.tensor([[0, 2, 1]]), {"exposure": torch.zeros(1)}, "is 0 where 2 was counted"),
         (torch.tensor([[0, 2, 1]]), {"exposure": torch.full((1,), -1.0)}, "is -1 where 0 was counted"),
         (torch.tensor([[0, 2, 1]]), {"exposure": torch.ones(1, 2)}, r"has shape \(1, 2\)"),
+    ],
+    "negative binomial": [
+        (torch.tensor([[0.0, 0.5, 1.0]]), {}, r"a NegativeBinomial likelihood takes counts")
     ],
     "student": [(torch.tensor([[0.0, math.inf, 1.0]]), {}, "infinities; a Student-t")],
     "logistics": [

@@ -4,7 +4,7 @@ A saved model names each class by its module here: moving one to another file ma
 """
 
 from sciencevae.vae.decoders.base import Decoder
-from sciencevae.vae.decoders.discrete import Bernoulli, Categorical, Poisson
+from sciencevae.vae.decoders.discrete import Bernoulli, Categorical, NegativeBinomial, Poisson
 from sciencevae.vae.decoders.gaussian import Gaussian
 from sciencevae.vae.decoders.joint import Joint
 from sciencevae.vae.decoders.logistic import MixtureOfLogistics
@@ -20,6 +20,7 @@ __all__ = [
     "Gaussian",
     "Joint",
     "MixtureOfLogistics",
+    "NegativeBinomial",
     "Poisson",
     "Sequence",
     "StudentT",

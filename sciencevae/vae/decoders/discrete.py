@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.distributions as td
 from torch import Tensor, nn
 
 from sciencevae.distributions import Categorical as CategoricalDistribution
 from sciencevae.distributions import Masked
+from sciencevae.distributions import NegativeBinomial as NegativeBinomialDistribution
 from sciencevae.distributions import Poisson as PoissonDistribution
 from sciencevae.distributions.masked import observed_entries
 from sciencevae.errors import InputError
 from sciencevae.spec import recorded
 from sciencevae.vae.context import Context
-from sciencevae.vae.decoders.base import Decoder
+from sciencevae.vae.decoders.base import Decoder, along_variables, per_variable
 
 __all__ = ["Bernoulli", "Categorical", "Poisson"]
 
@@ -91,20 +94,26 @@ class Poisson(Decoder):
         super().__init__(network, conditional)
 
     def likelihood(self, blocks: Tensor, context: Context) -> Masked:
+        return Masked(PoissonDistribution(self._log_rate(blocks, context)), blocks.dim() - 3)
+
+    @staticmethod
+    def _log_rate(blocks: Tensor, context: Context) -> Tensor:
+        """log λ, the exposure with it."""
         log_rate = blocks[0].clamp(-30.0, 30.0)
-        if "exposure" in context:
-            exposure = _entrywise(context["exposure"], log_rate.dim() - 2).to(log_rate.dtype)
-            exposure = exposure.nan_to_num(1.0)  # unknown where x is missing
-            log_rate = log_rate + exposure.clamp(min=torch.finfo(log_rate.dtype).tiny).log()
-        return Masked(PoissonDistribution(log_rate), log_rate.dim() - 2)
+        if "exposure" not in context:
+            return log_rate
+        exposure = _entrywise(context["exposure"], log_rate.dim() - 2).to(log_rate.dtype)
+        exposure = exposure.nan_to_num(1.0)  # unknown where x is missing
+        return log_rate + exposure.clamp(min=torch.finfo(log_rate.dtype).tiny).log()
 
     def check(self, x: Tensor, context: Context) -> None:
         observed = observed_entries(x)
         bad = observed & ((x < 0) | (x != x.round()) | x.isinf())
         if bad.any():
             raise InputError(
-                f"a Poisson likelihood takes counts, whole numbers ≥ 0; the data hold {x[bad][0].item():g}: give "
-                "the counts as they are, not scaled (scaling 'identity' of prepared data), or choose Gaussian"
+                f"a {type(self).__name__} likelihood takes counts, whole numbers ≥ 0; the data hold "
+                f"{x[bad][0].item():g}: give the counts as they are, not scaled "
+                "(scaling 'identity' of prepared data), or choose Gaussian"
             )
         if "exposure" not in context:
             return
@@ -122,6 +131,26 @@ class Poisson(Decoder):
                 "exposure of an observed count is a finite number ≥ 0, and above 0 where something was counted; "
                 "mend it, or mark the count as missing"
             )
+
+
+@recorded
+class NegativeBinomial(Poisson):
+    """Counts that scatter more than Poisson's: mean λ = exposure · exp(log rate), variance λ + λ²/r.
+
+    As ``Poisson`` in all else. r > 0 is learned, one a variable, kept within [0.01, 10⁶], from 10 on. For small r
+    the counts have heavy tails; r → ∞ is the Poisson likelihood.
+    features: the number of variables, where it can't be read from ``network.out_features``.
+    """
+
+    def __init__(self, network: nn.Module, features: int | None = None, conditional: bool = False) -> None:
+        super().__init__(network, conditional)
+        count = features or getattr(network, "out_features", None)
+        self.log_size = per_variable("size r", count, math.log(10.0))
+
+    def likelihood(self, blocks: Tensor, context: Context) -> Masked:
+        log_rate = self._log_rate(blocks, context)
+        size = along_variables(self.log_size.clamp(math.log(0.01), math.log(1e6)).exp(), log_rate)
+        return Masked(NegativeBinomialDistribution(log_rate, size), log_rate.dim() - 2)
 
 
 def _entrywise(exposure: Tensor, event_dims: int) -> Tensor:

@@ -1,0 +1,37 @@
+"""Tables: rows that are unlike the others, and the columns that say so."""
+
+from sciencevae.registry import Domain, lazy
+
+from .settings import Tables
+
+__all__ = ["DOMAIN"]
+
+own = lazy(__name__)
+
+DOMAIN = Domain(
+    name="tables",
+    title="Anomalies in a table",
+    summary="rows of any table that are unlike the others, and the columns in which they are",
+    settings=Tables,
+    prepare=own("dataset.prepare"),
+    read=own("dataset.read"),
+    write=own("dataset.write"),
+    formats=(".csv", ".parquet"),
+    build=own("model.build"),
+    objective=own("model.objective"),
+    analyses={name: own(f"analysis.{name}") for name in ("columns", "anomalies", "detection")},
+    figures={name: own(f"figures.{name}") for name in ("scores", "top_anomalies", "latent_map")},
+    citations=(
+        """@techreport{AnCho2015,
+  author = {An, Jinwon and Cho, Sungzoon},
+  title = {Variational autoencoder based anomaly detection using reconstruction probability},
+  institution = {SNU Data Mining Center}, number = {Special Lecture on IE 2}, year = {2015}
+}""",
+        """@article{NazabalEtAl2020,
+  author = {Naz{\\'a}bal, Alfredo and Olmos, Pablo M. and Ghahramani, Zoubin and Valera, Isabel},
+  title = {Handling incomplete heterogeneous data using {VAEs}},
+  journal = {Pattern Recognition}, volume = {107}, pages = {107501}, year = {2020},
+  doi = {10.1016/j.patcog.2020.107501}
+}""",
+    ),
+)

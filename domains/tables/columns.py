@@ -1,0 +1,178 @@
+"""What the columns of a table are: numbers, counts or categories; and tables as numbers and text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sciencevae.errors import InputError, did_you_mean
+
+from .settings import Kind, Prepare
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from astropy.table import Table
+
+__all__ = ["OTHER", "Column", "columns_of", "frame_of", "inferred", "numbers", "text", "to_json"]
+
+#: the category of a value that training did not see
+OTHER = "(another)"
+#: text that stands for no value among numbers, compared without case
+_MISSING = frozenset({"nan", "na", "n/a", "null", "none", "?", "-"})
+_SHARE_OF_NUMBERS = 0.5  # of a text column, from which on what is no number among them is a mistake
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column that the model describes; ``levels`` are the categories that training saw, in order."""
+
+    name: str
+    kind: Kind
+    unit: str = ""
+    levels: tuple[str, ...] = ()
+
+    @property
+    def field(self) -> str:
+        """The field of x that it is in: categories with those of as many levels."""
+        return f"categories_{len(self.levels) + 1}" if self.kind == "categorical" else self.kind
+
+    def values(self, series: pd.Series) -> np.ndarray:
+        """A column as the model reads it, (N,): real numbers with NaN, or whole ones with −1, where missing.
+
+        InputError: what is no number where numbers are to be, naming value and row.
+        """
+        if self.kind == "categorical":
+            codes = {level: code for code, level in enumerate(self.levels)}
+            known = (-1 if v is None else codes.get(v, len(self.levels)) for v in text(series))
+            return np.fromiter(known, np.int64, len(series))
+        values = numbers(series)
+        if self.kind != "counts":
+            return values
+        if len(bad := np.flatnonzero((values < 0) | (values % 1 != 0) & np.isfinite(values))):
+            raise InputError(
+                f"column {self.name!r} holds {values[bad[0]]:g} (row {bad[0] + 1}), which is no count: "
+                f"--set prepare.columns.{self.name}=gaussian"
+            )
+        return np.where(np.isfinite(values), values, -1).astype(np.int64)
+
+
+def to_json(columns: Sequence[Column]) -> str:
+    """As text that ``columns_of`` reads back."""
+    return json.dumps([asdict(column) for column in columns])
+
+
+def columns_of(attrs: Mapping[str, Any]) -> list[Column]:
+    """The columns that prepared data say they have."""
+    plain = json.loads(attrs["columns"])
+    return [Column(**{**column, "levels": tuple(column["levels"])}) for column in plain]
+
+
+def frame_of(table: Table) -> pd.DataFrame:
+    """Numbers as float64 with NaN, and all else as text with None, where a value is missing or empty.
+
+    Columns of several numbers a row are None in every row and say so in ``attrs["not columns"]``.
+    """
+    import pandas as pd
+
+    found: dict[str, Any] = {}
+    for name in table.colnames:
+        values = np.ma.asarray(table[name])
+        if values.ndim > 1 or values.dtype.kind not in "biufSUO":
+            continue
+        if values.dtype.kind in "iuf":
+            found[name] = np.asarray(np.ma.filled(values.astype(np.float64), np.nan))
+        else:
+            found[name] = np.array([_plain(v) for v in values.tolist()], object)
+    frame = pd.DataFrame(found)
+    frame.attrs["not columns"] = [name for name in table.colnames if name not in found]
+    return frame
+
+
+def numbers(series: pd.Series) -> np.ndarray:
+    """A column as float64; of text, marks of a missing value are NaN. InputError naming what is no number."""
+    import pandas as pd
+
+    if series.dtype.kind == "f":
+        return series.to_numpy(np.float64)
+    known = [None if v is None or v.lower() in _MISSING else v for v in text(series)]
+    values = pd.to_numeric(pd.Series(known, dtype=object), errors="coerce").to_numpy(np.float64)
+    bad = np.flatnonzero([np.isnan(n) and v is not None for n, v in zip(values, known, strict=True)])
+    if len(bad):
+        raise InputError(
+            f"column {series.name!r} holds {series.iloc[bad[0]]!r} (row {bad[0] + 1}) among numbers: mend it, "
+            f"leave it empty, or --set prepare.columns.{series.name}=categorical (or ignore)"
+        )
+    return values
+
+
+def inferred(
+    frame: pd.DataFrame, units: Mapping[str, str], chosen: Prepare, where: str
+) -> tuple[list[Column], dict[str, str]]:
+    """The columns that a model can describe, and why the others are left out, by name.
+
+    Text and booleans are categories; whole numbers ≥ 0 are categories where they have at most
+    ``prepare.categories_max`` values, else counts; all other numbers are ``prepare.continuous``.
+    InputError: a setting for a column that is not there, no column left.
+    """
+    aside = {chosen.identifier: "identifier", chosen.label: "label"}
+    for name in [*chosen.columns, *(name for name in aside if name)]:
+        if name not in [*frame.columns, *frame.attrs["not columns"]]:
+            raise InputError(f"{where} has no column {name!r}{did_you_mean(name, map(str, frame.columns))}")
+    columns, left = [], dict.fromkeys(frame.attrs["not columns"], "not one number or text a row")
+    for name in map(str, frame.columns):
+        series, wanted = frame[name], chosen.columns.get(name)
+        if name in aside:
+            left[name] = aside[name]
+        elif wanted == "ignore":
+            left[name] = "as set"
+        elif series.isna().all():
+            left[name] = "no value at all"
+        elif series.nunique() == 1:
+            left[name] = "the same value in all rows"
+        else:
+            kind = wanted or _kind(series, chosen)
+            if kind == "categorical" and wanted is None and series.nunique() > len(series) // 2:
+                left[name] = "text that hardly repeats: an identifier?"
+                continue
+            levels = (
+                tuple(sorted({v for v in text(series) if v is not None})) if kind == "categorical" else ()
+            )
+            columns.append(Column(name, kind, units.get(name, ""), levels))
+    if not columns:
+        reasons = ", ".join(f"{name}: {reason}" for name, reason in left.items()) or "it has none"
+        raise InputError(f"{where} has no column of numbers or categories to learn from ({reasons})")
+    return columns, left
+
+
+def _kind(series: pd.Series, chosen: Prepare) -> Kind:
+    if series.dtype.kind != "f":
+        import pandas as pd
+
+        known = series.dropna()
+        share = pd.to_numeric(known, errors="coerce").notna().mean()
+        if share < _SHARE_OF_NUMBERS or set(known) <= {"False", "True"}:
+            return "categorical"
+    values = numbers(series)
+    finite = values[np.isfinite(values)]
+    if len(finite) and (finite % 1 == 0).all() and (finite >= 0).all():
+        return "categorical" if len(np.unique(finite)) <= chosen.categories_max else "counts"
+    return chosen.continuous
+
+
+def text(series: pd.Series) -> list[str | None]:
+    """A column as text with None where a value is missing; whole numbers without a decimal point."""
+    if series.dtype.kind == "f":
+        return [None if np.isnan(v) else f"{v:.15g}" for v in series]
+    return [None if v is None or v != v else v for v in series]
+
+
+def _plain(value: Any) -> str | None:
+    """Text, or None where it is empty or missing."""
+    if value is None or value is np.ma.masked or value != value:
+        return None
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return text.strip() or None
