@@ -2,9 +2,9 @@
 
     python benchmarks/stars_clusters.py [--seeds 3] [--quick] [--empty 20] [--table]
 
-Of the mixtures, of as many components as give candidates, that component is reported that shares
-most stars with the refined cluster: stars with p > 0.5, their median parallax and proper motion. For the Hyades also against
-the literature's motion, which no method was told: the stars within 30 pc of the centre (Perryman et al. 1998:
+Of the mixtures, of as many components as give candidates, that component is reported that shares most stars with
+the refined cluster: stars with p > 0.5, their median parallax and proper motion. For the Hyades also against the
+literature's motion, which no method was told: the stars within 30 pc of the centre (Perryman et al. 1998:
 46.34 pc) whose proper motion at their own parallax points at the literature's convergent point (97.91°,
 +6.66°) with one speed, within 3σ of their own errors and 0.7 km/s. The speed is the one number fitted. With
 the velocity turned around, the same cut keeps the stars counted as ``chance``. The last result is kept in

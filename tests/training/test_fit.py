@@ -94,6 +94,16 @@ def test_improves_and_tells_what_happened():
     assert not model.training
 
 
+@pytest.mark.parametrize(("steps_max", "epochs"), [(None, 6), (100, 6), (23, 4), (1, 1)])
+def test_steps_max_leaves_whole_epochs(steps_max, epochs):
+    """Of 5 steps an epoch; the schedule ends with the last step that is left."""
+    chosen = settings(epochs=6, schedule="cosine", steps_max=steps_max)
+    history = fit(fresh(), data(), settings=chosen, progress=False)
+    assert (len(history.rows), history.steps, history.stopped) == (epochs, 5 * epochs, "epochs")
+    assert chosen.steps(len(data())) == history.steps
+    assert history.table().learning_rate.iloc[-1] < 0.15 * chosen.learning_rate or epochs == 1
+
+
 def test_the_best_weights_are_kept_and_patience_stops():
     torch.manual_seed(0)
     noise, held_out = torch.randn(64, 4), torch.randn(64, 4)

@@ -11,6 +11,7 @@ from sciencevae.builtin.stars import kinematics
 from sciencevae.builtin.stars.analysis import active_latents, cluster_name, motion_distance
 from sciencevae.builtin.stars.clusters import (
     Found,
+    by_contrast,
     by_density,
     by_mixture,
     candidates,
@@ -285,6 +286,36 @@ def test_candidates_hold_a_group_that_stands_apart() -> None:
     for groups in (by_mixture(features, 6), by_density(features, 15)):
         assert max(np.isin(np.arange(500, 560), rows).mean() * (rows >= 500).mean() for rows in groups) > 0.8
     assert by_density(features[:10], 15) == []
+
+
+def test_a_few_stars_stand_out_where_mixtures_see_nothing() -> None:
+    """Thirty stars of one motion among two thousand: the best neighbourhood is theirs; without them there is none
+    that stands out as much."""
+    random = np.random.default_rng(6)
+    count, members = 2000, 30
+    y = np.concatenate(
+        [random.normal(size=(count, 3)) * [0.5, 2.0, 2.0], np.full((members, 3), [0.4, 0.7, -0.9])]
+    )
+    error = np.full(len(y), 0.08)
+    y += error[:, None] * random.normal(size=y.shape)
+    places = np.concatenate(
+        [random.uniform(-1, 1, (count, 2)), 0.15 * random.normal(size=(members, 2)) + 0.3]
+    )
+    stars = Field(
+        y,
+        error[:, None, None] ** 2 * np.eye(3),
+        places,
+        np.broadcast_to([1.0, 0, 0], y.shape),
+        Footprint.around(places),
+    )
+    best = by_contrast(stars)[0]
+    truth = np.arange(len(y)) >= count
+    assert truth[best].mean() > 0.6
+    assert truth[best].sum() >= 8
+    assert all(len(rows) < len(best) for rows in by_contrast(stars[np.flatnonzero(~truth)])[:3])
+    found = find_clusters(stars, by_contrast(stars), Analyse())
+    assert len(found.gains) == 1
+    assert (found.membership[truth, 0] > 0.5).mean() > 0.9
 
 
 def test_start_needs_a_common_motion() -> None:

@@ -12,11 +12,12 @@ from sciencevae.builtin.stars.analysis import star_field
 from sciencevae.builtin.stars.clusters import Found, candidates, find_clusters
 from sciencevae.builtin.stars.dataset import prepare
 from sciencevae.builtin.stars.mixture import Field
+from sciencevae.builtin.stars.search import find_members
 from sciencevae.builtin.stars.settings import Stars
 
 from sciencevae import stages
 from sciencevae.config import load
-from sciencevae.errors import RunError
+from sciencevae.errors import InputError, RunError
 from sciencevae.runs import Run, configure
 
 from .simulated import simulate, write_hip2
@@ -91,6 +92,23 @@ def test_latents_of_a_file_of_ones_own(run: Run, tmp_path: Path) -> None:
     first = pd.Series(own["z"].values[:, 0], own["source_id"].values)
     mine = z[(z["status"] == "ok") & (z["id"] != 10)].set_index("id")["z_0"]
     assert (mine - first[mine.index]).abs().median() < 0.02
+
+
+def test_members_of_a_table_without_a_model() -> None:
+    """The same stars in memory: the same cluster; with latents of another number of stars, an error."""
+    catalogue = simulate(members=80, field=500)
+    table = pd.DataFrame({"source_id": catalogue.identifiers, "ra": catalogue.ra, "dec": catalogue.dec})
+    for n, name in enumerate(("parallax", "pmra", "pmdec")):
+        table[name], table[f"{name}_error"] = catalogue.y[:, n], catalogue.errors[:, n]
+    found = find_members(table, Stars())
+    likely = set(found.loc[found["probability"] > 0.5, "source_id"])
+    assert len(likely & set(range(1, 81))) >= 74
+    assert len(likely) <= 84
+    assert set(found["cluster"]) == {1}
+    place = np.stack([catalogue.member, catalogue.ra], axis=1)
+    assert set(find_members(table.iloc[::-1], Stars(), place[::-1])["cluster"]) == {1}
+    with pytest.raises(InputError, match="3 latents of 580 stars"):
+        find_members(table, Stars(), np.zeros((3, 2)))
 
 
 def test_a_field_without_a_cluster_leaves_an_empty_list(tmp_path: Path) -> None:
