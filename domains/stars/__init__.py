@@ -10,8 +10,8 @@ own = lazy(__name__)
 
 DOMAIN = Domain(
     name="stars",
-    title="Star clusters in Hipparcos",
-    summary="the Hyades and the Pleiades, found without being told where they are",
+    title="Star clusters",
+    summary="open clusters in a catalogue, with membership probabilities; here the Hyades and the Pleiades",
     settings=Stars,
     prepare=own("dataset.prepare"),
     build=own("model.build"),
@@ -23,6 +23,18 @@ DOMAIN = Domain(
         for name in ("sky", "convergent_point", "proper_motion", "parallax", "colour_magnitude", "latent_map")
     },
     citations=(
+        """@inproceedings{Campello2013,
+  author = {Campello, R. J. G. B. and Moulavi, D. and Sander, J.},
+  title = {Density-based clustering based on hierarchical density estimates},
+  booktitle = {Advances in Knowledge Discovery and Data Mining}, pages = {160--172}, year = {2013},
+  doi = {10.1007/978-3-642-37456-2_14}
+}""",
+        """@article{Lindegren2021,
+  author = {Lindegren, L. and others},
+  title = {{Gaia} Early Data Release 3: the astrometric solution},
+  journal = {Astronomy and Astrophysics}, volume = {649}, pages = {A2}, year = {2021},
+  doi = {10.1051/0004-6361/202039709}
+}""",
         """@article{BovyHoggRoweis2011,
   author = {Bovy, J. and Hogg, D. W. and Roweis, S. T.},
   title = {Extreme deconvolution: inferring complete distribution functions from noisy, heterogeneous and
