@@ -138,6 +138,11 @@ class Cluster:
         log = -0.5 * rho2[:, None] / scale**2 - 0.5 * np.linalg.slogdet(self.shape)[1]
         return log - 2 * np.log(scale) - _LOG_2PI
 
+    def log_sky(self, stars: Field) -> np.ndarray:
+        """log density on the sky of core and halo together, (N,), per square degree, within the footprint."""
+        log = self._log_sky(stars.offsets)[:, :2] - np.log(self.inside(stars.footprint)[0][:2])
+        return np.logaddexp(log[:, 0] + np.log(1 - self.halo), log[:, 1] + np.log(self.halo))
+
     def inside(self, footprint: Footprint) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of each part's Gaussian on the plane the share inside the footprint (4,), and over what is inside the
         mean of the offset (4, 2) and of its square from the centre (4, 2, 2)."""
