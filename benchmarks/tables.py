@@ -152,6 +152,20 @@ def evidence(result: Result) -> str:
     return rows("| | −log p(x), annealed | draws | fall short by, nats | trusted | time |", lines)
 
 
+def stars_recovery(result: Result) -> str:
+    """False alarms, recovery and calibration on fields with a known truth."""
+    from benchmarks.stars_recovery import table
+
+    return table(result)
+
+
+def stars_latents(result: Result) -> str:
+    """Where candidates come from."""
+    from benchmarks.stars_latents import table
+
+    return table(result)
+
+
 def stars_fields(result: Result) -> str:
     """Members in Gaia fields by every method."""
     from benchmarks.stars_fields import summary
@@ -386,6 +400,7 @@ MOLECULES: dict[str, Callable[[Result], str]] = {
 TABLES: dict[str, Callable[[Result], str]] = {
     "training_step": training_step, "priors": priors, "parts": parts, "loader": loader, "encode": encode,
     "imports": imports, "digits": digits, "evidence": evidence, "stars_fields": stars_fields,
+    "stars_recovery": stars_recovery, "stars_latents": stars_latents,
 }  # fmt: skip
 
 
@@ -405,7 +420,7 @@ def write(readme: Path, tables: dict[str, Callable[[Result], str]]) -> None:
             continue
         result = json.loads(path.read_text())
         where = ", ".join(f"{k} {result[k]}" for k in ("date", "cores", "load") if k in result)
-        body = f"<!-- {name} -->\n{table(result)}\n\n({where})\n<!-- /{name} -->"
+        body = f"<!-- {name} -->\n{table(result)}\n{f'\n({where})\n' * bool(where)}<!-- /{name} -->"
         pattern = re.compile(f"<!-- {name} -->.*?<!-- /{name} -->", re.DOTALL)
         text = pattern.sub(body.replace("\\", r"\\"), text)
     readme.write_text(text)
