@@ -420,7 +420,8 @@ def write(readme: Path, tables: dict[str, Callable[[Result], str]]) -> None:
             continue
         result = json.loads(path.read_text())
         where = ", ".join(f"{k} {result[k]}" for k in ("date", "cores", "load") if k in result)
-        body = f"<!-- {name} -->\n{table(result)}\n{f'\n({where})\n' * bool(where)}<!-- /{name} -->"
+        told = f"{table(result)}\n\n({where})" if where else table(result)
+        body = f"<!-- {name} -->\n{told}\n<!-- /{name} -->"
         pattern = re.compile(f"<!-- {name} -->.*?<!-- /{name} -->", re.DOTALL)
         text = pattern.sub(body.replace("\\", r"\\"), text)
     readme.write_text(text)

@@ -4,9 +4,9 @@
    HDBSCAN (Campello, Moulavi & Sander 2013), and the neighbourhoods of single stars that stand out most against
    what surrounds them in proper motion, by their errors; tile by tile where a field has many stars.
 2. Each is refined by the error-aware mixture, as one more part in front of the background.
-3. The rule: a candidate is a cluster when it is compact (velocity dispersion, depth, expected members within the
-   settings' limits), concentrated on the sky (``concentration_min``) and raises the likelihood of *held-out* stars
-   over the mixture without it, by at least ``gain_min`` nats and ``significance`` standard errors. The best goes in
+3. The rule: a candidate is a cluster when it is compact (velocity dispersion, depth, width in parsec, expected
+   members within the settings' limits) and raises the likelihood of *held-out* stars over the mixture without it, by
+   at least ``gain_min`` nats and ``significance`` standard errors. The best goes in
    first; the others have to gain over what is already there. No labels, no place in parallax or proper motion, no
    colours.
 """
@@ -164,7 +164,6 @@ def find_clusters(stars: Field, rows: Sequence[np.ndarray], settings: Analyse) -
         joint = _together(stars, sample, Mixture(current.background, (*current.clusters, cluster), weights))
         expected = joint.weights[1:] * len(stars)
         reasons = [_not_compact(c, m, settings) for c, m in zip(joint.clusters, expected, strict=True)]
-        reasons.append(_not_concentrated(stars, joint, settings))
         if any(reasons):
             refused.append(f"{_named(cluster)}: with all others, {next(filter(None, reasons))}")
             continue
@@ -251,17 +250,8 @@ def _not_compact(cluster: Cluster, members: float, settings: Analyse) -> str | N
         return f"velocity dispersion {cluster.dispersion:.1f} km/s"
     if cluster.depth > _depth_max(cluster, settings):
         return f"depth {cluster.depth:.2f} mas"
-    return None
-
-
-def _not_concentrated(stars: Field, mixture: Mixture, settings: Analyse) -> str | None:
-    """Why the last cluster is none by its members' places: Σ p log(its density on the sky/that of the field)."""
-    cluster, members = mixture.clusters[-1], mixture.membership(stars)[:, -1]
-    near = np.flatnonzero(cluster.near(stars))
-    log = cluster.log_sky(stars[near]) - mixture.background.log_sky(stars.offsets[near], stars.footprint)
-    gain = float(members[near] @ log)
-    if gain < settings.concentration_min:
-        return f"its members' places gain {gain:.1f} nats over those of the field"
+    if cluster.width_pc > settings.width_max_pc:
+        return f"core of {cluster.width_pc:.0f} pc"
     return None
 
 

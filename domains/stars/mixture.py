@@ -91,6 +91,12 @@ class Cluster:
         """Of the four parts, (4,)."""
         return np.outer([1 - _BINARIES, _BINARIES], [1 - self.halo, self.halo]).ravel()
 
+    @property
+    def width_pc(self) -> float:
+        """Standard deviation of the core along its longer axis on the sky, parsec."""
+        widest = np.sqrt(np.linalg.eigvalsh(self.shape)[-1])
+        return float(1000 / max(self.parallax, _PARALLAX_MIN / 10) * np.tan(np.radians(widest)))
+
     def jacobian(self, stars: Field) -> np.ndarray:
         """J (N, 3): how y changes with the parallax of a star that moves with the cluster."""
         return np.concatenate([np.ones((len(stars), 1)), stars.basis @ (self.velocity / KAPPA)], axis=1)
@@ -137,11 +143,6 @@ class Cluster:
         scale = _PARTS[:, 0]
         log = -0.5 * rho2[:, None] / scale**2 - 0.5 * np.linalg.slogdet(self.shape)[1]
         return log - 2 * np.log(scale) - _LOG_2PI
-
-    def log_sky(self, stars: Field) -> np.ndarray:
-        """log density on the sky of core and halo together, (N,), per square degree, within the footprint."""
-        log = self._log_sky(stars.offsets)[:, :2] - np.log(self.inside(stars.footprint)[0][:2])
-        return np.logaddexp(log[:, 0] + np.log(1 - self.halo), log[:, 1] + np.log(self.halo))
 
     def inside(self, footprint: Footprint) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of each part's Gaussian on the plane the share inside the footprint (4,), and over what is inside the

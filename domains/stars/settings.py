@@ -155,11 +155,8 @@ class Analyse(Section):
         description="added in quadrature to that limit: what of a dispersion can be measured",
     )
     depth_max: float = Field(default=0.15, gt=0, description="largest depth, as a share of the parallax")
-    concentration_min: float = Field(
-        default=8.0,
-        ge=0,
-        description="nats that the members' places have to gain over places like the field's: a stream that "
-        "fills the field is no cluster",
+    width_max_pc: float = Field(
+        default=15.0, gt=0, description="largest standard deviation of the core on the sky: wider is a stream"
     )
     members_min: float = Field(default=8.0, gt=0, description="fewer expected members are no cluster")
     clusters_max: int = Field(default=3, ge=1, description="clusters looked for in one field")
