@@ -5,10 +5,9 @@
    what surrounds them in proper motion, by their errors; tile by tile where a field has many stars.
 2. Each is refined by the error-aware mixture, as one more part in front of the background.
 3. The rule: a candidate is a cluster when it is compact (velocity dispersion, depth, width in parsec, expected
-   members within the settings' limits) and raises the likelihood of *held-out* stars over the mixture without it, by
-   at least ``gain_min`` nats and ``significance`` standard errors. The best goes in
-   first; the others have to gain over what is already there. No labels, no place in parallax or proper motion, no
-   colours.
+   members within the settings' limits) and raises the likelihood of *held-out* stars over the mixture without it,
+   by at least ``gain_min`` nats and ``significance`` standard errors. The best goes in first; the others have to
+   gain over what is already there. No labels, no place in parallax or proper motion, no colours.
 """
 
 from __future__ import annotations
