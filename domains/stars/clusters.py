@@ -27,7 +27,7 @@ __all__ = ["Found", "by_contrast", "by_density", "by_mixture", "candidates", "fi
 
 _FEWEST = 5  # stars of a candidate
 _SOME = 20_000  # stars that a background is fitted to
-_MOST_REFINED = 12  # candidates that are fitted to the end, the best of them by gain
+_MOST_REFINED = 24  # candidates that are fitted to the end, the best of them by gain
 #: of neighbourhoods: radii on the sky in sizes of the field; in proper motion the squares, in squared errors, of
 #: the inner circle and of the ring around it; parallaxes within so many errors; as many seeds and candidates
 _RADII, _INNER, _RING, _PARALLAX, _SEEDS, _STANDING_OUT = (0.1, 0.25, 0.6), 4.0, (9.0, 36.0), 2.0, 1500, 12
@@ -186,12 +186,19 @@ def _refined(
     stars: Field, candidates: Sequence[np.ndarray], density: np.ndarray, settings: Analyse, refused: list[str]
 ) -> list[tuple[float, Cluster, np.ndarray]]:
     """The compact candidates after refinement, with p(member) (N,), best gain (on all stars) first."""
+    from scipy.spatial import KDTree
+
     begun: list[tuple[float, Mixture]] = []
+    seen: list[Cluster] = []
+    sky = KDTree(stars.offsets)
     for rows in candidates:
         first = start_cluster(stars, rows)
         if first is None:
             refused.append(f"{len(rows)} stars: no common motion")
             continue
+        if any(_alike(first, other) for other in seen):
+            continue
+        seen.append(first)
         first = replace(
             first,
             scatter=min(first.scatter, _scatter_max(first, settings)),
@@ -199,11 +206,17 @@ def _refined(
         )
         share = len(rows) / len(stars)
         mixture = Mixture(None, (first,), np.array([1 - share, share]))  # type: ignore[arg-type]
-        begun.append(_gain(stars, mixture, density, iterations=8))
+        _, about = sky.query(first.centre, min(settings.tile_stars, len(stars)))
+        gain, mixture = _gain(stars, mixture, density, 8, np.sort(about))
+        reason = _not_compact(mixture.clusters[0], np.inf, settings)
+        if reason is None:
+            begun.append((gain, mixture))
+        else:
+            refused.append(f"{_named(mixture.clusters[0])}: {reason}")
     begun.sort(key=lambda item: -item[0])
     found: list[tuple[float, Cluster, np.ndarray]] = []
-    for gain, mixture in begun:
-        if len(found) == _MOST_REFINED or gain < settings.gain_min / 2:
+    for gain, mixture in begun[:_MOST_REFINED]:
+        if gain < settings.gain_min / 2:
             break
         members = _members(stars, mixture, density)
         if any(_shared(members, other) > 0.5 for _, _, other in found):
@@ -220,9 +233,25 @@ def _refined(
     return sorted(found, key=lambda item: -item[0])
 
 
-def _gain(stars: Field, mixture: Mixture, density: np.ndarray, iterations: int) -> tuple[float, Mixture]:
-    """Σ log p(with the cluster) − log p(without) after some steps of EM, and the mixture."""
-    near = np.flatnonzero(_around(stars, mixture.clusters[0]))
+def _alike(first: Cluster, second: Cluster) -> bool:
+    """Whether two first guesses are one: centre, motion and parallax within half their widths."""
+    width = 0.5 * np.sqrt(np.trace(first.shape + second.shape))
+    away = (first.parallax * first.velocity - second.parallax * second.velocity) / KAPPA
+    depth = np.hypot(first.depth, second.depth) + MOTION_MIN
+    return bool(
+        np.linalg.norm(first.centre - second.centre) < width
+        and np.linalg.norm(away) < 0.5 * np.hypot(first.scatter, second.scatter)
+        and abs(first.parallax - second.parallax) < 0.5 * depth
+    )
+
+
+def _gain(
+    stars: Field, mixture: Mixture, density: np.ndarray, iterations: int, rows: np.ndarray | None = None
+) -> tuple[float, Mixture]:
+    """Σ log p(with the cluster) − log p(without) after some steps of EM on the stars ``rows`` (the others count as
+    background), and the mixture."""
+    rows = np.arange(len(stars)) if rows is None else rows
+    near = rows[_around(stars[rows], mixture.clusters[0])]
     elsewhere = len(stars) - len(near)
     mixture = fit_clusters(stars[near], mixture, density[near], elsewhere, iterations)
     gain = mixture.log_density(stars[near], density[near]) - density[near]
@@ -237,7 +266,7 @@ def _members(stars: Field, mixture: Mixture, density: np.ndarray) -> np.ndarray:
 
 def _around(stars: Field, cluster: Cluster) -> np.ndarray:
     """Stars that a cluster may reach while it is fitted, (N,) bool."""
-    wide = replace(cluster, depth=2 * cluster.depth, scatter=3 * cluster.scatter, shape=9 * cluster.shape)
+    wide = replace(cluster, depth=2 * cluster.depth, scatter=2 * cluster.scatter, shape=4 * cluster.shape)
     return wide.near(stars)
 
 

@@ -14,6 +14,7 @@ move. That share is not fitted: where the background is smoother than the field,
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -130,8 +131,9 @@ class Cluster:
             + _PARTS[:, 1, None, None] ** 2 * across
         )  # (N, 4, 3, 3)
         precision, log_det = inverse(total)
-        pull = (precision @ residual[:, None, :, None])[..., 0]
-        distance = (pull * residual[:, None]).sum(-1)
+        # einsum of two: matrix products and sums over three numbers take NumPy three times as long
+        pull = np.einsum("njik,nk->nji", precision, residual)
+        distance = np.einsum("nji,ni->nj", pull, residual)
         inside = self.inside(stars.footprint)
         log = -0.5 * (distance + log_det + 3 * _LOG_2PI) + self._log_sky(stars.offsets)
         return Parts(log + np.log(self.shares / inside[0]), precision, pull, jacobian, inside)
@@ -167,7 +169,7 @@ class Cluster:
         # ϖ and u = ϖV/κ enter linearly: y = (ϖ, ê·u, n̂·u)
         design = np.zeros((len(stars), 3, 4))
         design[:, 0, 0], design[:, 1:, 1:] = 1.0, stars.basis
-        turned = ((share[:, :, None, None] * precision).sum(1) @ design).reshape(-1, 4)
+        turned = (np.einsum("nj,njik->nik", share, precision) @ design).reshape(-1, 4)
         normal = turned.T @ design.reshape(-1, 4)
         typical = max(self.parallax, _PARALLAX_MIN)
         normal[1:, 1:] += np.eye(3) * (KAPPA / (typical * VELOCITY_PRIOR_KMS)) ** 2
@@ -180,12 +182,12 @@ class Cluster:
         turn[1:, 0] = -velocity / parallax
         # posterior moments of the depth δ and of the velocity's scatter e, given y
         depth2 = (_PARTS[:, 0] * self.depth) ** 2
-        delta = depth2 * (pull * jacobian[:, None]).sum(-1)
-        known = ((precision @ jacobian[:, None, :, None])[..., 0] * jacobian[:, None]).sum(-1)
+        delta = depth2 * np.einsum("nji,ni->nj", pull, jacobian)
+        known = np.einsum("nji,ni->nj", np.einsum("njik,nk->nji", precision, jacobian), jacobian)
         left = depth2 - depth2**2 * known
         depth = np.sqrt((share * (delta**2 + left) / _PARTS[:, 0] ** 2).sum() / mass)
         motion2 = (_PARTS[:, 1] * self.scatter) ** 2
-        moved2 = motion2**2 * (pull[..., 1:] ** 2).sum(-1)
+        moved2 = motion2**2 * (pull[..., 1] ** 2 + pull[..., 2] ** 2)
         spread = 2 * motion2 - motion2**2 * (precision[..., 1, 1] + precision[..., 2, 2])
         scatter2 = (share * (moved2 + spread) / (2 * _PARTS[:, 1] ** 2)).sum() / mass
         centre, shape = self._updated_sky(stars, share, parts.inside)
@@ -259,7 +261,7 @@ class Background:
         for weight, mean, own in zip(self.weights, self.means, self.covariances, strict=True):
             precision, log_det = inverse(own + stars.covariance)
             residual = stars.y - mean
-            distance = ((precision @ residual[:, :, None])[..., 0] * residual).sum(-1)
+            distance = np.einsum("ni,ni->n", np.einsum("nik,nk->ni", precision, residual), residual)
             columns.append(np.log(weight) - 0.5 * (distance + log_det + 3 * _LOG_2PI))
         return np.stack(columns, axis=1) + self.log_sky(stars.offsets, stars.footprint)[:, None]
 
@@ -274,7 +276,7 @@ class Background:
         for k, (mean, own) in enumerate(zip(self.means, self.covariances, strict=True)):
             precision, _ = inverse(own + stars.covariance)
             gain = own @ precision  # (N, 3, 3)
-            true = mean + (gain @ (stars.y - mean)[:, :, None])[..., 0]
+            true = mean + np.einsum("nik,nk->ni", gain, stars.y - mean)
             means[k] = share[:, k] @ true / mass[k]
             away = true - means[k]
             left = own - (share[:, k] @ gain.reshape(-1, 9)).reshape(3, 3) @ own / mass[k]
@@ -440,24 +442,28 @@ def inverse(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Ten times as fast as ``numpy.linalg``, which calls LAPACK once for each.
     """
-    a, b, c = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 0, 2]
-    d, e, f = matrix[..., 1, 1], matrix[..., 1, 2], matrix[..., 2, 2]
-    found = np.empty_like(matrix)
-    found[..., 0, 0] = d * f - e * e
-    found[..., 0, 1] = found[..., 1, 0] = c * e - b * f
-    found[..., 0, 2] = found[..., 2, 0] = b * e - c * d
-    found[..., 1, 1] = a * f - c * c
-    found[..., 1, 2] = found[..., 2, 1] = b * c - a * e
-    found[..., 2, 2] = a * d - b * b
-    determinant = a * found[..., 0, 0] + b * found[..., 0, 1] + c * found[..., 0, 2]
-    found /= determinant[..., None, None]
-    return found, np.log(determinant)
+    entries = np.ascontiguousarray(np.moveaxis(matrix, (-2, -1), (0, 1)))  # each entry in one piece
+    a, b, c, d, e, f = entries[[0, 0, 0, 1, 1, 2], [0, 1, 2, 1, 2, 2]]
+    found = np.empty_like(entries)
+    found[0, 0] = d * f - e * e
+    found[0, 1] = found[1, 0] = c * e - b * f
+    found[0, 2] = found[2, 0] = b * e - c * d
+    found[1, 1] = a * f - c * c
+    found[1, 2] = found[2, 1] = b * c - a * e
+    found[2, 2] = a * d - b * b
+    determinant = a * found[0, 0] + b * found[0, 1] + c * found[0, 2]
+    found /= determinant
+    return np.ascontiguousarray(np.moveaxis(found, (0, 1), (-2, -1))), np.log(determinant)
 
 
 def logsumexp(values: np.ndarray) -> np.ndarray:
-    """log Σ_k exp over the last axis of (N, K)."""
-    top = values.max(1, keepdims=True)
-    return (top + np.log(np.exp(values - top).sum(1, keepdims=True)))[:, 0]
+    """log Σ_k exp over the last axis of (N, K); column by column, as K is small."""
+    columns = list(values.T)
+    top = functools.reduce(np.maximum, columns)
+    total = np.exp(columns[0] - top)
+    for column in columns[1:]:
+        total += np.exp(column - top)
+    return top + np.log(total)
 
 
 def _middle(values: np.ndarray, weight: np.ndarray) -> tuple[float, float]:

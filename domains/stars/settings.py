@@ -141,7 +141,7 @@ class Analyse(Section):
     )
     folds: int = Field(default=5, ge=2, description="of the held-out likelihood")
     gain_min: float = Field(
-        default=30.0, gt=0, description="nats of held-out likelihood that a cluster has to gain over none"
+        default=40.0, gt=0, description="nats of held-out likelihood that a cluster has to gain over none"
     )
     significance: float = Field(
         default=2.0, gt=0, description="the gain has to be this many of its standard errors"
