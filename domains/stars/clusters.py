@@ -20,7 +20,16 @@ import numpy as np
 from sciencevae.latents.cluster import fit_gaussians
 
 from .kinematics import KAPPA
-from .mixture import MOTION_MIN, Cluster, Field, Mixture, fit_background, fit_clusters, start_cluster
+from .mixture import (
+    MOTION_MIN,
+    Background,
+    Cluster,
+    Field,
+    Mixture,
+    fit_background,
+    fit_clusters,
+    start_cluster,
+)
 from .settings import Analyse
 
 __all__ = ["Found", "by_contrast", "by_density", "by_mixture", "candidates", "find_clusters", "tiles"]
@@ -147,14 +156,15 @@ def find_clusters(stars: Field, rows: Sequence[np.ndarray], settings: Analyse) -
     current = Mixture(fit_background(sample, settings.background_max, seed=settings.seed))
     density = current.background.log_density(stars)
     refused: list[str] = []
-    waiting = _refined(stars, rows, density, settings, refused)
+    waiting = _refined(stars, rows, current.background, density, settings, refused)
     gains: list[tuple[float, float]] = []
     while waiting and len(gains) < settings.clusters_max:
         _, cluster, members = waiting.pop(0)
         if current.clusters and _shared(members, current.membership(stars).sum(1)) > 0.5:
             refused.append(f"{_named(cluster)}: found already")
             continue
-        gain, error = _held_out_gain(stars, density, cluster, members, settings)
+        start = _one(current.background, cluster, members)
+        gain, error = _held_out_gain(stars, density, start, settings)
         if gain < settings.gain_min or gain < settings.significance * error:
             refused.append(f"{_named(cluster)}: gains {gain:.1f} ± {error:.1f} nats on held-out stars")
             continue
@@ -183,7 +193,12 @@ def _together(stars: Field, sample: Field, mixture: Mixture) -> Mixture:
 
 
 def _refined(
-    stars: Field, candidates: Sequence[np.ndarray], density: np.ndarray, settings: Analyse, refused: list[str]
+    stars: Field,
+    candidates: Sequence[np.ndarray],
+    background: Background,
+    density: np.ndarray,
+    settings: Analyse,
+    refused: list[str],
 ) -> list[tuple[float, Cluster, np.ndarray]]:
     """The compact candidates after refinement, with p(member) (N,), best gain (on all stars) first."""
     from scipy.spatial import KDTree
@@ -204,8 +219,7 @@ def _refined(
             scatter=min(first.scatter, _scatter_max(first, settings)),
             depth=min(first.depth, _depth_max(first, settings)),
         )
-        share = len(rows) / len(stars)
-        mixture = Mixture(None, (first,), np.array([1 - share, share]))  # type: ignore[arg-type]
+        mixture = _one(background, first, np.isin(np.arange(len(stars)), rows))
         _, about = sky.query(first.centre, min(settings.tile_stars, len(stars)))
         gain, mixture = _gain(stars, mixture, density, 8, np.sort(about))
         reason = _not_compact(mixture.clusters[0], np.inf, settings)
@@ -295,8 +309,14 @@ def _depth_max(cluster: Cluster, settings: Analyse) -> float:
     return float(np.hypot(settings.depth_max * cluster.parallax, 0.05))
 
 
+def _one(background: Background, cluster: Cluster, members: np.ndarray) -> Mixture:
+    """A background and one cluster, with the share of p(member) (N,)."""
+    share = max(float(members.mean()), 1e-6)
+    return Mixture(background, (cluster,), np.array([1 - share, share]))
+
+
 def _held_out_gain(
-    stars: Field, density: np.ndarray, cluster: Cluster, members: np.ndarray, settings: Analyse
+    stars: Field, density: np.ndarray, start: Mixture, settings: Analyse
 ) -> tuple[float, float]:
     """Σ over held-out stars of log p(with the cluster) − log p(without), and its standard error.
 
@@ -304,12 +324,10 @@ def _held_out_gain(
     loses at most −log(1 − w), and one star that two backgrounds disagree on can't decide.
     """
     fold = np.random.default_rng(settings.seed).permutation(len(stars)) % settings.folds
-    around = _around(stars, cluster)
+    around = _around(stars, start.clusters[0])
     difference = np.zeros(len(stars))
-    share = max(float(members.mean()), 1e-6)
     for number in range(settings.folds):
         seen = np.flatnonzero(around & (fold != number))
-        start = Mixture(None, (cluster,), np.array([1 - share, share]))  # type: ignore[arg-type]
         elsewhere = float((fold != number).sum() - len(seen))
         fitted = fit_clusters(stars[seen], start, density[seen], elsewhere, iterations=15)
         held = fold == number
