@@ -24,7 +24,8 @@ field has alarmed, or missed.
 
 A method is ``find(frame, seed) -> DataFrame(source_id, cluster, probability)``; it never sees the truth. Its
 ``attrs["score"]`` may hold {cluster: significance}: then a cluster counts from that score on at which at most
-1 % of the chosen-on half's null and simulated fields have one. Its ``attrs["clusters"]`` may hold rows (a
+1 % of the chosen-on half's null and simulated fields have one (without those of ``MORE_THAN_ONE``), or from that
+which the method itself asks for, ``LEAST``, if it is higher. Its ``attrs["clusters"]`` may hold rows (a
 table) with cluster, ra, dec, parallax, pmra, pmdec and each one's NAME_error (deg for the places, mas,
 mas/yr): their pulls are told.
 
@@ -52,6 +53,7 @@ import pandas as pd
 from sciencevae.builtin.stars import kinematics
 from sciencevae.builtin.stars.injection import inject, null_field
 from sciencevae.builtin.stars.population import TO_GALACTIC, Disc
+from sciencevae.builtin.stars.settings import Analyse
 from sciencevae.builtin.stars.simulate import Simulation, simulate
 
 from sciencevae.data.atomic import atomic_path
@@ -68,6 +70,11 @@ DENSITIES = (500, 1500, 4000)
 INJECTED = 30
 FAINTEST = 18.0
 WIDEST_DEG = 0.165  # the usual field is a box of 2 × 0.165°
+#: fields in which another group of one motion is left that no catalogue here lists: we find it in the real field
+#: too, at 2.55 mas with 236 nats and at 0.76 mas with 90. Null fields are counted with and without them
+MORE_THAN_ONE = ("NGC1980", "M36")
+#: the score from which on a method reports a cluster where it is used, whatever the threshold chosen here
+LEAST = {"ours": Analyse().gain_min, "ours-without-latents": Analyse().gain_min}
 HALVES = {"chosen-on": CHOSEN_ON, "scored-only": SCORED_ONLY}
 BINS = np.linspace(0, 1, 11)
 MAGNITUDES = (0, 13, 14, 15, 16, 17, 18)
@@ -336,10 +343,10 @@ def share(hits: int, count: int) -> dict[str, Any]:
     return {"hits": hits, "of": count, "interval": interval(hits, count) if count else None}
 
 
-def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
+def summary(records: list[dict[str, Any]], least: float = -np.inf) -> dict[str, Any]:
     """Shares with their intervals for both halves and together, calibration, magnitudes and pulls."""
-    blank = [record for record in records if record["kind"] != "injection"]
-    threshold = _threshold([record for record in blank if record["half"] == "chosen-on"])
+    blank = [r for r in records if r["kind"] != "injection" and r.get("field") not in MORE_THAN_ONE]
+    threshold = max(_threshold([record for record in blank if record["half"] == "chosen-on"]), least)
 
     def counts(cluster: dict[str, Any]) -> bool:
         return cluster["score"] is None or cluster["score"] >= threshold
@@ -368,6 +375,9 @@ def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
         for kind in ("null", "simulated"):
             those = [record for record in mine if record["kind"] == kind]
             found["false alarms"].setdefault(kind, {})[half] = share(sum(map(alarmed, those)), len(those))
+        those = [r for r in mine if r["kind"] == "null" and r["field"] not in MORE_THAN_ONE]
+        name = f"null, without {' and '.join(MORE_THAN_ONE)}"
+        found["false alarms"].setdefault(name, {})[half] = share(sum(map(alarmed, those)), len(those))
         for density in DENSITIES:
             those = [record for record in mine if record.get("density") == density]
             found["recovery"].setdefault(str(density), {})[half] = share(
@@ -571,7 +581,7 @@ def main() -> None:
     plan = jobs(given.fields, given.nulls, given.simulated, given.injections)
     records = run(given.out, given.method, given.fields, plan, given.processes)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    results[given.method] = summary(records)
+    results[given.method] = summary(records, LEAST.get(given.method, -np.inf))
     RESULTS.parent.mkdir(exist_ok=True)
     with atomic_path(RESULTS) as temporary:
         temporary.write_text(json.dumps(results, indent=1) + "\n")
