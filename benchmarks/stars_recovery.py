@@ -429,6 +429,7 @@ def _calibration(reported: list[dict[str, Any]], all_of_them: list[dict[str, Any
     ]
     for name in PULLED:
         values = np.array([record["pulls"][name] for record in reported if name in record.get("pulls", {})])
+        values = values[np.isfinite(values)]  # a parameter may have no error
         if len(values):
             found.setdefault("pulls", {})[name] = {
                 "of": len(values),

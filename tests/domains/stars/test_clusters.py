@@ -14,6 +14,7 @@ from sciencevae.builtin.stars.clusters import (
     by_contrast,
     by_density,
     by_mixture,
+    calibrated,
     candidates,
     find_clusters,
     tiles,
@@ -90,6 +91,16 @@ def test_membership_is_about_calibrated() -> None:
     probability = found.membership[:, 0]
     assert probability.sum() == pytest.approx(catalogue.member.sum(), abs=6)
     assert ((probability - catalogue.member) ** 2).mean() < 0.01
+
+
+def test_calibration_only_takes_away() -> None:
+    p = np.array([0.0, 1e-12, 0.1, 0.14, 0.5, 0.75, 0.99, 1.0])
+    found = calibrated(p)
+    assert np.all(np.diff(found) >= 0)
+    assert found[:4] == pytest.approx(p[:4])
+    assert found[4:6] == pytest.approx([0.404, 0.615], abs=0.002)
+    assert 0.95 < found[6] < found[7] <= 1
+    assert np.all(found <= p + 1e-200)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
