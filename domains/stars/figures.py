@@ -234,14 +234,12 @@ def _legend(axes: Axes, **options: Any) -> None:
         axes.legend(**options)
 
 
-def _coloured(
-    axes: Axes, x: Any, y: Any, chosen: pd.DataFrame, marker: str, label: str, size: float = 9.0
-) -> None:
+def _coloured(axes: Axes, x: Any, y: Any, chosen: pd.DataFrame, marker: str, label: str) -> None:
     """Points by membership probability, the most probable on top."""
     axes.scatter(
-        x, y, s=size, c=chosen["probability"], cmap=_CMAP, vmin=0, vmax=1, marker=marker, linewidths=0
+        x, y, s=9, c=chosen["probability"], cmap=_CMAP, vmin=0, vmax=1, marker=marker, linewidths=0
     )  # fmt: skip
-    axes.scatter([], [], s=size, color=_CERTAIN, marker=marker, linewidths=0, label=label)
+    axes.scatter([], [], s=9, color=_CERTAIN, marker=marker, linewidths=0, label=label)
 
 
 def _probability_bar(figure: Figure, panels: Any) -> None:

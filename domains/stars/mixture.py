@@ -79,8 +79,6 @@ class Cluster:
     centre: np.ndarray
     shape: np.ndarray
     halo: float = 0.2
-    #: covariance (4, 4) of (ϖ, V), from the last weighted least squares
-    covariance: np.ndarray = field(default_factory=lambda: np.full((4, 4), np.nan))
 
     @property
     def dispersion(self) -> float:
@@ -173,13 +171,9 @@ class Cluster:
         normal = turned.T @ design.reshape(-1, 4)
         typical = max(self.parallax, _PARALLAX_MIN)
         normal[1:, 1:] += np.eye(3) * (KAPPA / (typical * VELOCITY_PRIOR_KMS)) ** 2
-        inverse_normal = np.linalg.inv(normal)
-        solution = inverse_normal @ (turned.T @ stars.y.ravel())
+        solution = np.linalg.solve(normal, turned.T @ stars.y.ravel())
         parallax = max(float(solution[0]), _PARALLAX_MIN / 10)
         velocity = KAPPA * solution[1:] / parallax
-        turn = np.eye(4)
-        turn[1:, 1:] *= KAPPA / parallax
-        turn[1:, 0] = -velocity / parallax
         # posterior moments of the depth δ and of the velocity's scatter e, given y
         depth2 = (_PARTS[:, 0] * self.depth) ** 2
         delta = depth2 * np.einsum("nji,ni->nj", pull, jacobian)
@@ -200,7 +194,6 @@ class Cluster:
             centre=centre,
             shape=shape,
             halo=float((share[:, [1, 3]].sum() + 0.5) / (mass + 2.0)),
-            covariance=turn @ inverse_normal @ turn.T,
         )
 
     def _updated_sky(
