@@ -13,7 +13,8 @@ import numpy as np
 from sciencevae.errors import InputError
 
 from . import kinematics
-from .measurement import CORRELATIONS, ERRORS, PARAMETERS, Errors, covariance, disturbed
+from .columns import CORRELATIONS
+from .measurement import ERRORS, PARAMETERS, Errors, covariance, disturbed
 from .population import OpenCluster, members
 from .simulate import new_identifiers, until
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["inject", "null_field", "random_cluster"]
 
-_MEASURES = [*ERRORS, *CORRELATIONS]
+_MEASURES = [*ERRORS, *CORRELATIONS.values()]
 #: what null_field moves together
 _RESAMPLED = ["parallax", "pmra", "pmdec", "phot_g_mean_mag", "bp_rp"]
 

@@ -8,7 +8,6 @@ need not be what the errors say: it may be larger, and have a tail.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,11 +15,12 @@ from pydantic import Field
 
 from sciencevae.config import Section
 
+from .columns import correlation_matrix
+
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "CORRELATIONS",
     "ERRORS",
     "PARAMETERS",
     "Errors",
@@ -33,10 +33,6 @@ __all__ = [
 PARAMETERS = ("ra", "dec", "parallax", "pmra", "pmdec")
 #: column of the error: its median in units of the parallax error, averaged over the sky
 ERRORS = {"ra_error": 0.80, "dec_error": 0.70, "parallax_error": 1.0, "pmra_error": 1.03, "pmdec_error": 0.89}
-#: column of the correlation: the two parameters, by place
-CORRELATIONS = {
-    f"{PARAMETERS[i]}_{PARAMETERS[j]}_corr": (i, j) for i, j in combinations(range(len(PARAMETERS)), 2)
-}
 _MAS_PER_DEGREE = 3.6e6
 _TAIL_FREEDOM = 3.0
 
@@ -83,10 +79,7 @@ def correlations(random: np.random.Generator, count: int) -> np.ndarray:
 def covariance(stars: pd.DataFrame) -> np.ndarray:
     """The covariance (N, 5, 5) of a table's errors and correlations, mas and mas/yr."""
     sigma = stars[list(ERRORS)].to_numpy(float)
-    rho = np.broadcast_to(np.eye(5), (len(stars), 5, 5)).copy()
-    for name, (i, j) in CORRELATIONS.items():
-        rho[:, i, j] = rho[:, j, i] = stars[name].to_numpy(float)
-    return rho * sigma[:, :, None] * sigma[:, None, :]
+    return correlation_matrix(stars) * sigma[:, :, None] * sigma[:, None, :]
 
 
 def disturbed(

@@ -26,8 +26,8 @@ from sciencevae.config import Section
 from sciencevae.errors import InputError
 
 from . import kinematics
+from .columns import CORRELATIONS
 from .measurement import (
-    CORRELATIONS,
     ERRORS,
     PARAMETERS,
     Errors,
@@ -60,7 +60,7 @@ COLUMNS = {
     "bp_rp": "mag",
     "ra_error": "mas",
     "dec_error": "mas",
-    **dict.fromkeys(CORRELATIONS, ""),
+    **dict.fromkeys(CORRELATIONS.values(), ""),
     "ruwe": "",
     "radial_velocity": "km / s",
     "radial_velocity_error": "km / s",
@@ -153,7 +153,7 @@ def _measured(random: np.random.Generator, truth: pd.DataFrame, errors: Errors) 
     ruwe = np.exp(0.05 * random.normal(size=count)) * np.hypot(1, truth["wobble"] / (_ONE_TRANSIT * sigma))
     data: dict[str, Any] = {name: sigma * factor * np.maximum(ruwe, 1) for name, factor in ERRORS.items()}
     rho = correlations(random, count)
-    data |= {name: rho[:, i, j] for name, (i, j) in CORRELATIONS.items()}
+    data |= {name: rho[:, i, j] for (i, j), name in CORRELATIONS.items()}
     scale = np.stack([data[name] for name in ERRORS], axis=1)
     stated = rho * scale[:, :, None] * scale[:, None, :]
     data |= disturbed(random, {name: truth[name].to_numpy() for name in PARAMETERS}, stated, errors)
