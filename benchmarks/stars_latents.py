@@ -28,10 +28,9 @@ from sciencevae.builtin.stars import DOMAIN, kinematics
 from sciencevae.builtin.stars.analysis import star_field
 from sciencevae.builtin.stars.clusters import by_mixture, candidates, find_clusters
 from sciencevae.builtin.stars.settings import Stars
-from sklearn.metrics import average_precision_score
 from threadpoolctl import threadpool_limits
 
-from benchmarks.stars_fields import EMPTY, published, read_field
+from benchmarks.stars_fields import EMPTY, measured, published, read_field
 from benchmarks.stars_ours import latents_of, prepared, trained
 from benchmarks.stars_split import CHOSEN_ON, FIELDS, half_of
 from benchmarks.turns import HERE, keep
@@ -88,6 +87,7 @@ def one(folder: Path, name: str, settings: Stars, shared: tuple[VAE, str, float]
     theirs = latents_of(shared[0], shared[1], common(data))
     encoding = time.perf_counter() - begin
     chosen = settings.analyse
+    truth = frame["source_id"].isin(published(folder, name)).to_numpy()
     rows = []
     for way, seconds in zip(WAYS, (0.0, training, encoding, training), strict=True):
         begin = time.perf_counter()
@@ -102,15 +102,12 @@ def one(folder: Path, name: str, settings: Stars, shared: tuple[VAE, str, float]
         first = found.membership[:, 0] if found.gains else np.zeros(len(stars))
         members = pd.Series(first, data["source_id"].values)
         probability = frame["source_id"].map(members).fillna(0.0).to_numpy()
-        truth = frame["source_id"].isin(published(folder, name)).to_numpy()
-        listed = probability >= 0.5
         rows.append(
             {
                 "field": name,
                 "half": half_of(name),
                 "way": way,
-                "AP": float(average_precision_score(truth, probability)),
-                "F1": float(2 * (truth & listed).sum() / max(truth.sum() + listed.sum(), 1)),
+                **measured(truth, probability),
                 "clusters": len(found.gains),
                 "train_s": seconds,
                 "search_s": time.perf_counter() - begin,

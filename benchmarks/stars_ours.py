@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import math
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
 from sciencevae.builtin.stars import DOMAIN
-from sciencevae.builtin.stars.analysis import active_latents, quantities, star_field
+from sciencevae.builtin.stars.analysis import informative, quantities, star_field
 from sciencevae.builtin.stars.clusters import candidates, find_clusters
 from sciencevae.builtin.stars.dataset import prepare
 from sciencevae.builtin.stars.settings import Stars
@@ -85,13 +83,9 @@ def _measured(quantity: Mapping[str, tuple[float, float, str]]) -> dict[str, flo
 
 
 def prepared(settings: Stars, frame: pd.DataFrame) -> xr.Dataset:
-    """A field as ``sciencevae prepare`` makes it of a file."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "field.parquet"
-        frame.to_parquet(path, index=False)
-        return with_splits(
-            prepare(settings, {}, path), settings.prepare.fractions, settings.prepare.split_seed
-        )
+    """A field as ``sciencevae prepare`` makes it."""
+    data = prepare(settings, {}, frame)
+    return with_splits(data, settings.prepare.fractions, settings.prepare.split_seed)
 
 
 def trained(settings: Stars, data: xr.Dataset, seed: int) -> tuple[VAE, str]:
@@ -119,9 +113,7 @@ def latents_of(model: VAE, scaling: str, data: xr.Dataset) -> np.ndarray:
             posterior = model.encode(batch.x, batch.context)
             means.append(posterior.mean.double().numpy())
             deviations.append(posterior.stddev.double().numpy())
-    z, z_std = np.concatenate(means), np.concatenate(deviations)
-    used = active_latents(z, z_std)
-    return z[:, used] if used.any() else z
+    return informative(np.concatenate(means), np.concatenate(deviations))
 
 
 if __name__ == "__main__":

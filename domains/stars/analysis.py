@@ -14,7 +14,7 @@ import numpy as np
 from sciencevae.registry import Findings
 
 from . import kinematics
-from .clusters import Found, by_density, by_mixture, candidates, find_clusters
+from .clusters import METHODS, Found, candidates_by_method, find_clusters
 from .footprint import Footprint
 from .member_files import COLUMNS, Origin, write_members
 from .mixture import Cluster, Field
@@ -33,6 +33,7 @@ __all__ = [
     "active_latents",
     "cluster_name",
     "clusters",
+    "informative",
     "motion_distance",
     "quantities",
     "star_field",
@@ -156,6 +157,12 @@ def active_latents(z: np.ndarray, z_std: np.ndarray) -> np.ndarray:
     return between / (between + (z_std**2).mean(0)) > _ACTIVE
 
 
+def informative(z: np.ndarray, z_std: np.ndarray) -> np.ndarray:
+    """The latents (N, D) that carry information; all of them where none does."""
+    used = active_latents(z, z_std)
+    return z[:, used] if used.any() else z
+
+
 def cluster_name(place: np.ndarray, parallax: float, number: int) -> str:
     """The name of a known cluster at this direction and parallax (within 25 %), else ``cluster N``."""
     for name, (ra, dec, radius, known) in POSITIONS.items():
@@ -184,16 +191,10 @@ def _result(variant: Variant) -> Result:
     if not np.array_equal(latents["source_id"].values, data["source_id"].values):
         raise RuntimeError("latents.zarr and the prepared data differ in their stars: encode again")
     stars, centre, _ = star_field(data)
-    z, z_std = latents["z"].values.astype(float), latents["z_std"].values.astype(float)
-    used = active_latents(z, z_std)
-    features = z[:, used] if used.any() else z
-    data_features = np.concatenate([stars.offsets, stars.y], axis=1)
-    found = find_clusters(stars, candidates(stars, features, settings), settings)
-    methods = {
-        "mixture on the data": by_mixture(data_features, settings.components, settings.seed),
-        "HDBSCAN on the data": by_density(data_features, settings.smallest),
-        "mixture on the latents": by_mixture(features, settings.components, settings.seed),
-    }
+    features = informative(latents["z"].values.astype(float), latents["z_std"].values.astype(float))
+    groups = candidates_by_method(stars, features, settings)
+    found = find_clusters(stars, [rows for each in groups.values() for rows in each], settings)
+    methods = {name: groups[name] for name in METHODS}
     places = [kinematics.from_azimuthal(c.centre, centre) for c in found.mixture.clusters]
     names: list[str] = []
     for number, (cluster, place) in enumerate(zip(found.mixture.clusters, places, strict=True), start=1):

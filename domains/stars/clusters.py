@@ -33,16 +33,20 @@ from .mixture import (
 from .settings import Analyse
 
 __all__ = [
+    "METHODS",
     "Found",
     "by_contrast",
     "by_density",
     "by_mixture",
     "calibrated",
     "candidates",
+    "candidates_by_method",
     "find_clusters",
     "tiles",
 ]
 
+#: where candidates come from, beside neighbourhoods
+METHODS = ("mixture on the latents", "mixture on the data", "HDBSCAN on the data")
 _FEWEST = 5  # stars of a candidate
 _CALIBRATION = (0.78, -0.39)
 _SOME = 20_000  # stars that a background is fitted to
@@ -140,23 +144,34 @@ def by_contrast(stars: Field, seed: int = 0) -> list[np.ndarray]:
     return _enough(iter(chosen))
 
 
-def candidates(stars: Field, latents: np.ndarray | None, settings: Analyse) -> list[np.ndarray]:
-    """Rows of stars of every candidate: mixtures on ``latents`` (N, D) and on the data, HDBSCAN, and contrast.
+def candidates_by_method(
+    stars: Field, latents: np.ndarray | None, settings: Analyse
+) -> dict[str, list[np.ndarray]]:
+    """Rows of stars of every candidate, by where it comes from: ``METHODS``, the same of the better-measured half
+    of the stars, and neighbourhoods; without ``latents`` (N, D) none of theirs.
 
-    HDBSCAN knows no errors, and a mixture is dragged by them: both see the better-measured half too.
+    HDBSCAN knows no errors, and a mixture is dragged by them: so both see the better half by itself too.
     """
     data = np.concatenate([stars.offsets, stars.y], axis=1)
     error = np.sqrt(np.trace(stars.covariance[:, 1:, 1:], axis1=1, axis2=2))
-    found: list[np.ndarray] = []
+    found: dict[str, list[np.ndarray]] = {"neighbourhoods": []}
     for rows in tiles(stars.offsets, settings.tile_stars):
-        found += [rows[c] for c in by_contrast(stars[rows], settings.seed)]
+        found["neighbourhoods"] += [rows[c] for c in by_contrast(stars[rows], settings.seed)]
         precise = rows[error[rows] <= np.median(error[rows])]
-        for some in (rows, precise):
+        for some, of in ((rows, ""), (precise, ", better half")):
+            groups = [by_mixture(data[some], settings.components, settings.seed)]
+            groups.append(by_density(data[some], settings.smallest))
             if latents is not None:
-                found += [some[c] for c in by_mixture(latents[some], settings.components, settings.seed)]
-            found += [some[c] for c in by_mixture(data[some], settings.components, settings.seed)]
-            found += [some[c] for c in by_density(data[some], settings.smallest)]
+                groups.insert(0, by_mixture(latents[some], settings.components, settings.seed))
+            for method, each in zip(METHODS[-len(groups) :], groups, strict=True):
+                found.setdefault(method + of, []).extend(some[c] for c in each)
     return found
+
+
+def candidates(stars: Field, latents: np.ndarray | None, settings: Analyse) -> list[np.ndarray]:
+    """Rows of stars of every candidate, of all methods."""
+    groups = candidates_by_method(stars, latents, settings)
+    return [rows for each in groups.values() for rows in each]
 
 
 def find_clusters(stars: Field, rows: Sequence[np.ndarray], settings: Analyse) -> Found:
