@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -121,9 +120,9 @@ def clusters(run: Run) -> Findings:
         _write_members(tables["members"], result, run.variants[result.variant])
     notes = [
         "A cluster is a compact part of an error-aware mixture that raises the likelihood of held-out stars; its "
-        "place in parallax and proper motion was not given, nor any colour. Names are given afterwards. Errors are "
-        "of the curvature of the likelihood, memberships left free; Gaia's systematic errors (0.01 to 0.03 mas in "
-        "parallax, 0.02 mas/yr in proper motion; Lindegren et al. 2021) are not in them."
+        "place in parallax and proper motion was not given, and colours have no say in a probability. Names are "
+        "given afterwards. Errors are of the curvature of the likelihood, memberships left free; Gaia's systematic "
+        "errors (0.01 to 0.03 mas in parallax, 0.02 mas/yr in proper motion; Lindegren et al. 2021) are not in them."
     ]
     for result in results:
         notes += _stated(result)
@@ -419,5 +418,5 @@ def _metrics(result: Result) -> dict[str, Any]:
         "background components": len(found.mixture.background.weights),
         "clusters": len(result.names),
         "members": {name: int((found.membership[:, n] > 0.5).sum()) for n, name in enumerate(result.names)},
-        "refused": dict(Counter(found.refused)),
+        "refused": sorted({reason for reason in found.refused if reason.startswith("candidate")}),
     }
