@@ -122,7 +122,8 @@ def clusters(run: Run) -> Findings:
         "A cluster is a compact part of an error-aware mixture that raises the likelihood of held-out stars; its "
         "place in parallax and proper motion was not given, and colours have no say in a probability. Names are "
         "given afterwards. Errors are of the curvature of the likelihood, memberships left free; Gaia's systematic "
-        "errors (0.01 to 0.03 mas in parallax, 0.02 mas/yr in proper motion; Lindegren et al. 2021) are not in them."
+        "errors (0.01 to 0.03 mas in parallax, 0.02 mas/yr in proper motion; Lindegren et al. 2021) are not in "
+        "them."
     ]
     for result in results:
         notes += _stated(result)
