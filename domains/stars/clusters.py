@@ -257,11 +257,16 @@ def _refined(
             depth=min(first.depth, _depth_max(first, settings)),
         )
         mixture = _one(background, first, np.isin(np.arange(len(stars)), rows))
-        _, about = sky.query(first.centre, min(settings.tile_stars, len(stars)))
-        gain, mixture = _gain(stars, mixture, density, 8, np.sort(about))
+        _, rows = sky.query(first.centre, min(settings.tile_stars, len(stars)))
+        about = np.zeros(len(stars), dtype=bool)
+        about[rows] = True
+        mixture = _fitted(stars, mixture, density, 2, about)
+        if any(_alike(mixture.clusters[0], other.clusters[0]) for _, other in begun):
+            continue  # on its way to what another has reached
+        mixture = _fitted(stars, mixture, density, 6, about)
         reason = _not_compact(mixture.clusters[0], np.inf, settings)
         if reason is None:
-            begun.append((gain, mixture))
+            begun.append((_gain(stars, mixture, density), mixture))
         else:
             refused.append(f"{_named(mixture.clusters[0])}: {reason}")
     begun.sort(key=lambda item: -item[0])
@@ -272,7 +277,8 @@ def _refined(
         members = _members(stars, mixture, density)
         if any(_shared(members, other) > 0.5 for _, _, other in found):
             continue
-        gain, mixture = _gain(stars, mixture, density, iterations=60)
+        mixture = _fitted(stars, mixture, density, iterations=60)
+        gain = _gain(stars, mixture, density)
         members, cluster = _members(stars, mixture, density), mixture.clusters[0]
         reason = _not_compact(cluster, float(members.sum()), settings)
         if reason is None and gain < settings.gain_min:
@@ -296,23 +302,26 @@ def _alike(first: Cluster, second: Cluster) -> bool:
     )
 
 
-def _gain(
-    stars: Field, mixture: Mixture, density: np.ndarray, iterations: int, rows: np.ndarray | None = None
-) -> tuple[float, Mixture]:
-    """Σ log p(with the cluster) − log p(without) after some steps of EM on the stars ``rows`` (the others count as
-    background), and the mixture."""
-    rows = np.arange(len(stars)) if rows is None else rows
-    near = rows[_around(stars[rows], mixture.clusters[0])]
-    elsewhere = len(stars) - len(near)
-    mixture = fit_clusters(stars[near], mixture, density[near], elsewhere, iterations)
-    gain = mixture.log_density(stars[near], density[near]) - density[near]
-    return float(gain.sum()) + elsewhere * float(np.log(mixture.weights[0])), mixture
+def _fitted(
+    stars: Field, mixture: Mixture, density: np.ndarray, iterations: int, about: np.ndarray | None = None
+) -> Mixture:
+    """The mixture after some steps of EM on the stars ``about`` (N,) bool; all others count as background."""
+    near = _around(stars, mixture.clusters[0])
+    if about is not None:
+        near &= about
+    elsewhere = float(len(stars) - near.sum())
+    return fit_clusters(stars[near], mixture, density[near], elsewhere, iterations)
+
+
+def _gain(stars: Field, mixture: Mixture, density: np.ndarray) -> float:
+    """Σ log p(with the cluster) − log p(without), nats."""
+    return float((mixture.log_density(stars, density) - density).sum())
 
 
 def _members(stars: Field, mixture: Mixture, density: np.ndarray) -> np.ndarray:
     """p(member | star), (N,)."""
     joint = mixture.log_joint(stars, density)
-    return 1 / (1 + np.exp(np.clip(joint[:, 0] - joint[:, 1], -700, 700)))
+    return 1 / (1 + np.exp(np.clip(joint[0] - joint[1], -700, 700)))
 
 
 def _around(stars: Field, cluster: Cluster) -> np.ndarray:

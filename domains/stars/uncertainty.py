@@ -39,7 +39,7 @@ def errors_of(stars: Field, mixture: Mixture, number: int) -> Errors:
     near = np.flatnonzero(wide.near(stars))
     some = stars[near]
     joint = mixture.log_joint(some)
-    others = logsumexp(np.delete(joint, 1 + number, axis=1)) - np.log1p(-weight)
+    others = logsumexp(np.delete(joint, 1 + number, axis=0)) - np.log1p(-weight)
     elsewhere = len(stars) - len(near)
     typical = max(cluster.parallax, 0.05)
 

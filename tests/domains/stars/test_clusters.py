@@ -27,9 +27,9 @@ from sciencevae.builtin.stars.mixture import (
     Mixture,
     fit_background,
     fit_clusters,
-    inverse,
     start_cluster,
 )
+from sciencevae.builtin.stars.packed import inverse, outer, packed, times, unpacked
 from sciencevae.builtin.stars.settings import Analyse
 from sciencevae.builtin.stars.uncertainty import errors_of
 
@@ -187,7 +187,7 @@ def test_density_of_a_cluster_integrates_to_one(footprint: Footprint) -> None:
     proposal = -0.5 * (((y - middle) / wide) ** 2).sum(1) - np.log(wide).sum() - 1.5 * np.log(2 * np.pi)
     proposal += -0.5 * ((offsets / sky) ** 2).sum(1) - np.log(sky).sum() - np.log(2 * np.pi)
     density = np.logaddexp.reduce(
-        cluster.log_parts(Field(y, covariance, offsets, direction, footprint)), axis=1
+        cluster.log_parts(Field(y, covariance, offsets, direction, footprint)), axis=0
     )
     weight = np.exp(density - proposal) * footprint.contains(offsets)
     assert weight.mean() == pytest.approx(1.0, abs=4 * weight.std() / np.sqrt(n) + 0.01)
@@ -209,7 +209,7 @@ def test_a_cluster_cut_off_by_the_edge_has_its_own_width() -> None:
     )
     cluster = Cluster(1.0, np.zeros(3), 0.02, 0.02, places.mean(0), np.cov(places.T), halo=1e-9)
     seen = np.sqrt(np.linalg.eigvalsh(cluster.shape))
-    share = np.concatenate([np.ones((count, 1)), np.zeros((count, 3))], axis=1)
+    share = np.concatenate([np.ones((1, count)), np.zeros((3, count))])
     for _ in range(60):
         cluster = cluster.updated(stars, share, cluster.parts(stars))
     assert seen[0] < 0.9
@@ -249,11 +249,19 @@ def test_the_background_is_deconvolved() -> None:
     assert area == pytest.approx(1.0, rel=0.01)
 
 
-def test_inverse_is_that_of_linear_algebra() -> None:
+def test_packed_matrices_are_those_of_linear_algebra() -> None:
     root = np.random.default_rng(3).normal(size=(50, 4, 3, 3)) * [[[[0.1], [1.0], [30.0]]]]
     matrix = root @ root.swapaxes(-1, -2)
-    found, log_det = inverse(matrix)
-    np.testing.assert_allclose(found @ matrix, np.broadcast_to(np.eye(3), matrix.shape), atol=1e-4)
+    matrix = (matrix + matrix.swapaxes(-1, -2)) / 2
+    entries, vector = packed(matrix), np.moveaxis(root[..., 0], -1, 0)
+    np.testing.assert_array_equal(unpacked(entries), matrix)
+    np.testing.assert_allclose(
+        unpacked(outer(vector)), root[..., :1] @ root[..., :1].swapaxes(-1, -2), rtol=1e-12
+    )
+    product = (matrix @ root[..., :1])[..., 0]
+    np.testing.assert_allclose(np.moveaxis(times(entries, vector), 0, -1), product, rtol=1e-9, atol=1e-9)
+    found, log_det = inverse(entries)
+    np.testing.assert_allclose(unpacked(found) @ matrix, np.broadcast_to(np.eye(3), matrix.shape), atol=1e-4)
     np.testing.assert_allclose(log_det, np.linalg.slogdet(matrix)[1], atol=1e-6)
 
 
