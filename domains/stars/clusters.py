@@ -254,7 +254,7 @@ def _refined(
         first = replace(
             first,
             scatter=min(first.scatter, _scatter_max(first, settings)),
-            depth=min(first.depth, _depth_max(first, settings)),
+            excess=min(first.excess, _excess_max(first, settings)),
         )
         mixture = _one(background, first, np.isin(np.arange(len(stars)), rows))
         _, rows = sky.query(first.centre, min(settings.tile_stars, len(stars)))
@@ -294,11 +294,11 @@ def _alike(first: Cluster, second: Cluster) -> bool:
     """Whether two first guesses are one: centre, motion and parallax within half their widths."""
     width = 0.5 * np.sqrt(np.trace(first.shape + second.shape))
     away = (first.parallax * first.velocity - second.parallax * second.velocity) / KAPPA
-    depth = np.hypot(first.depth, second.depth) + MOTION_MIN
+    excess = np.hypot(first.excess, second.excess) + MOTION_MIN
     return bool(
         np.linalg.norm(first.centre - second.centre) < width
         and np.linalg.norm(away) < 0.5 * np.hypot(first.scatter, second.scatter)
-        and abs(first.parallax - second.parallax) < 0.5 * depth
+        and abs(first.parallax - second.parallax) < 0.5 * excess
     )
 
 
@@ -326,7 +326,7 @@ def _members(stars: Field, mixture: Mixture, density: np.ndarray) -> np.ndarray:
 
 def _around(stars: Field, cluster: Cluster) -> np.ndarray:
     """Stars that a cluster may reach while it is fitted, (N,) bool."""
-    wide = replace(cluster, depth=2 * cluster.depth, scatter=2 * cluster.scatter, shape=4 * cluster.shape)
+    wide = replace(cluster, excess=2 * cluster.excess, scatter=2 * cluster.scatter, shape=4 * cluster.shape)
     return wide.near(stars)
 
 
@@ -336,8 +336,8 @@ def _not_compact(cluster: Cluster, members: float, settings: Analyse) -> str | N
         return f"{members:.1f} expected members"
     if cluster.scatter > _scatter_max(cluster, settings):
         return f"velocity dispersion {cluster.dispersion:.1f} km/s"
-    if cluster.depth > _depth_max(cluster, settings):
-        return f"depth {cluster.depth:.2f} mas"
+    if cluster.excess > _excess_max(cluster, settings):
+        return f"parallaxes scatter by {cluster.excess:.2f} mas"
     if cluster.width_pc > settings.width_max_pc:
         return f"core of {cluster.width_pc:.0f} pc"
     return None
@@ -350,7 +350,7 @@ def _scatter_max(cluster: Cluster, settings: Analyse) -> float:
     )
 
 
-def _depth_max(cluster: Cluster, settings: Analyse) -> float:
+def _excess_max(cluster: Cluster, settings: Analyse) -> float:
     """mas."""
     return float(np.hypot(settings.depth_max * cluster.parallax, 0.05))
 

@@ -1,8 +1,9 @@
 """An error-aware mixture: clusters that share one space velocity, in front of a free background.
 
-A star of a cluster has y = (ϖ, μα*, μδ) ~ N(ϖ_c J, C + σ_ϖ² J Jᵀ + s² diag(0, 1, 1)), J = (1, ê·V/κ, n̂·V/κ),
-with C its own covariance, σ_ϖ the depth of the cluster, s = ϖ_c σ_v/κ its velocity dispersion; on the sky a
-Gaussian, normalised over the footprint of the field. A star of the background has y ~ Σ_k w_k N(m_k, V_k + C)
+A star of a cluster has y = (ϖ, μα*, μδ) ~ N(ϖ_c J, C + σ_d² J Jᵀ + diag(σ_ϖ², s², s²)), J = (1, ê·V/κ, n̂·V/κ), with C
+its own covariance, σ_d = ϖ_c σ_sky the depth (the cluster is as deep as it is wide; who stands in front moves faster),
+σ_ϖ what parallaxes scatter beyond that and their errors, s = ϖ_c σ_v/κ the velocity dispersion; on the sky a Gaussian,
+normalised over the footprint of the field. A star of the background has y ~ Σ_k w_k N(m_k, V_k + C)
 with V_k no narrower than a field population, and on the sky the density exp(g · offset). This is extreme
 deconvolution (Bovy, Hogg & Roweis 2011, Ann. Appl. Stat. 5, 1657) with the projection of each star in it, by EM.
 
@@ -33,8 +34,8 @@ _HALO, _BINARY, _BINARIES = 3.0, 1.5, 0.05
 _PARTS = np.array([(1.0, 1.0), (_HALO, 1.0), (1.0, _BINARY), (_HALO, _BINARY)])  # (spatial, velocity) factors
 VELOCITY_PRIOR_KMS = 50.0  # V ~ N(0, 50²): only the radial part in a small field feels it
 #: of σ_ϖ/mas, s/(mas/yr), σ_v/(km/s), sky scale in radii: EM must not shrink onto a pair of stars, and Gaia's
-#: own systematics of 0.02 mas/yr over a field are no dispersion (Lindegren et al. 2021, A&A 649, A2, sect. 5.6)
-DEPTH_MIN, MOTION_MIN, _SPEED_MIN, _SKY_MIN = 0.02, 0.02, 0.1, 0.01
+#: own systematics of 0.02 mas and mas/yr over a field are no dispersion (Lindegren et al. 2021, A&A 649, A2, sect. 5.6)
+EXCESS_MIN, MOTION_MIN, _SPEED_MIN, _SKY_MIN = 0.02, 0.02, 0.1, 0.01
 _PARALLAX_MIN = 0.05  # mas, below which κμ/ϖ is no velocity
 _REACH = 6.0  # standard deviations beyond which a cluster has no density
 _FAR = -1e4
@@ -83,12 +84,12 @@ class Field:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Parallax mas · velocity (3,) km/s · depth mas · scatter mas/yr · centre (2,), shape (2, 2) on the sky · the
-    share of the halo."""
+    """Parallax mas · velocity (3,) km/s · excess scatter of the parallaxes mas · scatter mas/yr · centre (2,),
+    shape (2, 2) on the sky · the share of the halo."""
 
     parallax: float
     velocity: np.ndarray
-    depth: float
+    excess: float
     scatter: float
     centre: np.ndarray
     shape: np.ndarray
@@ -98,6 +99,11 @@ class Cluster:
     def dispersion(self) -> float:
         """Of the velocity, one axis, km/s: κ s/ϖ."""
         return KAPPA * self.scatter / max(self.parallax, _PARALLAX_MIN)
+
+    @property
+    def depth(self) -> float:
+        """Of the core along the line of sight, 1σ, mas: ϖ times its width on the sky."""
+        return float(self.parallax * np.radians(np.linalg.det(self.shape) ** 0.25))
 
     @property
     def shares(self) -> np.ndarray:
@@ -118,6 +124,7 @@ class Cluster:
         """Where the cluster has a density at all, (N,) bool: within six standard deviations of its wings."""
         jacobian = self.jacobian(stars)
         variance = stars.entries[[0, 3, 5]] + (_HALO * self.depth * jacobian) ** 2
+        variance[0] += self.excess**2
         variance[1:] += (_BINARY * self.scatter) ** 2
         close = ((stars.columns - self.parallax * jacobian) ** 2 < _REACH**2 * variance).all(axis=0)
         reach = _REACH * _HALO * np.sqrt(np.linalg.eigvalsh(self.shape)[-1])
@@ -137,13 +144,14 @@ class Cluster:
         depth = self.depth**2 * outer(jacobian)
         # along the depth a part is as wide as on the sky
         total = stars.entries[:, None] + _PARTS[:, 0, None] ** 2 * depth[:, None]  # (6, 4, N)
+        total[0] += self.excess**2
         total[[3, 5]] += (_PARTS[:, 1, None] * self.scatter) ** 2
         precision, log_det = inverse(total)
         pull = times(precision, residual[:, None])
         distance = (pull * residual[:, None]).sum(0)
         inside = self.inside(stars.footprint)
         log = -0.5 * (distance + log_det + 3 * _LOG_2PI) + self._log_sky(stars.offsets)
-        return Parts(log + np.log(self.shares / inside[0])[:, None], precision, pull, jacobian, inside)
+        return Parts(log + np.log(self.shares / inside[0])[:, None], precision, pull, inside)
 
     def _log_sky(self, offsets: np.ndarray) -> np.ndarray:
         """log density on the plane of the four parts' Gaussians, (4, N), per square degree."""
@@ -171,7 +179,7 @@ class Cluster:
 
     def updated(self, stars: Field, share: np.ndarray, parts: Parts) -> Cluster:
         """One M-step: ``share`` (4, N) is p(part j | star n); parts: those of the cluster as it is."""
-        precision, pull, jacobian = parts.precision, parts.pull, parts.jacobian
+        precision, pull = parts.precision, parts.pull
         mass = share.sum()
         # ϖ and u = ϖV/κ enter linearly: y = (ϖ, ê·u, n̂·u)
         east, north = stars.basis
@@ -189,12 +197,9 @@ class Cluster:
         solution = np.linalg.solve(normal, right)
         parallax = max(float(solution[0]), _PARALLAX_MIN / 10)
         velocity = KAPPA * solution[1:] / parallax
-        # posterior moments of the depth δ and of the velocity's scatter e, given y
-        depth2 = (_PARTS[:, 0, None] * self.depth) ** 2
-        delta = depth2 * (pull * jacobian[:, None]).sum(0)
-        known = (times(precision, jacobian[:, None]) * jacobian[:, None]).sum(0)
-        left = depth2 - depth2**2 * known
-        depth = np.sqrt((share * (delta**2 + left) / _PARTS[:, 0, None] ** 2).sum() / mass)
+        # posterior moments of the excess of the parallax and of the velocity's scatter, given y
+        excess2 = self.excess**2
+        excess = np.sqrt((share * ((excess2 * pull[0]) ** 2 + excess2 - excess2**2 * precision[0])).sum() / mass)
         motion2 = (_PARTS[:, 1, None] * self.scatter) ** 2
         moved2 = motion2**2 * (pull[1] ** 2 + pull[2] ** 2)
         spread = 2 * motion2 - motion2**2 * (precision[3] + precision[5])
@@ -204,7 +209,7 @@ class Cluster:
             self,
             parallax=parallax,
             velocity=velocity,
-            depth=max(float(depth), DEPTH_MIN),
+            excess=max(float(excess), EXCESS_MIN),
             scatter=max(float(np.sqrt(scatter2)), MOTION_MIN, _SPEED_MIN * parallax / KAPPA),
             centre=centre,
             shape=shape,
@@ -239,12 +244,11 @@ class Cluster:
 
 class Parts(NamedTuple):
     """log density with the shares of the parts in it (4, N) · precision P, ``packed`` (6, 4, N) · P (y − ϖJ)
-    (3, 4, N) · J (3, N) · what of each part lies inside the footprint."""
+    (3, 4, N) · what of each part lies inside the footprint."""
 
     log: np.ndarray
     precision: np.ndarray
     pull: np.ndarray
-    jacobian: np.ndarray
     inside: tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -410,7 +414,7 @@ def start_cluster(stars: Field, rows: np.ndarray) -> Cluster | None:
     chosen = stars[rows]
     error = np.sqrt(chosen.covariance[:, 0, 0])
     parallax, spread = _middle(chosen.y[:, 0], 1 / error)
-    depth = np.sqrt(max(spread**2 - _middle(error, 1 / error)[0] ** 2, (0.02 * parallax) ** 2, DEPTH_MIN**2))
+    depth = np.sqrt(max(spread**2 - _middle(error, 1 / error)[0] ** 2, (0.02 * parallax) ** 2, EXCESS_MIN**2))
     parallax = max(parallax, _PARALLAX_MIN)
     chosen = chosen[np.abs(chosen.y[:, 0] - parallax) < 3 * np.hypot(error, spread)]
     if len(chosen) < 5:
@@ -442,7 +446,7 @@ def start_cluster(stars: Field, rows: np.ndarray) -> Cluster | None:
     return Cluster(
         parallax=float(np.average(shrunk[keep], weights=1 / error)),
         velocity=velocity,
-        depth=float(depth),
+        excess=float(depth),
         scatter=float(np.sqrt(max(scatter2, MOTION_MIN**2, (0.3 * parallax / KAPPA) ** 2))),
         centre=centre,
         shape=np.diag(np.clip(width, 2 * _SKY_MIN * size, size) ** 2),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .kinematics import KAPPA
-from .mixture import DEPTH_MIN, MOTION_MIN, VELOCITY_PRIOR_KMS, Cluster, Field, Mixture, logsumexp
+from .mixture import EXCESS_MIN, MOTION_MIN, VELOCITY_PRIOR_KMS, Cluster, Field, Mixture, logsumexp
 
 __all__ = ["Errors", "errors_of"]
 
@@ -17,12 +17,12 @@ _STEP = 0.3  # of a parameter, in units of its error as guessed, for second diff
 
 @dataclass(frozen=True)
 class Errors:
-    """Covariance (4, 4) of (ϖ/mas, V/(km/s)) and (2, 2) of the centre in degrees; standard errors of the depth
+    """Covariance (4, 4) of (ϖ/mas, V/(km/s)) and (2, 2) of the centre in degrees; standard errors of the excess
     (mas), the scatter (mas/yr) and the share of the stars; NaN where the likelihood has no maximum there."""
 
     motion: np.ndarray
     centre: np.ndarray
-    depth: float
+    excess: float
     scatter: float
     weight: float
 
@@ -30,12 +30,12 @@ class Errors:
 def errors_of(stars: Field, mixture: Mixture, number: int) -> Errors:
     """Errors of cluster ``number``: the inverse of −∂²/∂θ² Σ_n log p(y_n | θ), by second differences.
 
-    θ = (ϖ, u = ϖV/κ, centre, log depth, log scatter, log odds of the share); the rest of the mixture is fixed. A
+    θ = (ϖ, u = ϖV/κ, centre, log excess, log scatter, log odds of the share); the rest of the mixture is fixed. A
     scale at its floor, where the likelihood still rises, is left out and has no error. Stars far from the cluster
     feel only the share.
     """
     cluster, weight = mixture.clusters[number], mixture.weights[1 + number]
-    wide = replace(cluster, depth=1.5 * cluster.depth, scatter=1.5 * cluster.scatter, shape=2 * cluster.shape)
+    wide = replace(cluster, excess=1.5 * cluster.excess, scatter=1.5 * cluster.scatter, shape=2 * cluster.shape)
     near = np.flatnonzero(wide.near(stars))
     some = stars[near]
     joint = mixture.log_joint(some)
@@ -54,7 +54,7 @@ def errors_of(stars: Field, mixture: Mixture, number: int) -> Errors:
 
     steps = _STEP * _guesses(cluster, some, weight * len(stars))
     fisher = -_second_differences(value, steps)
-    floors = {6: cluster.depth <= DEPTH_MIN, 7: cluster.scatter <= MOTION_MIN}
+    floors = {6: cluster.excess <= EXCESS_MIN, 7: cluster.scatter <= MOTION_MIN}
     used = [i for i in range(9) if fisher[i, i] > 0 and not floors.get(i, False)]
     while len(used) > 1 and np.linalg.eigvalsh(fisher[np.ix_(used, used)])[0] <= 0:
         used.remove(
@@ -70,7 +70,7 @@ def errors_of(stars: Field, mixture: Mixture, number: int) -> Errors:
     return Errors(
         turn @ covariance[:4, :4] @ turn.T,
         covariance[4:6, 4:6],
-        float(cluster.depth * sigma[6]),
+        float(cluster.excess * sigma[6]),
         float(cluster.scatter * sigma[7]),
         float(weight * (1 - weight) * sigma[8]),
     )
@@ -86,7 +86,7 @@ def _changed(cluster: Cluster, weight: float, theta: np.ndarray) -> tuple[Cluste
         parallax=parallax,
         velocity=KAPPA * motion / parallax,
         centre=cluster.centre + theta[4:6],
-        depth=cluster.depth * np.exp(theta[6]),
+        excess=cluster.excess * np.exp(theta[6]),
         scatter=cluster.scatter * np.exp(theta[7]),
     )
     return changed, float(1 / (1 + np.exp(-odds)))
@@ -96,7 +96,7 @@ def _guesses(cluster: Cluster, stars: Field, members: float) -> np.ndarray:
     """Rough errors of θ (9,), from the widths of the cluster and the number of its members."""
     count = np.sqrt(max(members, 2.0))
     noise = np.sqrt(np.median(np.diagonal(stars.covariance, axis1=1, axis2=2), axis=0))
-    parallax = np.hypot(noise[0], cluster.depth)
+    parallax = np.hypot(noise[0], cluster.excess)
     motion = np.hypot(noise[1:].mean(), cluster.scatter)
     sky = np.sqrt(np.trace(cluster.shape) / 2)
     return np.array([parallax, motion, motion, motion, sky, sky, 1.0, 1.0, 1.5]) / count
