@@ -4,10 +4,10 @@
    HDBSCAN (Campello, Moulavi & Sander 2013), and the neighbourhoods of single stars that stand out most against
    what surrounds them in proper motion, by their errors; tile by tile where a field has many stars.
 2. Each is refined by the error-aware mixture, as one more part in front of the background.
-3. The rule: a candidate is a cluster when it is compact (velocity dispersion, depth, width in parsec, expected
-   members within the settings' limits) and raises the likelihood of *held-out* stars over the mixture without it,
-   by at least ``gain_min`` nats and ``significance`` standard errors. The best goes in first; the others have to
-   gain over what is already there. No labels, no place in parallax or proper motion, no colours.
+3. The rule: a candidate is a cluster when it is compact (velocity dispersion, scatter of the parallaxes, width in
+   parsec, expected members within the settings' limits) and raises the likelihood of *held-out* stars over the
+   mixture without it, by at least ``gain_min`` nats and ``significance`` standard errors. The best goes in first;
+   the others have to gain over what is already there. No labels, no place in parallax or proper motion, no colours.
 """
 
 from __future__ import annotations
@@ -352,7 +352,7 @@ def _scatter_max(cluster: Cluster, settings: Analyse) -> float:
 
 def _excess_max(cluster: Cluster, settings: Analyse) -> float:
     """mas."""
-    return float(np.hypot(settings.depth_max * cluster.parallax, 0.05))
+    return float(np.hypot(settings.parallax_scatter_max * cluster.parallax, 0.05))
 
 
 def _one(background: Background, cluster: Cluster, members: np.ndarray) -> Mixture:

@@ -1,11 +1,12 @@
 """An error-aware mixture: clusters that share one space velocity, in front of a free background.
 
-A star of a cluster has y = (ϖ, μα*, μδ) ~ N(ϖ_c J, C + σ_d² J Jᵀ + diag(σ_ϖ², s², s²)), J = (1, ê·V/κ, n̂·V/κ), with C
-its own covariance, σ_d = ϖ_c σ_sky the depth (the cluster is as deep as it is wide; who stands in front moves faster),
-σ_ϖ what parallaxes scatter beyond that and their errors, s = ϖ_c σ_v/κ the velocity dispersion; on the sky a Gaussian,
-normalised over the footprint of the field. A star of the background has y ~ Σ_k w_k N(m_k, V_k + C)
-with V_k no narrower than a field population, and on the sky the density exp(g · offset). This is extreme
-deconvolution (Bovy, Hogg & Roweis 2011, Ann. Appl. Stat. 5, 1657) with the projection of each star in it, by EM.
+A star of a cluster has y = (ϖ, μα*, μδ) ~ N(ϖ_c J, C + σ_d² J Jᵀ + diag(σ_ϖ², s², s²)), J = (1, ê·V/κ, n̂·V/κ),
+with C its own covariance; σ_d = ϖ_c σ_sky the depth, as a cluster is as deep as it is wide, and what is in front
+moves faster; σ_ϖ what the parallaxes scatter beyond that and their errors; s = ϖ_c σ_v/κ the velocity dispersion.
+On the sky it is a Gaussian, normalised over the footprint of the field. A star of the background has
+y ~ Σ_k w_k N(m_k, V_k + C) with V_k no narrower than a field population, and on the sky the density
+exp(g · offset). This is extreme deconvolution (Bovy, Hogg & Roweis 2011, Ann. Appl. Stat. 5, 1657) with the
+projection of each star in it, by EM.
 
 Note 1: a cluster is the sum of four such parts that share ϖ_c, V and centre. The spatial scale is that of the core
 or ``_HALO`` times it (the Hyades have stars beyond the tidal radius), as many as fit; the velocity scale is that
@@ -33,8 +34,8 @@ __all__ = ["Background", "Cluster", "Field", "Mixture", "fit_background", "fit_c
 _HALO, _BINARY, _BINARIES = 3.0, 1.5, 0.05
 _PARTS = np.array([(1.0, 1.0), (_HALO, 1.0), (1.0, _BINARY), (_HALO, _BINARY)])  # (spatial, velocity) factors
 VELOCITY_PRIOR_KMS = 50.0  # V ~ N(0, 50²): only the radial part in a small field feels it
-#: of σ_ϖ/mas, s/(mas/yr), σ_v/(km/s), sky scale in radii: EM must not shrink onto a pair of stars, and Gaia's
-#: own systematics of 0.02 mas and mas/yr over a field are no dispersion (Lindegren et al. 2021, A&A 649, A2, sect. 5.6)
+#: of σ_ϖ/mas, s/(mas/yr), σ_v/(km/s), sky scale in radii: EM must not shrink onto a pair of stars, and Gaia's own
+#: systematics of 0.02 mas and mas/yr over a field are no dispersion (Lindegren et al. 2021, A&A 649, A2, sect. 5.6)
 EXCESS_MIN, MOTION_MIN, _SPEED_MIN, _SKY_MIN = 0.02, 0.02, 0.1, 0.01
 _PARALLAX_MIN = 0.05  # mas, below which κμ/ϖ is no velocity
 _REACH = 6.0  # standard deviations beyond which a cluster has no density
@@ -199,7 +200,9 @@ class Cluster:
         velocity = KAPPA * solution[1:] / parallax
         # posterior moments of the excess of the parallax and of the velocity's scatter, given y
         excess2 = self.excess**2
-        excess = np.sqrt((share * ((excess2 * pull[0]) ** 2 + excess2 - excess2**2 * precision[0])).sum() / mass)
+        excess = np.sqrt(
+            (share * ((excess2 * pull[0]) ** 2 + excess2 - excess2**2 * precision[0])).sum() / mass
+        )
         motion2 = (_PARTS[:, 1, None] * self.scatter) ** 2
         moved2 = motion2**2 * (pull[1] ** 2 + pull[2] ** 2)
         spread = 2 * motion2 - motion2**2 * (precision[3] + precision[5])

@@ -154,7 +154,9 @@ class Analyse(Section):
         gt=0,
         description="added in quadrature to that limit: what of a dispersion can be measured",
     )
-    depth_max: float = Field(default=0.15, gt=0, description="largest depth, as a share of the parallax")
+    parallax_scatter_max: float = Field(
+        default=0.15, gt=0, description="largest scatter beyond errors and depth, as a share of the parallax"
+    )
     width_max_pc: float = Field(
         default=15.0, gt=0, description="largest standard deviation of the core on the sky: wider is a stream"
     )

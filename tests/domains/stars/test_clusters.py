@@ -164,7 +164,7 @@ def test_stars_elsewhere_count_as_background() -> None:
     assert first is not None
     start = Mixture(background, (first,), np.array([0.9, 0.1]))
     whole = fit_clusters(stars, start, density, iterations=20)
-    reach = replace(first, depth=3 * first.depth, scatter=3 * first.scatter, shape=9 * first.shape)
+    reach = replace(first, excess=3 * first.excess, scatter=3 * first.scatter, shape=9 * first.shape)
     near = np.flatnonzero(reach.near(stars))
     assert len(near) < len(stars)
     some = fit_clusters(stars[near], start, density[near], len(stars) - len(near), iterations=20)
