@@ -35,6 +35,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sciencevae.builtin.stars.injection import null_field
 from sklearn.metrics import average_precision_score
 
 from benchmarks.stars_split import CHOSEN_ON, SCORED_ONLY
@@ -80,22 +81,18 @@ def published(folder: Path, name: str) -> np.ndarray:
 def side_by_side(folder: Path, count: int, seed: int = 0) -> pd.DataFrame:
     """``count`` stars as dense as a deep field: that field, and beside it copies without its cluster.
 
-    A copy has the field's stars without the published members at random places of a box of the same size, each
-    moved by its own errors of parallax and proper motion: faint members that aren't published lose their cluster.
+    A copy is a ``null_field`` of it: its stars resampled without the published members and what is left of the
+    cluster beside them.
     """
-    random = np.random.default_rng(seed)
     frame = read_field(folder, TILE)
-    others = frame[~frame["source_id"].isin(published(folder, TILE))]
-    copies = max(0, -(-(count - len(frame)) // len(others)))
+    members = frame["source_id"].isin(published(folder, TILE)).to_numpy()
+    copies = max(0, -(-(count - len(frame)) // int((~members).sum())))
     side = int(np.ceil(np.sqrt(copies + 1)))
     parts = [frame]
     for number in range(1, copies + 1):
-        part = others.copy()
+        part = null_field(frame, members, seed + number)
         for name, step in zip(("ra", "dec"), divmod(number, side), strict=True):
-            low, high = frame[name].min(), frame[name].max()
-            part[name] = random.uniform(low, high, len(part)) + step * (high - low)
-        for name in ("parallax", "pmra", "pmdec"):
-            part[name] += random.normal(0, 1, len(part)) * part[f"{name}_error"]
+            part[name] += step * np.ptp(frame[name])
         parts.append(part)
     found = pd.concat(parts, ignore_index=True).iloc[:count]
     return found.assign(source_id=np.arange(1, len(found) + 1))

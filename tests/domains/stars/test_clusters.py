@@ -32,6 +32,7 @@ from sciencevae.builtin.stars.mixture import (
 from sciencevae.builtin.stars.packed import inverse, outer, packed, times, unpacked
 from sciencevae.builtin.stars.settings import Analyse
 from sciencevae.builtin.stars.uncertainty import errors_of
+from scipy.stats import multivariate_normal
 
 from .simulated import CENTRE, DISTANCE_PC, VELOCITY, Catalogue, simulate
 
@@ -191,6 +192,42 @@ def test_density_of_a_cluster_integrates_to_one(footprint: Footprint) -> None:
     )
     weight = np.exp(density - proposal) * footprint.contains(offsets)
     assert weight.mean() == pytest.approx(1.0, abs=4 * weight.std() / np.sqrt(n) + 0.01)
+
+
+def test_only_the_depth_of_a_cluster_moves_proper_motions() -> None:
+    """A far cluster is thin: its motion is as sharp along itself as across, whatever its parallaxes scatter. In a
+    near one the stars in front move faster: N(ϖ_c J, C + σ_d² J Jᵀ + …) as scipy has it."""
+    centre = kinematics.directions(*map(np.array, CENTRE))
+    east_north = kinematics.tangent_basis(centre)
+
+    def log_density(cluster: Cluster, y: np.ndarray) -> np.ndarray:
+        count = len(y)
+        stars = Field(
+            y,
+            np.broadcast_to(np.eye(3) * 0.02**2, (count, 3, 3)),
+            np.zeros((count, 2)),
+            np.broadcast_to(centre, (count, 3)),
+            Footprint.cone(60.0),
+        )
+        return cluster.log_parts(stars)[0]
+
+    far_motion = np.array([8.0, 0.0]) * kinematics.KAPPA / 0.4 @ east_north  # 8 mas/yr towards east
+    far = Cluster(0.4, far_motion, 0.1, 0.05, np.zeros(2), np.eye(2) * 0.1**2)
+    step = 0.2
+    along, across = log_density(far, np.array([[0.4, 8.0 + step, 0.0], [0.4, 8.0, step]]))
+    assert along == pytest.approx(across, abs=0.6)  # of the 14 nats that it is away
+
+    near = Cluster(20.0, VELOCITY, 0.1, 0.5, np.zeros(2), np.eye(2) * 4.0**2)
+    assert near.depth == pytest.approx(20.0 * np.radians(4.0))
+    motion = kinematics.proper_motion(VELOCITY, centre, np.array(20.0))
+    front = np.append(21.5, motion * 21.5 / 20)
+    jacobian = np.append(1.0, motion / 20)
+    covariance = np.diag([0.1**2, 0.5**2, 0.5**2]) + np.eye(3) * 0.02**2
+    covariance += near.depth**2 * np.outer(jacobian, jacobian)
+    places = np.array([front, front * [1, 0, 1], [18.5, *front[1:]]])
+    expected = multivariate_normal(20.0 * jacobian, covariance).logpdf(places)
+    found = log_density(near, places)
+    np.testing.assert_allclose(np.diff(found), np.diff(expected), rtol=1e-6)
 
 
 def test_a_cluster_cut_off_by_the_edge_has_its_own_width() -> None:
