@@ -48,7 +48,7 @@ __all__ = [
 #: where candidates come from, beside neighbourhoods
 METHODS = ("mixture on the latents", "mixture on the data", "HDBSCAN on the data")
 _FEWEST = 5  # stars of a candidate
-_CALIBRATION = (0.78, -0.39)
+_CALIBRATION = (0.69, -0.10)
 _SOME = 20_000  # stars that a background is fitted to
 _MOST_REFINED = 24  # candidates that are fitted to the end, the best of them by gain
 #: of neighbourhoods: radii on the sky in sizes of the field; in proper motion the squares, in squared errors, of
@@ -207,10 +207,10 @@ def find_clusters(stars: Field, rows: Sequence[np.ndarray], settings: Analyse) -
 
 
 def calibrated(probability: np.ndarray) -> np.ndarray:
-    """p(member) as shares of true members: logit p' = min(logit p, 0.78 logit p − 0.39).
+    """p(member) as shares of true members: logit p' = min(logit p, 0.69 logit p − 0.10).
 
     The mixture is too sure: it takes stated errors and the background's shape as they are. The two numbers are the
-    logistic regression of membership on logit p over 285 clusters of 30 stars injected into the chosen-on half of
+    logistic regression of membership on logit p over 275 clusters of 30 stars injected into the chosen-on half of
     the real fields (``benchmarks/stars_recovery.py``).
     """
     logit = np.log(np.maximum(probability, 1e-300)) - np.log1p(-np.minimum(probability, 1 - 1e-16))
