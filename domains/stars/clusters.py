@@ -188,7 +188,7 @@ def find_clusters(stars: Field, rows: Sequence[np.ndarray], settings: Analyse) -
         if current.clusters and _shared(members, current.membership(stars).sum(1)) > 0.5:
             refused.append(f"{_named(cluster)}: found already")
             continue
-        start = _one(current.background, cluster, members)
+        start = _one(current.background, cluster, float(members.mean()))
         gain, error = _held_out_gain(stars, density, start, settings)
         if gain < settings.gain_min or gain < settings.significance * error:
             refused.append(f"{_named(cluster)}: gains {gain:.1f} ± {error:.1f} nats on held-out stars")
@@ -241,32 +241,31 @@ def _refined(
     from scipy.spatial import KDTree
 
     begun: list[tuple[float, Mixture]] = []
-    seen: list[Cluster] = []
-    sky = KDTree(stars.offsets)
+    seen, reached = _Places(len(candidates)), _Places(len(candidates))
+    sky, nearest = KDTree(stars.offsets), min(settings.tile_stars, len(stars))
+    elsewhere = len(stars) - nearest
     for rows in candidates:
         first = start_cluster(stars, rows)
         if first is None:
             refused.append(f"{len(rows)} stars: no common motion")
             continue
-        if any(_alike(first, other) for other in seen):
+        if not seen.new(first):
             continue
-        seen.append(first)
         first = replace(
             first,
             scatter=min(first.scatter, _scatter_max(first, settings)),
             excess=min(first.excess, _excess_max(first, settings)),
         )
-        mixture = _one(background, first, np.isin(np.arange(len(stars)), rows))
-        _, rows = sky.query(first.centre, min(settings.tile_stars, len(stars)))
-        about = np.zeros(len(stars), dtype=bool)
-        about[rows] = True
-        mixture = _fitted(stars, mixture, density, 2, about)
-        if any(_alike(mixture.clusters[0], other.clusters[0]) for _, other in begun):
+        about = np.sort(sky.query(first.centre, nearest)[1]) if elsewhere else slice(None)
+        tile, behind = stars[about], density[about]
+        mixture = _one(background, first, len(rows) / len(stars))
+        mixture = _fitted(tile, mixture, behind, 2, elsewhere)
+        if not reached.new(mixture.clusters[0]):
             continue  # on its way to what another has reached
-        mixture = _fitted(stars, mixture, density, 6, about)
+        mixture = _fitted(tile, mixture, behind, 6, elsewhere)
         reason = _not_compact(mixture.clusters[0], np.inf, settings)
         if reason is None:
-            begun.append((_gain(stars, mixture, density), mixture))
+            begun.append((_gain(tile, mixture, behind, elsewhere), mixture))
         else:
             refused.append(f"{_named(mixture.clusters[0])}: {reason}")
     begun.sort(key=lambda item: -item[0])
@@ -290,32 +289,51 @@ def _refined(
     return sorted(found, key=lambda item: -item[0])
 
 
-def _alike(first: Cluster, second: Cluster) -> bool:
-    """Whether two first guesses are one: centre, motion and parallax within half their widths."""
-    width = 0.5 * np.sqrt(np.trace(first.shape + second.shape))
-    away = (first.parallax * first.velocity - second.parallax * second.velocity) / KAPPA
-    excess = np.hypot(first.excess, second.excess) + MOTION_MIN
-    return bool(
-        np.linalg.norm(first.centre - second.centre) < width
-        and np.linalg.norm(away) < 0.5 * np.hypot(first.scatter, second.scatter)
-        and abs(first.parallax - second.parallax) < 0.5 * excess
-    )
+class _Places:
+    """Clusters that have been seen, to tell whether another is new: one whose centre, motion and parallax are not
+    within half the widths of one of them."""
+
+    def __init__(self, most: int) -> None:
+        self.rows, self.count = np.empty((most, 9)), 0
+
+    def new(self, cluster: Cluster) -> bool:
+        """Whether it is new; then it is kept."""
+        row = np.array(
+            [
+                *cluster.centre,
+                *(cluster.parallax * cluster.velocity / KAPPA),
+                cluster.parallax,
+                np.trace(cluster.shape),
+                cluster.scatter**2,
+                cluster.excess**2,
+            ]
+        )
+        others = self.rows[: self.count]
+        away, both = others[:, :6] - row[:6], others[:, 6:] + row[6:]
+        alike = (away[:, :2] ** 2).sum(1) < both[:, 0] / 4
+        alike &= (away[:, 2:5] ** 2).sum(1) < both[:, 1] / 4
+        alike &= np.abs(away[:, 5]) < (np.sqrt(both[:, 2]) + MOTION_MIN) / 2
+        if alike.any():
+            return False
+        self.rows[self.count] = row
+        self.count += 1
+        return True
 
 
 def _fitted(
-    stars: Field, mixture: Mixture, density: np.ndarray, iterations: int, about: np.ndarray | None = None
+    stars: Field, mixture: Mixture, density: np.ndarray, iterations: int, elsewhere: int = 0
 ) -> Mixture:
-    """The mixture after some steps of EM on the stars ``about`` (N,) bool; all others count as background."""
+    """The mixture after some steps of EM on the stars around its cluster; all others, and so many elsewhere, count
+    as background."""
     near = _around(stars, mixture.clusters[0])
-    if about is not None:
-        near &= about
-    elsewhere = float(len(stars) - near.sum())
-    return fit_clusters(stars[near], mixture, density[near], elsewhere, iterations)
+    others = elsewhere + float((~near).sum())
+    return fit_clusters(stars[near], mixture, density[near], others, iterations)
 
 
-def _gain(stars: Field, mixture: Mixture, density: np.ndarray) -> float:
+def _gain(stars: Field, mixture: Mixture, density: np.ndarray, elsewhere: int = 0) -> float:
     """Σ log p(with the cluster) − log p(without), nats."""
-    return float((mixture.log_density(stars, density) - density).sum())
+    gain = (mixture.log_density(stars, density) - density).sum()
+    return float(gain + elsewhere * np.log(mixture.weights[0]))
 
 
 def _members(stars: Field, mixture: Mixture, density: np.ndarray) -> np.ndarray:
@@ -355,9 +373,9 @@ def _excess_max(cluster: Cluster, settings: Analyse) -> float:
     return float(np.hypot(settings.parallax_scatter_max * cluster.parallax, 0.05))
 
 
-def _one(background: Background, cluster: Cluster, members: np.ndarray) -> Mixture:
-    """A background and one cluster, with the share of p(member) (N,)."""
-    share = max(float(members.mean()), 1e-6)
+def _one(background: Background, cluster: Cluster, share: float) -> Mixture:
+    """A background and one cluster."""
+    share = max(share, 1e-6)
     return Mixture(background, (cluster,), np.array([1 - share, share]))
 
 

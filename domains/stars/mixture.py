@@ -57,8 +57,8 @@ class Field:
     def __len__(self) -> int:
         return len(self.y)
 
-    def __getitem__(self, rows: np.ndarray) -> Field:
-        if rows.dtype == bool and rows.all():
+    def __getitem__(self, rows: np.ndarray | slice) -> Field:
+        if isinstance(rows, np.ndarray) and rows.dtype == bool and rows.all():
             return self
         some = Field(
             self.y[rows], self.covariance[rows], self.offsets[rows], self.direction[rows], self.footprint
