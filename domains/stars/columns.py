@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sciencevae.data.tables import as_numbers, open_table
 from sciencevae.errors import InputError
-
-from .files import MISSING, open_catalogue
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,6 +114,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     ),
     "ref_epoch": ("ref_epoch", "Epoch", "RefEpoch"),
 }
+#: text that stands for a missing value
+_MISSING = ["", "null", "NULL", "nan", "NaN", "NAN", "NA", "N/A", "n/a", "--", "-", "None", "none", "masked"]
 #: stands for an identifier that is missing; the row is marked as bad
 NO_IDENTIFIER = -1
 
@@ -131,7 +131,8 @@ def read_catalogue(
     names: canonical name -> column of the file, where the aliases don't fit (empty: use none); units: column of
     the file -> unit, where the file states none. Rows that can't be used stay, with the reason in ``status``.
     """
-    file, where = open_catalogue(path), str(path) if isinstance(path, str | Path) else "the table"
+    file = open_table(path, _MISSING)
+    where = str(path) if isinstance(path, str | Path) else "the table"
     found = find_columns(file.names, names or {}, where)
     stated = file.units | dict(units or {})
     for number, raw in enumerate(file.blocks(list(dict.fromkeys(found.values())))):
@@ -254,7 +255,7 @@ def _identifiers(column: pd.Series, where: str) -> np.ndarray:
                 [str(value) if known else None for value, known in zip(column, column.notna(), strict=True)]
             )
         clean = pc.utf8_trim_whitespace(text.cast(pa.string()))
-        numbers = pc.if_else(pc.is_in(clean, pa.array(MISSING)), None, clean).cast(pa.int64())
+        numbers = pc.if_else(pc.is_in(clean, pa.array(_MISSING)), None, clean).cast(pa.int64())
         return numbers.fill_null(NO_IDENTIFIER).to_numpy(zero_copy_only=False)
     except (ValueError, TypeError, OverflowError) as error:
         raise InputError(
@@ -265,22 +266,17 @@ def _identifiers(column: pd.Series, where: str) -> np.ndarray:
 def _numbers(column: pd.Series, where: str) -> tuple[np.ndarray, np.ndarray]:
     """A column as float64, NaN where it is missing or no number, and where it is text that is no number."""
     import pandas as pd
-    import pyarrow as pa
 
     broken = np.zeros(len(column), dtype=bool)
-    if column.dtype.kind in "iufb":
-        return column.to_numpy(np.float64, na_value=np.nan), broken
+    if (numbers := as_numbers(column)) is not None:
+        return numbers, broken
     given = column.notna()
-    if isinstance(column.dtype, pd.ArrowDtype):  # text of a CSV, most often numbers throughout
-        with contextlib.suppress(pa.ArrowInvalid):
-            numbers = pa.array(column).cast(pa.float64())
-            return numbers.to_numpy(zero_copy_only=False), broken
     first = next(iter(column[given]), "")
     if not isinstance(first, (str, float, int)):
         raise InputError(f"{where}: column {column.name!r} holds {type(first).__name__}, not numbers")
     values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
     text = column[given & np.isnan(values)].astype(str).str.strip()
-    broken[given.to_numpy() & np.isnan(values)] = ~text.isin(MISSING).to_numpy()
+    broken[given.to_numpy() & np.isnan(values)] = ~text.isin(_MISSING).to_numpy()
     if broken.any() and broken.sum() == given.sum():
         raise InputError(
             f"{where}: column {column.name!r} holds text such as {column[broken].iloc[0]!r}, not numbers: "

@@ -288,7 +288,7 @@ def test_unknown_format_and_no_file(tmp_path: Path) -> None:
     (tmp_path / "field.xlsx").write_text("x")
     with pytest.raises(InputError, match=r"\.csv.*\.parquet"):
         one_block(tmp_path / "field.xlsx")
-    with pytest.raises(InputError, match="no catalogue"):
+    with pytest.raises(InputError, match="no file"):
         one_block(tmp_path / "nowhere.csv")
 
 

@@ -15,11 +15,11 @@ from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sciencevae.builtin.stars import files
 from sciencevae.builtin.stars.columns import ALIASES, CORRELATIONS, positive_definite, read_catalogue
 from sciencevae.builtin.stars.dataset import _Seen, prepare, read
 from sciencevae.builtin.stars.settings import Prepare, Stars
 
+from sciencevae.data import tables
 from sciencevae.errors import InputError
 
 FORMATS = {"csv": "ascii.csv", "ecsv": "ascii.ecsv", "fits": "fits", "vot": "votable", "parquet": "parquet"}
@@ -110,7 +110,7 @@ def test_identifiers_seen_in_earlier_blocks(blocks: list[list[int]]) -> None:
 
 
 def test_a_repeated_identifier_in_a_later_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_BLOCK_ROWS", 25)
+    monkeypatch.setattr(tables, "_BLOCK_ROWS", 25)
     table = field()
     table["source_id"][[30, 110]] = FIRST + 3
     path = written(table, tmp_path / "f.parquet")
@@ -319,8 +319,8 @@ def test_positive_definite_is_what_the_eigenvalues_say() -> None:
 def test_a_cone_cut_block_by_block_is_the_cone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
-    monkeypatch.setattr(files, "_BLOCK_ROWS", 90)
-    monkeypatch.setattr(files, "_BLOCK_BYTES", 1 << 14)
+    monkeypatch.setattr(tables, "_BLOCK_ROWS", 90)
+    monkeypatch.setattr(tables, "_BLOCK_BYTES", 1 << 14)
     table = field(2000)
     path = written(table, tmp_path / f"f.{ending}")
     assert len(list(read_catalogue(path))) > 10
