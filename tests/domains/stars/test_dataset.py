@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from astropy.table import Table
 from sciencevae.builtin.stars.columns import read_catalogue
-from sciencevae.builtin.stars.dataset import cone, field_area, prepare, read
+from sciencevae.builtin.stars.dataset import TooFewStars, cone, field_area, prepare, read
 from sciencevae.builtin.stars.hipparcos import read_hip2
 from sciencevae.builtin.stars.settings import Prepare, Stars
 
@@ -108,7 +108,7 @@ def test_damaged_hip2_names_the_line(tmp_path: Path) -> None:
 
 
 def test_fewer_than_50_stars(hip2: Path) -> None:
-    with pytest.raises(InputError, match=r"usable stars within 1° .*minimum_stars = 50 .*widen"):
+    with pytest.raises(TooFewStars, match=r"usable stars within 1° .*minimum_stars = 50 .*widen"):
         prepare(Stars(prepare=Prepare(radius_deg=1.0)), {"hip2.dat": hip2}, None)
 
 
