@@ -79,7 +79,8 @@ def prepare(settings: Stars, files: Mapping[str, Path], input: Path | pd.DataFra
     left out and counted in ``attrs["provenance"]``, where corrections and the ``footprint`` of the field are
     stated too. A cone is cut from a file block by block, so that the file may be larger than memory.
 
-    InputError: fewer stars than ``minimum_stars`` (``TooFewStars``), more than ``maximum_stars``, positions of several epochs.
+    InputError: fewer stars than ``minimum_stars`` (``TooFewStars``), more than ``maximum_stars``, positions of
+    several epochs.
     """
     chosen = settings.prepare
     catalogue, source = _source(files, input)

@@ -79,8 +79,8 @@ def partitions(catalogue: Catalog) -> Iterator[Partition]:
 def over_partitions(catalogue: Catalog, function: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
     """The members of the clusters that ``function`` finds in each partition with its margin, each cluster once.
 
-    function: the stars of a field -> its members, with ``source_id``, ``cluster`` and ``probability``; where it
-    raises ``TooFewStars``, as at the rim of a cone, there is no cluster. It runs in Dask's workers, where there is a
+    function: the stars of a field -> its members, with ``source_id``, ``cluster`` and ``probability``; none where
+    it raises ``TooFewStars``, as at the rim of a cone. It runs in Dask's workers, where there is a
     ``distributed.Client``, or else in threads; a worker holds one field at a time.
 
     A cluster that crosses a border is seen from both sides, whole if the margin is wider than it is. It belongs to
