@@ -246,7 +246,7 @@ def _identifiers(column: pd.Series, where: str) -> np.ndarray:
             whole = column.to_numpy(float, na_value=np.nan)
             known = ~np.isnan(whole)
             if not (np.abs(whole[known]) < 2**53).all() or (whole[known] % 1).any():
-                raise ValueError("floating-point numbers lose digits")
+                raise ValueError("floating-point numbers lose digits: write them as int64 or text")
             return np.where(known, np.nan_to_num(whole), NO_IDENTIFIER).astype(np.int64)
         if isinstance(column.dtype, pd.ArrowDtype):
             text = pa.array(column)
@@ -259,7 +259,8 @@ def _identifiers(column: pd.Series, where: str) -> np.ndarray:
         return numbers.fill_null(NO_IDENTIFIER).to_numpy(zero_copy_only=False)
     except (ValueError, TypeError, OverflowError) as error:
         raise InputError(
-            f"{where}: the identifiers in {column.name!r} must be whole numbers: {error}"
+            f"{where}: the identifiers in {column.name!r} must be whole numbers: {error}; name a column of "
+            "such with --set prepare.columns.source_id=COLUMN"
         ) from error
 
 
@@ -326,6 +327,20 @@ def _refuse_other_units(
                 f"{where}: the errors in {found[name]!r} have a median of {np.median(values):.2g}, which no "
                 f"catalogue reaches in mas: state the unit of it and of its value, for example --set "
                 f"prepare.units.{found[name]}={unit}"
+            )
+    for name, error in zip(ASTROMETRY[2:], ERRORS[2:], strict=True):
+        value, sigma = frame[name].to_numpy(), frame[error].to_numpy()
+        measured = np.isfinite(value) & (sigma > 0)
+        if found[name] in units or measured.sum() < 50:
+            continue
+        least = np.quantile(sigma[measured], 0.16)
+        scatter = np.diff(np.quantile(value[measured], [0.16, 0.84]))[0] / 2
+        if scatter < 0.2 * least:  # of what is measured, it is larger than the error; here 3 times or more
+            raise InputError(
+                f"{where}: {found[name]!r} scatters by {scatter:.2g} and its errors {found[error]!r} are "
+                f"{least:.2g} or more, so one of the two is in another unit: state that of both, for example "
+                f"--set prepare.units.{found[name]}={CANONICAL[name].replace(' ', '').replace('mas', 'arcsec')} "
+                f"--set prepare.units.{found[error]}={CANONICAL[error].replace(' ', '')}"
             )
     parallax = np.abs(frame["parallax_mas"].to_numpy())
     if np.isfinite(parallax).any() and np.nanmedian(parallax) > _NEAREST_MAS:

@@ -273,7 +273,10 @@ def _kept(
     dropped[_AGAIN] += int(again.sum())
     frame = frame[~again]
     if not len(frame) and not elsewhere.total():
-        raise InputError(f"{source}: no row can be used: {_listed(dropped)}")
+        raise InputError(
+            f"{source}: no row can be used ({_listed(dropped)}): mend the column, name another with --set "
+            "prepare.columns.NAME=COLUMN, or state its unit with --set prepare.units.COLUMN=UNIT"
+        )
     return Kept(frame, +dropped, +elsewhere, notes)
 
 

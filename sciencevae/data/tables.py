@@ -65,7 +65,9 @@ def open_table(path: Path | pd.DataFrame, missing: Sequence[str] = ("", "nan", "
     inner = path.with_suffix("") if path.suffix.lower() == ".gz" else path
     kind = _FORMATS.get(inner.suffix.lower())
     if kind is None:
-        raise InputError(f"{path}: a table is {', '.join(sorted(_FORMATS))}, found {path.suffix!r}")
+        raise InputError(
+            f"{path}: a table is {', '.join(sorted(_FORMATS))}, found {path.suffix!r}: convert it"
+        )
     try:
         with path.open("rb") as raw:
             empty = not raw.read(1)
@@ -121,6 +123,8 @@ def _reading(path: Path, kind: str) -> Iterator[None]:
             yield
     except (InputError, MemoryError):
         raise
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no text in UTF-8 (byte {error.start}): save it as UTF-8") from error
     except Exception as error:  # each reader raises whatever its format's parser does
         told = " ".join(str(error).split())[:200]
         raise InputError(
@@ -192,6 +196,10 @@ def _text(path: Path, missing: Sequence[str]) -> TableFile:
             header = file.readline()
     described = comments[1:] if comments and comments[0].startswith("%ECSV") else []
     delimiter = _delimiter(described) if described else ","
+    if found := [mark for mark in ";\t|" if mark in header and delimiter not in header]:
+        raise InputError(
+            f"{path} has {found[0]!r} between its columns, not {delimiter!r}: write it with commas"
+        )
     names = _distinct(path, [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])])
 
     def blocks(columns: Sequence[str]) -> Iterator[pd.DataFrame]:

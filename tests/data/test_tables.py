@@ -137,3 +137,30 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
         open_table(tmp_path)
     with pytest.raises(InputError, match="no file"):
         open_table(tmp_path / "absent.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a;b\n1,5;2\n", "has ';' between its columns, not ','"),
+        (b"a\tb\n1\t2\n", r"has '\\t' between its columns, not ','"),
+        ("a,Größe\n1,2\n".encode("latin-1"), r"no text in UTF-8 \(byte 4\): save it as UTF-8"),
+        ("a,b\n1,2\n".encode("utf-16"), "no text in UTF-8"),
+        (b"a,b\n" + b"1,2\n" * 9999 + "1,Größe\n".encode("latin-1"), "can't be read as CSV.*invalid UTF8"),
+        (b"a,b\n1,2\n3\n", "can't be read as CSV.*Expected 2 columns, got 1"),
+    ],
+)
+def test_text_that_is_no_csv(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        whole(tmp_path / "table.csv")
+
+
+@pytest.mark.parametrize("start", ["", "# made by hand\n", "\ufeff"])
+def test_text_with_quotes_comments_and_a_byte_order_mark(start: str, tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text(start + '"a", b\n"x;y", 1\n"",2\n', encoding="utf-8")
+    frame = whole(tmp_path / "table.csv")
+    assert list(frame) == ["a", "b"]
+    assert frame["a"].tolist()[0] == "x;y"
+    assert frame["a"].isna().tolist() == [False, True]
+    assert as_numbers(frame["b"]).tolist() == [1, 2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -277,6 +278,23 @@ def test_numbers_in_another_unit_than_said(tmp_path: Path) -> None:
     table["parallax"].unit = "mas"
     with pytest.raises(InputError, match=r"more than the nearest star's 768: state their unit.*=uas"):
         whole(written(table, tmp_path / "f.fits"))
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"), [("parallax", "arcsec"), ("pmra", "arcsec/yr"), ("pmdec", "arcsec/yr")]
+)
+def test_values_that_scatter_less_than_their_errors(tmp_path: Path, name: str, unit: str) -> None:
+    """Values in arcsec beside errors in mas; with the units that the message names, they are what was measured."""
+    frame = field().to_pandas()
+    frame[name] /= 1000
+    frame.to_parquet(tmp_path / "f.parquet")
+    with pytest.raises(
+        InputError, match=rf"'{name}' scatters by 0.00.* another unit.*units\.{name}={unit} "
+    ) as told:
+        whole(tmp_path / "f.parquet")
+    units = dict(re.findall(r"prepare\.units\.(\w+)=(\S+)", str(told.value)))
+    column = f"{name}_mas" + ("_yr" if name != "parallax" else "")
+    np.testing.assert_allclose(whole(tmp_path / "f.parquet", units=units)[column], field()[name], rtol=1e-12)
 
 
 def test_impossible_correlations(tmp_path: Path) -> None:
