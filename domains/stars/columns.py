@@ -158,7 +158,8 @@ def find_columns(present: Sequence[str], names: Mapping[str, str], where: str) -
     found = {name: column for name, column in columns.items() if column is not None}
     missing = [name for name in _REQUIRED if name not in found]
     if missing:
-        raise InputError(f"{where} lacks {_describe_missing(missing, present)}")
+        free = [column for column in present if column not in found.values()]
+        raise InputError(f"{where} lacks {_describe_missing(missing, free)}")
     return found
 
 
@@ -214,10 +215,10 @@ def _column_of(present: Sequence[str], name: str, names: Mapping[str, str], wher
     return next((lower[alias.lower()] for alias in ALIASES[name] if alias.lower() in lower), None)
 
 
-def _describe_missing(missing: Sequence[str], present: Sequence[str]) -> str:
-    """The first missing column, its aliases, the nearest column there is, and what to do."""
+def _describe_missing(missing: Sequence[str], free: Sequence[str]) -> str:
+    """The first missing column, its aliases, the nearest column that is nothing else, and what to do."""
     name = missing[0]
-    lower = {column.lower(): column for column in present}
+    lower = {column.lower(): column for column in free}
     near = [
         lower[match]
         for alias in ALIASES[name]

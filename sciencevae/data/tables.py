@@ -110,7 +110,8 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 def _distinct(path: Path, names: list[str]) -> list[str]:
     """The names; InputError for one that stands on two columns, of which readers rename one or take either."""
     if twice := [name for name, times in Counter(names).items() if times > 1]:
-        raise InputError(f"{path} has the column {twice[0]!r} twice: rename one")
+        remedy = "rename one" if twice[0] else "its first line has to hold the names"
+        raise InputError(f"{path} has the column {twice[0]!r} twice: {remedy}")
     return names
 
 

@@ -188,6 +188,18 @@ def test_missing_column_suggests_the_nearest(catalogue: Catalogue, tmp_path: Pat
     assert len(one_block(tmp_path / "field.csv", names={"parallax_mas": "paralax"})) == len(table)
 
 
+def test_a_missing_column_is_not_one_that_is_something_else(catalogue: Catalogue, tmp_path: Path) -> None:
+    """Not ra_error for pmra_error."""
+    table = gaia_table(catalogue)
+    table["ra_error"] = table["pmra_error"]
+    table.remove_column("pmra_error")
+    table.write(tmp_path / "field.csv")
+    with pytest.raises(
+        InputError, match=r"lacks a column pmra_error_mas_yr .*pmra_err\); else --set .*=COLUMN$"
+    ):
+        one_block(tmp_path / "field.csv")
+
+
 def test_wrong_unit(catalogue: Catalogue, tmp_path: Path) -> None:
     table = gaia_table(catalogue)
     table["parallax"].unit = "kg"
