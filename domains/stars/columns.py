@@ -347,13 +347,13 @@ def _refuse_other_units(
     if np.isfinite(parallax).any() and np.nanmedian(parallax) > _NEAREST_MAS:
         raise InputError(
             f"{where}: the parallaxes in {found['parallax_mas']!r} have a median of {np.nanmedian(parallax):.4g} "
-            f"mas, more than the nearest star's {_NEAREST_MAS:g}: state their unit, for example --set "
-            f"prepare.units.{found['parallax_mas']}=uas"
+            f"mas, and not 25 stars of the sky have more than {_NEAREST_MAS:g}: state their unit, for example "
+            f"--set prepare.units.{found['parallax_mas']}=uas"
         )
 
 
-#: Proxima Centauri's parallax
-_NEAREST_MAS = 768.0
+#: parallax of 3.3 pc, within which lie α Centauri, Sirius, Barnard's star and some twenty others
+_NEAREST_MAS = 300.0
 #: mas or mas/yr, beyond all stars and safe in single precision
 _LARGEST = 1e8
 

@@ -125,7 +125,9 @@ def _reading(path: Path, kind: str) -> Iterator[None]:
     except (InputError, MemoryError):
         raise
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no text in UTF-8 (byte {error.start}): save it as UTF-8") from error
+        raise InputError(
+            f"{path} is no text in UTF-8 (byte {error.start}): save it as UTF-8, or name it by its format"
+        ) from error
     except Exception as error:  # each reader raises whatever its format's parser does
         told = " ".join(str(error).split())[:200]
         raise InputError(
