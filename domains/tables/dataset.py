@@ -24,6 +24,8 @@ __all__ = ["fields_of", "is_anomalous", "prepare", "read", "write"]
 
 #: values of a label that are normal where none are set, compared without case
 NORMAL = ("0", "false", "normal")
+#: of single precision, in which models compute
+_LARGEST = float(np.finfo(np.float32).max)
 _SCALING = {"gaussian": "standard", "student": "robust"}
 _LONG_NAMES = {
     "gaussian": "numbers, normal errors",
@@ -214,8 +216,11 @@ def _status(frame: pd.DataFrame, columns: Sequence[Column]) -> np.ndarray:
         series = frame[column.name]
         some |= series.notna().to_numpy()
         if column.kind != "categorical" and series.dtype.kind == "f":
-            infinite = np.isinf(series.to_numpy())
-            status[infinite & (status == "")] = f"{column.name} is infinite"
+            size = np.abs(series.to_numpy())
+            status[np.isinf(size) & (status == "")] = f"{column.name} is infinite"
+            status[(size > _LARGEST) & (status == "")] = (
+                f"{column.name} is beyond {_LARGEST:.2g}: another unit?"
+            )
     status[~some & (status == "")] = "no value in any column"
     return status
 

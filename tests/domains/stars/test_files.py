@@ -276,7 +276,9 @@ def test_numbers_in_another_unit_than_said(tmp_path: Path) -> None:
     table = field()
     table["parallax"] = table["parallax"].value * 1000  # microarcseconds under the label mas
     table["parallax"].unit = "mas"
-    with pytest.raises(InputError, match=r"not 25 stars of the sky have more than 300: state their unit.*=uas"):
+    with pytest.raises(
+        InputError, match=r"not 25 stars of the sky have more than 300: state their unit.*=uas"
+    ):
         whole(written(table, tmp_path / "f.fits"))
 
 

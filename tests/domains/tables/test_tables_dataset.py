@@ -144,10 +144,14 @@ def test_rows_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
     frame.loc[10, "flux"] = np.inf
     frame.loc[11, ["flux", "hits", "grade"]] = np.nan
     frame.loc[11, "kind"] = None
+    frame.loc[12, "flux"], frame.loc[13, "flux"] = -3.5e38, 3.4e38
     data = prepared(frame, tmp_path)
-    assert data.attrs["refused"] == 2
-    assert json.loads(data.attrs["refused_reasons"]) == {"flux is infinite": 1, "no value in any column": 1}
-    assert not {10, 11} & set(data["row"].values.tolist())
+    assert json.loads(data.attrs["refused_reasons"]) == {
+        "flux is infinite": 1, "flux is beyond 3.4e+38: another unit?": 1, "no value in any column": 1
+    }  # fmt: skip
+    assert data.attrs["refused"] == 3
+    assert set(range(N)) - set(data["row"].values.tolist()) == {10, 11, 12}
+    assert np.isfinite(data["gaussian"].values.astype(np.float32)[~np.isnan(data["gaussian"])]).all()
 
 
 def with_text(frame: pd.DataFrame) -> pd.DataFrame:
