@@ -94,12 +94,15 @@ def trained(settings: Stars, data: xr.Dataset, seed: int) -> tuple[VAE, str]:
     data = with_splits(data).assign_attrs(scaling=scaling)
     torch.manual_seed(seed)
     model = DOMAIN.build(settings, data)
+    train = as_batches(data, split="train")
     fit(
         model,
-        as_batches(data, split="train"),
+        train,
         objective=DOMAIN.objective(settings, data) if DOMAIN.objective else None,
         valid=as_batches(data, split="valid"),
-        settings=settings.training.model_copy(update={"seed": seed}),
+        settings=settings.training.model_copy(
+            update={"seed": seed, "batch_size": min(settings.training.batch_size, len(train))}
+        ),
         progress=False,
     )
     return model, scaling

@@ -4,9 +4,10 @@
     python -m benchmarks.stars_recovery --table                                # the kept results, as Markdown
 
 FOLDER (default: ``stars`` in $SCIENCEVAE_MIRROR) holds the Gaia fields NAME.parquet and published members; those of
-every file ``*members*.parquet`` there are taken out of all fields. Three kinds of field:
+every file ``*members*.parquet`` there are taken out of all fields, once for all methods: the fields without their
+clusters lie in OUT/fields. Three kinds of field:
 
-- **null**: resampled from the stars of each real field without its cluster (``cleaned``;
+- **null**: resampled from the stars of each real field without its cluster (``without_cluster``;
   ``sciencevae.builtin.stars.injection.null_field``);
 - **simulated**: of ``sciencevae.builtin.stars.simulate``, no cluster, 500 to 4,000 stars at any longitude,
   |b| < 20°;
@@ -57,6 +58,7 @@ from sciencevae.builtin.stars.settings import Analyse
 from sciencevae.builtin.stars.simulate import Simulation, simulate
 
 from sciencevae.data.atomic import atomic_path
+from sciencevae.data.tables import write_table
 
 from .stars_split import CHOSEN_ON, FIELDS, SCORED_ONLY, half_of
 
@@ -85,8 +87,20 @@ TRUTH = ["true_cluster", "true_binary", *(f"true_{name}" for name in PULLED)]
 # fields
 
 
-@cache
-def cleaned(folder: Path, name: str) -> pd.DataFrame:
+def clean(folder: Path, into: Path, processes: int) -> None:
+    """The fields without their clusters, as ``into/NAME.parquet``; those that are there stay."""
+    todo = [name for name in FIELDS if not (into / f"{name}.parquet").exists()]
+    for told in _each(partial(_clean, folder, into), todo, processes):
+        print(told, flush=True)
+
+
+def _clean(folder: Path, into: Path, name: str) -> str:
+    stars = without_cluster(folder, name)
+    write_table(stars, into / f"{name}.parquet")
+    return f"{name}: {len(stars)} stars without its cluster"
+
+
+def without_cluster(folder: Path, name: str) -> pd.DataFrame:
     """A real field without its cluster: without the members of any published catalogue that is beside it, and
     without what is left of them, which is a cluster to any method: the stars with p ≥ 0.05 in our own cluster that
     holds most of the published members. Other clusters that we find there stay."""
@@ -109,6 +123,12 @@ def cleaned(folder: Path, name: str) -> pd.DataFrame:
 @cache
 def _identifiers(path: Path) -> pd.Index:
     return pd.Index(pd.read_parquet(path, columns=["source_id"])["source_id"])
+
+
+@cache
+def cleaned(folder: Path, name: str) -> pd.DataFrame:
+    """A field that ``clean`` wrote."""
+    return pd.read_parquet(folder / f"{name}.parquet")
 
 
 def bright(folder: Path, name: str) -> pd.DataFrame:
@@ -515,7 +535,6 @@ def run(
     out: Path, method: str, folder: Path, plan: list[dict[str, Any]], processes: int
 ) -> list[dict[str, Any]]:
     """The records of the plan, those of an earlier run among them."""
-    out.mkdir(parents=True, exist_ok=True)
     path = out / f"{method}.jsonl"
     known = {record["key"]: record for record in finished(path)}
     todo = [job for job in plan if job["key"] not in known]
@@ -579,8 +598,10 @@ def main() -> None:
     if given.out is None or given.fields is None:
         parser.error("name a folder for the records, and --fields FOLDER or SCIENCEVAE_MIRROR")
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes; there is one for each core
-    plan = jobs(given.fields, given.nulls, given.simulated, given.injections)
-    records = run(given.out, given.method, given.fields, plan, given.processes)
+    fields = given.out / "fields"
+    clean(given.fields, fields, given.processes)
+    plan = jobs(fields, given.nulls, given.simulated, given.injections)
+    records = run(given.out, given.method, fields, plan, given.processes)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     results[given.method] = summary(records, LEAST.get(given.method, -np.inf))
     RESULTS.parent.mkdir(exist_ok=True)

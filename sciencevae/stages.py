@@ -137,13 +137,17 @@ def _fitted(
         return load(trained), History(**read_json(record))
     _seed(settings.seed)
     model = domain.build(settings, variant.data)
-    steps = settings.training.steps(len(batches))
+    training = settings.training.model_copy(update={"seed": settings.seed, "threads": threads})
+    if training.batch_size > len(batches):
+        progress.say(f"a batch is all {len(batches)} rows, fewer than training.batch_size")
+        training = training.model_copy(update={"batch_size": len(batches)})
+    steps = training.steps(len(batches))
     history = fit(
         model,
         batches,
         objective=domain.objective(settings, variant.data) if domain.objective else ELBO(),
         valid=valid,
-        settings=settings.training.model_copy(update={"seed": settings.seed, "threads": threads}),
+        settings=training,
         run=folder,
         progress=lambda epoch, step, parts: progress(step, steps, f"epoch {epoch} · {_terms(parts)}"),
     )

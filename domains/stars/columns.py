@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sciencevae.data.tables import as_numbers, open_table
 from sciencevae.errors import InputError
-
-from .files import MISSING, open_catalogue
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,6 +114,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     ),
     "ref_epoch": ("ref_epoch", "Epoch", "RefEpoch"),
 }
+#: text that stands for a missing value
+_MISSING = ["", "null", "NULL", "nan", "NaN", "NAN", "NA", "N/A", "n/a", "--", "-", "None", "none", "masked"]
 #: stands for an identifier that is missing; the row is marked as bad
 NO_IDENTIFIER = -1
 
@@ -131,7 +131,8 @@ def read_catalogue(
     names: canonical name -> column of the file, where the aliases don't fit (empty: use none); units: column of
     the file -> unit, where the file states none. Rows that can't be used stay, with the reason in ``status``.
     """
-    file, where = open_catalogue(path), str(path) if isinstance(path, str | Path) else "the table"
+    file = open_table(path, _MISSING)
+    where = str(path) if isinstance(path, str | Path) else "the table"
     found = find_columns(file.names, names or {}, where)
     stated = file.units | dict(units or {})
     for number, raw in enumerate(file.blocks(list(dict.fromkeys(found.values())))):
@@ -157,7 +158,8 @@ def find_columns(present: Sequence[str], names: Mapping[str, str], where: str) -
     found = {name: column for name, column in columns.items() if column is not None}
     missing = [name for name in _REQUIRED if name not in found]
     if missing:
-        raise InputError(f"{where} lacks {_describe_missing(missing, present)}")
+        free = [column for column in present if column not in found.values()]
+        raise InputError(f"{where} lacks {_describe_missing(missing, free)}")
     return found
 
 
@@ -213,10 +215,10 @@ def _column_of(present: Sequence[str], name: str, names: Mapping[str, str], wher
     return next((lower[alias.lower()] for alias in ALIASES[name] if alias.lower() in lower), None)
 
 
-def _describe_missing(missing: Sequence[str], present: Sequence[str]) -> str:
-    """The first missing column, its aliases, the nearest column there is, and what to do."""
+def _describe_missing(missing: Sequence[str], free: Sequence[str]) -> str:
+    """The first missing column, its aliases, the nearest column that is nothing else, and what to do."""
     name = missing[0]
-    lower = {column.lower(): column for column in present}
+    lower = {column.lower(): column for column in free}
     near = [
         lower[match]
         for alias in ALIASES[name]
@@ -245,7 +247,7 @@ def _identifiers(column: pd.Series, where: str) -> np.ndarray:
             whole = column.to_numpy(float, na_value=np.nan)
             known = ~np.isnan(whole)
             if not (np.abs(whole[known]) < 2**53).all() or (whole[known] % 1).any():
-                raise ValueError("floating-point numbers lose digits")
+                raise ValueError("floating-point numbers lose digits: write them as int64 or text")
             return np.where(known, np.nan_to_num(whole), NO_IDENTIFIER).astype(np.int64)
         if isinstance(column.dtype, pd.ArrowDtype):
             text = pa.array(column)
@@ -254,33 +256,29 @@ def _identifiers(column: pd.Series, where: str) -> np.ndarray:
                 [str(value) if known else None for value, known in zip(column, column.notna(), strict=True)]
             )
         clean = pc.utf8_trim_whitespace(text.cast(pa.string()))
-        numbers = pc.if_else(pc.is_in(clean, pa.array(MISSING)), None, clean).cast(pa.int64())
+        numbers = pc.if_else(pc.is_in(clean, pa.array(_MISSING)), None, clean).cast(pa.int64())
         return numbers.fill_null(NO_IDENTIFIER).to_numpy(zero_copy_only=False)
     except (ValueError, TypeError, OverflowError) as error:
         raise InputError(
-            f"{where}: the identifiers in {column.name!r} must be whole numbers: {error}"
+            f"{where}: the identifiers in {column.name!r} must be whole numbers: {error}; name a column of "
+            "such with --set prepare.columns.source_id=COLUMN"
         ) from error
 
 
 def _numbers(column: pd.Series, where: str) -> tuple[np.ndarray, np.ndarray]:
     """A column as float64, NaN where it is missing or no number, and where it is text that is no number."""
     import pandas as pd
-    import pyarrow as pa
 
     broken = np.zeros(len(column), dtype=bool)
-    if column.dtype.kind in "iufb":
-        return column.to_numpy(np.float64, na_value=np.nan), broken
+    if (numbers := as_numbers(column)) is not None:
+        return numbers, broken
     given = column.notna()
-    if isinstance(column.dtype, pd.ArrowDtype):  # text of a CSV, most often numbers throughout
-        with contextlib.suppress(pa.ArrowInvalid):
-            numbers = pa.array(column).cast(pa.float64())
-            return numbers.to_numpy(zero_copy_only=False), broken
     first = next(iter(column[given]), "")
     if not isinstance(first, (str, float, int)):
         raise InputError(f"{where}: column {column.name!r} holds {type(first).__name__}, not numbers")
     values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
     text = column[given & np.isnan(values)].astype(str).str.strip()
-    broken[given.to_numpy() & np.isnan(values)] = ~text.isin(MISSING).to_numpy()
+    broken[given.to_numpy() & np.isnan(values)] = ~text.isin(_MISSING).to_numpy()
     if broken.any() and broken.sum() == given.sum():
         raise InputError(
             f"{where}: column {column.name!r} holds text such as {column[broken].iloc[0]!r}, not numbers: "
@@ -331,17 +329,31 @@ def _refuse_other_units(
                 f"catalogue reaches in mas: state the unit of it and of its value, for example --set "
                 f"prepare.units.{found[name]}={unit}"
             )
+    for name, error in zip(ASTROMETRY[2:], ERRORS[2:], strict=True):
+        value, sigma = frame[name].to_numpy(), frame[error].to_numpy()
+        measured = np.isfinite(value) & (sigma > 0)
+        if found[name] in units or measured.sum() < 50:
+            continue
+        least = np.quantile(sigma[measured], 0.16)
+        scatter = np.diff(np.quantile(value[measured], [0.16, 0.84]))[0] / 2
+        if scatter < 0.2 * least:  # of what is measured, it is larger than the error; here 3 times or more
+            raise InputError(
+                f"{where}: {found[name]!r} scatters by {scatter:.2g} and its errors {found[error]!r} are "
+                f"{least:.2g} or more, so one of the two is in another unit: state that of both, for example "
+                f"--set prepare.units.{found[name]}={CANONICAL[name].replace(' ', '').replace('mas', 'arcsec')} "
+                f"--set prepare.units.{found[error]}={CANONICAL[error].replace(' ', '')}"
+            )
     parallax = np.abs(frame["parallax_mas"].to_numpy())
     if np.isfinite(parallax).any() and np.nanmedian(parallax) > _NEAREST_MAS:
         raise InputError(
             f"{where}: the parallaxes in {found['parallax_mas']!r} have a median of {np.nanmedian(parallax):.4g} "
-            f"mas, more than the nearest star's {_NEAREST_MAS:g}: state their unit, for example --set "
-            f"prepare.units.{found['parallax_mas']}=uas"
+            f"mas, and not 25 stars of the sky have more than {_NEAREST_MAS:g}: state their unit, for example "
+            f"--set prepare.units.{found['parallax_mas']}=uas"
         )
 
 
-#: Proxima Centauri's parallax
-_NEAREST_MAS = 768.0
+#: parallax of 3.3 pc, within which lie α Centauri, Sirius, Barnard's star and some twenty others
+_NEAREST_MAS = 300.0
 #: mas or mas/yr, beyond all stars and safe in single precision
 _LARGEST = 1e8
 

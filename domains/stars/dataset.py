@@ -23,7 +23,7 @@ from .settings import POSITIONS, Prepare, Stars
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FEATURES", "OPTIONAL", "cone", "field_area", "prepare", "read", "to_dataset"]
+__all__ = ["FEATURES", "OPTIONAL", "TooFewStars", "cone", "field_area", "prepare", "read", "to_dataset"]
 
 #: the columns of x, with units
 FEATURES = {
@@ -58,6 +58,10 @@ _BYTES_A_STAR = 1_500
 _AGAIN = "source_id appears before"
 
 
+class TooFewStars(InputError):
+    """A field of fewer usable stars than ``prepare.minimum_stars``."""
+
+
 class Kept(NamedTuple):
     """The usable stars of a catalogue, in the cone if one is cut · why how many others are not · notes."""
 
@@ -75,7 +79,8 @@ def prepare(settings: Stars, files: Mapping[str, Path], input: Path | pd.DataFra
     left out and counted in ``attrs["provenance"]``, where corrections and the ``footprint`` of the field are
     stated too. A cone is cut from a file block by block, so that the file may be larger than memory.
 
-    InputError: fewer stars than ``minimum_stars``, more than ``maximum_stars``, positions of several epochs.
+    InputError: fewer stars than ``minimum_stars`` (``TooFewStars``), more than ``maximum_stars``, positions of
+    several epochs.
     """
     chosen = settings.prepare
     catalogue, source = _source(files, input)
@@ -87,10 +92,12 @@ def prepare(settings: Stars, files: Mapping[str, Path], input: Path | pd.DataFra
     frame, cuts = _quality(kept.frame, chosen)
     where = f"within {radius:g}° of RA {_centre(centre)}" if cut else f"in {source}"
     if len(frame) < chosen.minimum_stars:
-        raise InputError(
+        remedy = (
+            "widen prepare.radius_deg, or choose another prepare.position" if cut else "bring a wider field"
+        )
+        raise TooFewStars(
             f"{len(frame)} usable stars {where}, fewer than prepare.minimum_stars = {chosen.minimum_stars} "
-            f"({_listed(kept.dropped | kept.elsewhere | cuts)}): widen prepare.radius_deg or "
-            "prepare.parallax_error_max_mas, or choose another prepare.position"
+            f"({_listed(kept.dropped | kept.elsewhere | cuts)}): {remedy}, or mend or loosen what leaves stars out"
         )
     data = to_dataset(frame)
     footprint = (
@@ -266,7 +273,10 @@ def _kept(
     dropped[_AGAIN] += int(again.sum())
     frame = frame[~again]
     if not len(frame) and not elsewhere.total():
-        raise InputError(f"{source}: no row can be used: {_listed(dropped)}")
+        raise InputError(
+            f"{source}: no row can be used ({_listed(dropped)}): mend the column, name another with --set "
+            "prepare.columns.NAME=COLUMN, or state its unit with --set prepare.units.COLUMN=UNIT"
+        )
     return Kept(frame, +dropped, +elsewhere, notes)
 
 

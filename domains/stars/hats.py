@@ -16,6 +16,7 @@ from sciencevae.errors import InputError, did_you_mean
 
 from . import kinematics
 from .columns import ALIASES
+from .dataset import TooFewStars
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,8 +79,9 @@ def partitions(catalogue: Catalog) -> Iterator[Partition]:
 def over_partitions(catalogue: Catalog, function: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
     """The members of the clusters that ``function`` finds in each partition with its margin, each cluster once.
 
-    function: the stars of a field -> its members, with ``source_id``, ``cluster`` and ``probability``. It runs in
-    Dask's workers, where there is a ``distributed.Client``, or else in threads; a worker holds one field at a time.
+    function: the stars of a field -> its members, with ``source_id``, ``cluster`` and ``probability``; none where
+    it raises ``TooFewStars``, as at the rim of a cone. It runs in Dask's workers, where there is a
+    ``distributed.Client``, or else in threads; a worker holds one field at a time.
 
     A cluster that crosses a border is seen from both sides, whole if the margin is wider than it is. It belongs to
     the partition in which its centre (of its members, by probability) lies. Note 1: the two sides need not agree on
@@ -172,10 +174,14 @@ def _found(
     from hats.pixel_math.healpix_shim import radec2pix
 
     stars = pd.concat([_plain(frame) for frame in (own, margin) if frame is not None], ignore_index=True)
+    try:
+        clusters = function(stars).groupby("cluster", sort=False)
+    except TooFewStars:
+        return []
     identifier, ra, dec = names
     places = stars.drop_duplicates(identifier).set_index(identifier)[[ra, dec]]
     found = []
-    for name, members in function(stars).groupby("cluster", sort=False):
+    for name, members in clusters:
         where = places.loc[members["source_id"]].to_numpy()
         direction = kinematics.directions(where[:, 0], where[:, 1])
         centre = kinematics.sky_position(members["probability"].to_numpy() @ direction)

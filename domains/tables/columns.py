@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sciencevae.data.tables import as_numbers
 from sciencevae.errors import InputError, did_you_mean
 
 from .settings import Kind, Prepare
 
 if TYPE_CHECKING:
     import pandas as pd
-    from astropy.table import Table
 
 __all__ = ["OTHER", "Column", "columns_of", "frame_of", "inferred", "numbers", "text", "to_json"]
 
@@ -23,6 +23,7 @@ __all__ = ["OTHER", "Column", "columns_of", "frame_of", "inferred", "numbers", "
 OTHER = "(another)"
 #: text that stands for no value among numbers, compared without case
 _MISSING = frozenset({"nan", "na", "n/a", "null", "none", "?", "-"})
+_SEVERAL = (list, tuple, dict, complex, np.ndarray)
 _SHARE_OF_NUMBERS = 0.5  # of a text column, from which on what is no number among them is a mistake
 
 
@@ -47,7 +48,10 @@ class Column:
         """
         if self.kind == "categorical":
             codes = {level: code for code, level in enumerate(self.levels)}
-            known = (-1 if v is None else codes.get(v, len(self.levels)) for v in text(series))
+            known = (
+                -1 if v is None else codes.get(v, codes.get(_same_number(v), len(codes)))
+                for v in text(series)
+            )
             return np.fromiter(known, np.int64, len(series))
         values = numbers(series)
         if self.kind != "counts":
@@ -71,24 +75,23 @@ def columns_of(attrs: Mapping[str, Any]) -> list[Column]:
     return [Column(**{**column, "levels": tuple(column["levels"])}) for column in plain]
 
 
-def frame_of(table: Table) -> pd.DataFrame:
-    """Numbers as float64 with NaN, and all else as text with None, where a value is missing or empty.
+def frame_of(raw: pd.DataFrame, as_text: Collection[str] = ()) -> pd.DataFrame:
+    """Numbers, and text that is numbers throughout unless it is to stay ``as_text``, as float64 with NaN; all else
+    as text with None, where a value is missing or empty.
 
-    Columns of several numbers a row are None in every row and say so in ``attrs["not columns"]``.
+    Columns of several numbers a row are left out and named in ``attrs["not columns"]``.
     """
     import pandas as pd
 
-    found: dict[str, Any] = {}
-    for name in table.colnames:
-        values = np.ma.asarray(table[name])
-        if values.ndim > 1 or values.dtype.kind not in "biufSUO":
+    found: dict[str, np.ndarray] = {}
+    for name, column in raw.items():
+        if column.dtype == object and column.map(lambda v: isinstance(v, _SEVERAL)).any():
             continue
-        if values.dtype.kind in "iuf":
-            found[name] = np.asarray(np.ma.filled(values.astype(np.float64), np.nan))
-        else:
-            found[name] = np.array([_plain(v) for v in values.tolist()], object)
+        stays = column.dtype.kind == "b" or (name in as_text and column.dtype.kind != "f")
+        numbers = None if stays else as_numbers(column)
+        found[str(name)] = _as_text(column) if numbers is None else numbers
     frame = pd.DataFrame(found)
-    frame.attrs["not columns"] = [name for name in table.colnames if name not in found]
+    frame.attrs["not columns"] = [name for name in raw if name not in found]
     return frame
 
 
@@ -170,9 +173,19 @@ def text(series: pd.Series) -> list[str | None]:
     return [None if v is None or v != v else v for v in series]
 
 
-def _plain(value: Any) -> str | None:
-    """Text, or None where it is empty or missing."""
-    if value is None or value is np.ma.masked or value != value:
-        return None
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    return text.strip() or None
+def _as_text(column: pd.Series) -> np.ndarray:
+    """The values as text, (N,) of objects, None where one is empty or missing."""
+    known = zip(column.array.tolist(), column.notna(), strict=True)
+    plain = [
+        v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) if there else ""
+        for v, there in known
+    ]
+    return np.array([v.strip() or None for v in plain], object)
+
+
+def _same_number(value: str) -> str:
+    """A number as ``text`` writes it; other text as it is."""
+    try:
+        return f"{float(value):.15g}"
+    except ValueError:
+        return value

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from sciencevae.data.splits import SPLITS, assign
-from sciencevae.data.tables import read_tables, write_table
+from sciencevae.data.tables import open_table, write_table
 from sciencevae.errors import InputError
 
 from .columns import OTHER, Column, columns_of, frame_of, inferred, text, to_json
@@ -24,6 +24,8 @@ __all__ = ["fields_of", "is_anomalous", "prepare", "read", "write"]
 
 #: values of a label that are normal where none are set, compared without case
 NORMAL = ("0", "false", "normal")
+#: of single precision, in which models compute
+_LARGEST = float(np.finfo(np.float32).max)
 _SCALING = {"gaussian": "standard", "student": "robust"}
 _LONG_NAMES = {
     "gaussian": "numbers, normal errors",
@@ -39,15 +41,18 @@ def prepare(settings: Tables, files: Mapping[str, Path], input: Path | None) -> 
     text and anomaly (1, 0, −1 unknown), where there is a label; group: rows that are equal. With
     ``train_on="normal"`` every row that is not labelled as normal is in test; ``attrs["trained_on"]`` says so.
     """
+    import pandas as pd
+
     chosen = settings.prepare
     path = next(iter(files.values())) if input is None else Path(input)
-    frame, units = _whole(path)
+    file = open_table(path)
+    frame = frame_of(pd.concat(file.blocks(file.names), ignore_index=True), (chosen.identifier,))
     if len(frame) < chosen.minimum_rows:
         raise InputError(
             f"{path} has {len(frame)} rows, fewer than prepare.minimum_rows = {chosen.minimum_rows}: too few to "
             "learn what is normal; bring more, or set it lower"
         )
-    columns, left = inferred(frame, units, chosen, str(path))
+    columns, left = inferred(frame, file.units, chosen, str(path))
     label = _column(frame, chosen.label)
     anomaly = is_anomalous(label, chosen)
     refused, status = {}, _status(frame, columns)
@@ -107,21 +112,26 @@ def read(path: Path, settings: Tables, template: xr.Dataset) -> Iterator[xr.Data
 
     InputError: a column that the model describes is not there.
     """
-    columns, start = columns_of(template.attrs), 0
-    for table in read_tables(Path(path)):
-        frame = frame_of(table)
-        if missing := [column.name for column in columns if column.name not in frame]:
-            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise InputError(f"{path} has no column {missing[0]!r}{more}, which this model was trained on")
+    columns, start, identifier = columns_of(template.attrs), 0, settings.prepare.identifier
+    file = open_table(Path(path))
+    if missing := [column.name for column in columns if column.name not in file.names]:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise InputError(f"{path} has no column {missing[0]!r}{more}, which this model was trained on")
+    wanted = {column.name for column in columns} | ({identifier} & {*file.names})
+    as_text = {identifier, *(column.name for column in columns if column.kind == "categorical")}
+    for raw in file.blocks([name for name in file.names if name in wanted]):
+        frame = frame_of(raw, as_text)
         status = _status(frame, columns)
         frame.loc[status != "", [column.name for column in columns]] = None
         row = np.arange(start, start + len(frame))
-        known = settings.prepare.identifier in frame
         yield xr.Dataset(
             fields_of(frame, columns),
             coords={
                 "row": ("sample", row),
-                "id": ("sample", _identifiers(frame, settings.prepare) if known else row.astype(str)),
+                "id": (
+                    "sample",
+                    _identifiers(frame, settings.prepare) if identifier in frame else row.astype(str),
+                ),
                 "status": ("sample", np.where(status == "", "ok", status)),
             },
             attrs={"fields": template.attrs["fields"]},
@@ -182,19 +192,6 @@ def is_anomalous(label: np.ndarray, chosen: Prepare) -> np.ndarray:
     return np.array([-1 if v is None else int(v not in normal) for v in label], np.int8)
 
 
-def _whole(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
-    """All rows of a file, and the units of its columns."""
-    import pandas as pd
-
-    frames, units = [], {}
-    for table in read_tables(path):
-        units = {name: str(table[name].unit) for name in table.colnames if table[name].unit is not None}
-        frames.append(frame_of(table))
-    frame = pd.concat(frames, ignore_index=True)
-    frame.attrs = frames[0].attrs
-    return frame, units
-
-
 def _column(frame: pd.DataFrame, name: str) -> np.ndarray:
     """A column as text with None; of no name None throughout."""
     if not name:
@@ -219,8 +216,11 @@ def _status(frame: pd.DataFrame, columns: Sequence[Column]) -> np.ndarray:
         series = frame[column.name]
         some |= series.notna().to_numpy()
         if column.kind != "categorical" and series.dtype.kind == "f":
-            infinite = np.isinf(series.to_numpy())
-            status[infinite & (status == "")] = f"{column.name} is infinite"
+            size = np.abs(series.to_numpy())
+            status[np.isinf(size) & (status == "")] = f"{column.name} is infinite"
+            status[(size > _LARGEST) & (status == "")] = (
+                f"{column.name} is beyond {_LARGEST:.2g}: another unit?"
+            )
     status[~some & (status == "")] = "no value in any column"
     return status
 

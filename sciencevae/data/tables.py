@@ -1,51 +1,101 @@
-"""Tables to files, and a user's own tables from the formats of the field."""
+"""Tables to files, and from files block by block: CSV, ECSV, FITS, VOTable and Parquet, with their units."""
 
 from __future__ import annotations
 
 import csv
+import gzip
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from sciencevae.data.atomic import atomic_path
 from sciencevae.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
-    from astropy.table import Table
 
-__all__ = ["FORMATS", "read_tables", "write_table"]
+__all__ = ["TableFile", "as_numbers", "open_table", "write_table"]
 
-#: ending of a file's name -> how astropy calls the format
-FORMATS = {
-    ".csv": "ascii.csv",
-    ".ecsv": "ascii.ecsv",
-    ".fits": "fits",
-    ".fit": "fits",
-    ".vot": "votable",
-    ".xml": "votable",
-    ".votable": "votable",
-    ".parquet": "parquet",
+#: ending -> kind; of all but Parquet also with .gz behind it
+_FORMATS = {
+    ".csv": "CSV",
+    ".ecsv": "ECSV",
+    ".fits": "FITS",
+    ".fit": "FITS",
+    ".vot": "VOTable",
+    ".xml": "VOTable",
+    ".votable": "VOTable",
+    ".parquet": "Parquet",
 }
 _BLOCK_ROWS = 100_000
-#: what an entry of a CSV file is that has no value; the others have marks of their own
-_EMPTY = ("", "nan", "NaN")
+_BLOCK_BYTES = 8 << 20  # of text
+#: a VOTable has to be read whole, in about ten times its size of memory
+_WHOLE_BYTES = 1 << 30
 
 
-def read_tables(path: Path) -> Iterator[Table]:
-    """A file's rows in its order as astropy tables of at most 100,000 rows, with units; missing values are masked.
+class TableFile(NamedTuple):
+    """The names of its columns · column -> unit where the file states one · (columns) -> blocks of rows."""
 
-    InputError: no such file, another ending than those of ``FORMATS``, a damaged file, no rows, a column twice.
+    names: list[str]
+    units: dict[str, str]
+    blocks: Callable[[Sequence[str]], Iterator[pd.DataFrame]]
+
+
+def open_table(path: Path | pd.DataFrame, missing: Sequence[str] = ("", "nan", "NaN")) -> TableFile:
+    """A file's columns, and its rows in blocks of bounded size, in the file's order; a table is one block.
+
+    Integers stay integers (with gaps as pandas' nullable ones), and several values a row are one object; of text
+    files every value is text, or null where it is one of ``missing``. Parquet, FITS (not compressed), CSV and
+    ECSV stream; a VOTable is read whole and so has to be below 1 GiB.
+
+    Raises InputError for a file that is not there, may not be read, is empty, cut short, or of another format,
+    and for a column that is there twice.
     """
+    if not isinstance(path, str | Path):
+        table = path
+        return TableFile(list(table.columns), {}, lambda columns: iter([table[list(columns)]]))
     path = Path(path)
-    kind = FORMATS.get(path.suffix.lower())
     if not path.is_file():
-        raise InputError(f"no file {path}")
+        raise InputError(f"no file {path}" if not path.exists() else f"{path} is no file")
+    inner = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    kind = _FORMATS.get(inner.suffix.lower())
     if kind is None:
-        raise InputError(f"{path}: a table is {', '.join(sorted(FORMATS))}, found {path.suffix!r}")
-    yield from _parquet(path) if kind == "parquet" else _astropy(path, kind)
+        raise InputError(
+            f"{path}: a table is {', '.join(sorted(_FORMATS))}, found {path.suffix!r}: convert it"
+        )
+    try:
+        with path.open("rb") as raw:
+            empty = not raw.read(1)
+    except OSError as error:
+        raise InputError(
+            f"{path} may not be read ({error.strerror}): ask for permission, or copy it"
+        ) from error
+    if empty:
+        raise InputError(f"{path} is empty: fetch it again")
+    with _reading(path, kind):
+        others = {"FITS": _fits, "VOTable": _votable, "Parquet": _parquet}
+        file = others[kind](path) if kind in others else _text(path, missing)
+    return file._replace(blocks=lambda columns: _checked(path, kind, file.blocks(columns)))
+
+
+def as_numbers(column: pd.Series) -> np.ndarray | None:
+    """Numbers, or text that is numbers throughout, (N,) float64, NaN where missing; None for any other column."""
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if column.dtype.kind in "iufb":
+        return column.to_numpy(np.float64, na_value=np.nan)
+    if isinstance(column.dtype, pd.ArrowDtype):  # text of a CSV, most often numbers throughout
+        with suppress(pa.ArrowInvalid):
+            return pc.utf8_trim_whitespace(pa.array(column)).cast(pa.float64()).to_numpy(zero_copy_only=False)
+    values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    return values if (np.isnan(values) == column.isna().to_numpy()).all() else None
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
@@ -57,49 +107,198 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
             table.to_csv(temporary, index=False)
 
 
-def _parquet(path: Path) -> Iterator[Table]:
-    import pyarrow.parquet
-    from astropy.table import Table
-
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-        _refuse_repeated(path, file.schema_arrow.names)
-        if not file.metadata.num_rows:
-            raise InputError(f"{path} holds no rows")
-        for batch in file.iter_batches(_BLOCK_ROWS):
-            yield Table.from_pandas(batch.to_pandas(integer_object_nulls=True))
-    except (OSError, pyarrow.ArrowException) as error:
-        raise InputError(f"{path} can't be read as Parquet: {error}") from error
+def _distinct(path: Path, names: list[str]) -> list[str]:
+    """The names; InputError for one that stands on two columns, of which readers rename one or take either."""
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        remedy = "rename one" if twice[0] else "its first line has to hold the names"
+        raise InputError(f"{path} has the column {twice[0]!r} twice: {remedy}")
+    return names
 
 
-def _astropy(path: Path, kind: str) -> Iterator[Table]:
-    from astropy.table import Table
-
-    options = {"fill_values": [(mark, "0") for mark in _EMPTY]} if kind == "ascii.csv" else {}
-    if kind == "ascii.csv":
-        _refuse_repeated(path, _header(path))
+@contextmanager
+def _reading(path: Path, kind: str) -> Iterator[None]:
+    """What the libraries stumble over, as an InputError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of VOTables and FITS headers that are not quite to the letter
-            table = Table.read(path, format=kind, **options)
-    except Exception as error:  # astropy's readers raise whatever their format's parser does
-        raise InputError(f"{path} can't be read as {kind}: {' '.join(str(error).split())[:200]}") from error
-    if len(table) == 0:
+            yield
+    except (InputError, MemoryError):
+        raise
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is no text in UTF-8 (byte {error.start}): save it as UTF-8, or name it by its format"
+        ) from error
+    except Exception as error:  # each reader raises whatever its format's parser does
+        told = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{path} can't be read as {kind}: {told or type(error).__name__}; it may be cut short: fetch it again"
+        ) from error
+
+
+def _checked(path: Path, kind: str, blocks: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    rows = 0
+    while True:
+        with _reading(path, kind):
+            block = next(blocks, None)
+        if block is None:
+            break
+        rows += len(block)
+        if len(block):
+            yield block
+    if not rows:
         raise InputError(f"{path} holds no rows")
-    for start in range(0, len(table), _BLOCK_ROWS):
-        yield table[start : start + _BLOCK_ROWS]
 
 
-def _header(path: Path) -> list[str]:
-    """The names in the first line of a CSV file; none where it cannot be read, which is said elsewhere."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return [name.strip() for name in next(csv.reader(file), [])]
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return []
+def _parquet(path: Path) -> TableFile:
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    # its pre-buffer would hold all that was read so far
+    file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
+    stored = _distinct(path, file.schema_arrow.names)
+    # astropy writes units into the metadata, and what is missing into columns beside
+    described = (file.schema_arrow.metadata or {}).get(b"table_meta_yaml", b"").decode()
+    masks = {name: f"{name}.mask" for name in stored if described and f"{name}.mask" in stored}
+    nullable = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype(), pa.bool_(): pd.BooleanDtype()}
+
+    def blocks(columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+        own = {name: masks[name] for name in columns if name in masks}
+        for batch in file.iter_batches(_BLOCK_ROWS, columns=[*columns, *own.values()]):
+            # without pandas' metadata: what it calls the index is a column like the others
+            frame = batch.to_pandas(types_mapper=nullable.get, ignore_metadata=True)
+            for name, mask in own.items():
+                frame[name] = frame[name].mask(frame.pop(mask).to_numpy(bool))
+            yield frame[list(columns)]
+
+    names = [name for name in stored if name not in masks.values() and not name.startswith("__index_level_")]
+    return TableFile(names, _units(described.splitlines()), blocks)
 
 
-def _refuse_repeated(path: Path, names: Iterable[str]) -> None:
-    """InputError for a name that stands on two columns: readers rename one, or take either."""
-    if twice := [name for name, times in Counter(names).items() if times > 1]:
-        raise InputError(f"{path} has the column {twice[0]!r} twice: rename one")
+def _units(described: Sequence[str]) -> dict[str, str]:
+    """Column -> unit from the YAML that astropy puts into ECSV and Parquet."""
+    from astropy.table.meta import get_header_from_yaml
+
+    if not described:
+        return {}
+    columns = get_header_from_yaml(described)["datatype"]
+    return {column["name"]: str(column["unit"]) for column in columns if column.get("unit")}
+
+
+def _text(path: Path, missing: Sequence[str]) -> TableFile:
+    import pandas as pd
+    import pyarrow as pa
+    from pyarrow import csv as arrow_csv
+
+    opened: Any = gzip.open if path.suffix.lower() == ".gz" else open
+    comments: list[str] = []
+    with opened(path, "rt", encoding="utf-8-sig") as file:
+        header = file.readline()
+        while header.startswith("#"):
+            comments.append(header.removeprefix("#").strip("\r\n")[1:])
+            header = file.readline()
+    described = comments[1:] if comments and comments[0].startswith("%ECSV") else []
+    delimiter = _delimiter(described) if described else ","
+    if found := [mark for mark in ";\t|" if mark in header and delimiter not in header]:
+        raise InputError(
+            f"{path} has {found[0]!r} between its columns, not {delimiter!r}: write it with commas"
+        )
+    names = _distinct(path, [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])])
+
+    def blocks(columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+        with arrow_csv.open_csv(
+            path,
+            arrow_csv.ReadOptions(skip_rows=len(comments) + 1, column_names=names, block_size=_BLOCK_BYTES),
+            arrow_csv.ParseOptions(delimiter=delimiter),
+            arrow_csv.ConvertOptions(
+                include_columns=list(columns),
+                column_types={name: pa.string() for name in columns},
+                strings_can_be_null=True,
+                null_values=list(missing),
+            ),
+        ) as reader:
+            for batch in reader:
+                yield batch.to_pandas(types_mapper=pd.ArrowDtype)
+
+    return TableFile(names, _units(described), blocks)
+
+
+def _delimiter(described: Sequence[str]) -> str:
+    from astropy.table.meta import get_header_from_yaml
+
+    return str(get_header_from_yaml(described).get("delimiter", " "))
+
+
+def _fits(path: Path) -> TableFile:
+    import pandas as pd
+    from astropy.io import fits
+
+    with fits.open(path) as hdus:
+        table = next((hdu for hdu in hdus if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU))), None)
+        if table is None:
+            raise InputError(
+                f"{path} holds no table: choose the file with the catalogue; one cut short, fetch it again"
+            )
+        names = _distinct(path, list(table.columns.names))
+        kinds = dict(zip(names, table.columns, strict=True))
+        if path.suffix.lower() == ".gz":
+            records = table.data.view(np.ndarray)
+        else:  # not through the table's ``data``, of which astropy makes a copy in memory when it closes
+            records = np.memmap(
+                path,
+                table.columns.dtype.newbyteorder(">"),
+                mode="r",
+                offset=table.fileinfo()["datLoc"],
+                shape=(table.header["NAXIS2"],),
+            )
+
+    def blocks(columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+        for start in range(0, len(records), _BLOCK_ROWS):
+            part = records[start : start + _BLOCK_ROWS]
+            yield pd.DataFrame({name: _physical(part[name], kinds[name]) for name in columns})
+
+    units = {name: str(column.unit) for name, column in kinds.items() if column.unit}
+    return TableFile(names, units, blocks)
+
+
+def _physical(raw: np.ndarray, column: Any) -> Any:
+    """What the bytes of a FITS column stand for: TNULL is missing, then TSCAL and TZERO; text as it is."""
+    import pandas as pd
+
+    if raw.ndim == 1 and column.format in ("L", "1L"):
+        return pd.Series(raw == ord("T"), dtype="boolean").mask(raw == 0)
+    if raw.ndim != 1 or raw.dtype.kind not in "iuf":
+        return list(raw.astype(str) if raw.dtype.kind == "S" else raw)
+    values = np.asarray(raw).astype(raw.dtype.newbyteorder("="))
+    half = 2 ** (8 * values.itemsize - 1)
+    scale, zero = column.bscale or 1, column.bzero or 0
+    if values.dtype.kind == "i" and scale == 1 and zero == half:  # how FITS writes unsigned integers
+        physical = values.view(f"u{values.itemsize}") ^ np.array(half, f"u{values.itemsize}")
+    else:
+        physical = values if scale == 1 and zero == 0 else values * scale + zero
+    if column.null is None or values.dtype.kind == "f":
+        return physical
+    nullable: Any = {"i": pd.Int64Dtype(), "u": pd.UInt64Dtype(), "f": pd.Float64Dtype()}[physical.dtype.kind]
+    return pd.Series(physical).astype(nullable).mask(values == column.null)
+
+
+def _votable(path: Path) -> TableFile:
+    from astropy.table import Table
+
+    if path.stat().st_size > _WHOLE_BYTES:
+        raise InputError(
+            f"{path} has {path.stat().st_size / 2**30:.1f} GiB, and a VOTable is read whole, in about ten times "
+            "that of memory: convert it to Parquet or FITS, which are read in blocks"
+        )
+    table = Table.read(path, format="votable")
+    single = {name for name in table.colnames if table[name].ndim == 1}
+
+    def blocks(columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+        for start in range(0, len(table), _BLOCK_ROWS):
+            part = table[list(columns)][start : start + _BLOCK_ROWS]
+            frame = part[[name for name in columns if name in single]].to_pandas()
+            several = {name: list(part[name]) for name in columns if name not in single}
+            yield frame.assign(**several)[list(columns)]
+
+    units = {name: str(table[name].unit) for name in table.colnames if table[name].unit is not None}
+    return TableFile(list(table.colnames), units, blocks)

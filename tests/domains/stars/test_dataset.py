@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from astropy.table import Table
 from sciencevae.builtin.stars.columns import read_catalogue
-from sciencevae.builtin.stars.dataset import cone, field_area, prepare, read
+from sciencevae.builtin.stars.dataset import TooFewStars, cone, field_area, prepare, read
 from sciencevae.builtin.stars.hipparcos import read_hip2
 from sciencevae.builtin.stars.settings import Prepare, Stars
 
@@ -108,7 +108,7 @@ def test_damaged_hip2_names_the_line(tmp_path: Path) -> None:
 
 
 def test_fewer_than_50_stars(hip2: Path) -> None:
-    with pytest.raises(InputError, match=r"usable stars within 1° .*minimum_stars = 50 .*widen"):
+    with pytest.raises(TooFewStars, match=r"usable stars within 1° .*minimum_stars = 50 .*widen"):
         prepare(Stars(prepare=Prepare(radius_deg=1.0)), {"hip2.dat": hip2}, None)
 
 
@@ -186,6 +186,18 @@ def test_missing_column_suggests_the_nearest(catalogue: Catalogue, tmp_path: Pat
     ):
         one_block(tmp_path / "field.csv")
     assert len(one_block(tmp_path / "field.csv", names={"parallax_mas": "paralax"})) == len(table)
+
+
+def test_a_missing_column_is_not_one_that_is_something_else(catalogue: Catalogue, tmp_path: Path) -> None:
+    """Not ra_error for pmra_error."""
+    table = gaia_table(catalogue)
+    table["ra_error"] = table["pmra_error"]
+    table.remove_column("pmra_error")
+    table.write(tmp_path / "field.csv")
+    with pytest.raises(
+        InputError, match=r"lacks a column pmra_error_mas_yr .*pmra_err\); else --set .*=COLUMN$"
+    ):
+        one_block(tmp_path / "field.csv")
 
 
 def test_wrong_unit(catalogue: Catalogue, tmp_path: Path) -> None:
@@ -274,7 +286,7 @@ def test_all_nan(catalogue: Catalogue, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"0 usable stars .*no parallax or motion"):
         prepare(Stars(), {}, path)
     path = changed(catalogue, tmp_path, ra=np.nan)
-    with pytest.raises(InputError, match=r"no row can be used: 300 rows: no position"):
+    with pytest.raises(InputError, match=r"no row can be used .300 rows: no position.: mend"):
         prepare(Stars(), {}, path)
 
 
@@ -288,19 +300,20 @@ def test_unknown_format_and_no_file(tmp_path: Path) -> None:
     (tmp_path / "field.xlsx").write_text("x")
     with pytest.raises(InputError, match=r"\.csv.*\.parquet"):
         one_block(tmp_path / "field.xlsx")
-    with pytest.raises(InputError, match="no catalogue"):
+    with pytest.raises(InputError, match="no file"):
         one_block(tmp_path / "nowhere.csv")
 
 
 def test_field_across_ra_0_and_at_the_pole(tmp_path: Path) -> None:
     """A field that wraps around RA 0 or lies over a pole is one field."""
     random = np.random.default_rng(0)
+    drawn = random.normal(10, 1, 100)
     for number, (ra, dec) in enumerate(
         [((random.uniform(-3, 3, 100)) % 360, random.uniform(-3, 3, 100)),
          (random.uniform(0, 360, 100), 90 - random.uniform(0, 3, 100))]
     ):  # fmt: skip
         frame = pd.DataFrame(
-            {"source_id": np.arange(100), "ra": ra, "dec": dec, "parallax": 10.0, "pmra": 1.0, "pmdec": 1.0,
+            {"source_id": np.arange(100), "ra": ra, "dec": dec, "parallax": drawn, "pmra": drawn, "pmdec": drawn,
              "parallax_error": 1.0, "pmra_error": 1.0, "pmdec_error": 1.0}
         )  # fmt: skip
         path = tmp_path / f"{number}.parquet"

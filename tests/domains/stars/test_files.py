@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +16,11 @@ from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sciencevae.builtin.stars import files
 from sciencevae.builtin.stars.columns import ALIASES, CORRELATIONS, positive_definite, read_catalogue
 from sciencevae.builtin.stars.dataset import _Seen, prepare, read
 from sciencevae.builtin.stars.settings import Prepare, Stars
 
+from sciencevae.data import tables
 from sciencevae.errors import InputError
 
 FORMATS = {"csv": "ascii.csv", "ecsv": "ascii.ecsv", "fits": "fits", "vot": "votable", "parquet": "parquet"}
@@ -110,7 +111,7 @@ def test_identifiers_seen_in_earlier_blocks(blocks: list[list[int]]) -> None:
 
 
 def test_a_repeated_identifier_in_a_later_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_BLOCK_ROWS", 25)
+    monkeypatch.setattr(tables, "_BLOCK_ROWS", 25)
     table = field()
     table["source_id"][[30, 110]] = FIRST + 3
     path = written(table, tmp_path / "f.parquet")
@@ -275,8 +276,27 @@ def test_numbers_in_another_unit_than_said(tmp_path: Path) -> None:
     table = field()
     table["parallax"] = table["parallax"].value * 1000  # microarcseconds under the label mas
     table["parallax"].unit = "mas"
-    with pytest.raises(InputError, match=r"more than the nearest star's 768: state their unit.*=uas"):
+    with pytest.raises(
+        InputError, match=r"not 25 stars of the sky have more than 300: state their unit.*=uas"
+    ):
         whole(written(table, tmp_path / "f.fits"))
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"), [("parallax", "arcsec"), ("pmra", "arcsec/yr"), ("pmdec", "arcsec/yr")]
+)
+def test_values_that_scatter_less_than_their_errors(tmp_path: Path, name: str, unit: str) -> None:
+    """Values in arcsec beside errors in mas; with the units that the message names, they are what was measured."""
+    frame = field().to_pandas()
+    frame[name] /= 1000
+    frame.to_parquet(tmp_path / "f.parquet")
+    with pytest.raises(
+        InputError, match=rf"'{name}' scatters by 0.00.* another unit.*units\.{name}={unit} "
+    ) as told:
+        whole(tmp_path / "f.parquet")
+    units = dict(re.findall(r"prepare\.units\.(\w+)=(\S+)", str(told.value)))
+    column = f"{name}_mas" + ("_yr" if name != "parallax" else "")
+    np.testing.assert_allclose(whole(tmp_path / "f.parquet", units=units)[column], field()[name], rtol=1e-12)
 
 
 def test_impossible_correlations(tmp_path: Path) -> None:
@@ -319,8 +339,8 @@ def test_positive_definite_is_what_the_eigenvalues_say() -> None:
 def test_a_cone_cut_block_by_block_is_the_cone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
-    monkeypatch.setattr(files, "_BLOCK_ROWS", 90)
-    monkeypatch.setattr(files, "_BLOCK_BYTES", 1 << 14)
+    monkeypatch.setattr(tables, "_BLOCK_ROWS", 90)
+    monkeypatch.setattr(tables, "_BLOCK_BYTES", 1 << 14)
     table = field(2000)
     path = written(table, tmp_path / f"f.{ending}")
     assert len(list(read_catalogue(path))) > 10

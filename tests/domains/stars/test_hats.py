@@ -10,7 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from astropy.coordinates import SkyCoord
+from pages import python_blocks, run_blocks
+from sciencevae.builtin.stars.dataset import TooFewStars
 from sciencevae.builtin.stars.hats import open_hats, over_partitions, partitions
+from sciencevae.builtin.stars.simulate import Simulation, simulate
 
 from sciencevae.errors import InputError
 
@@ -154,6 +157,17 @@ def test_a_cluster_that_each_side_leaves_to_the_other_is_found_once_too(path: Pa
     assert sorted(name.split(" ")[1] for name in members["cluster"].unique()) == ["c0", "c1", "c2", "c3"]
 
 
+def test_a_partition_of_too_few_stars_has_no_cluster(path: Path) -> None:
+    def careful(field: pd.DataFrame) -> pd.DataFrame:
+        found = find(field)
+        if not len(found):
+            raise TooFewStars("no ten stars of one motion")
+        return found
+
+    catalogue = open_hats(path)
+    pd.testing.assert_frame_equal(over_partitions(catalogue, careful), over_partitions(catalogue, find))
+
+
 def test_where_there_is_no_cluster_the_answer_has_no_rows(path: Path) -> None:
     def nothing(field: pd.DataFrame) -> pd.DataFrame:
         return find(field)[:0]
@@ -173,6 +187,27 @@ def test_two_clusters_in_one_field_stay_two(path: Path) -> None:
 
     members = over_partitions(open_hats(path, (2.0, 1.2), 0.2), twice)
     assert sorted(name.split(" ")[1] for name in members["cluster"].unique()) == ["c0", "c0b"]
+
+
+def test_the_readme_finds_the_cluster_in_a_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lines, word for word, on a simulated sky around Praesepe."""
+    text = (Path(__file__).parents[3] / "domains" / "stars" / "README.md").read_text(encoding="utf-8")
+    (code,) = [block for block in python_blocks(text) if "open_hats" in block]
+    truth = simulate(Simulation(ra=130.10, dec=19.67, radius_deg=3.1), seed=1)
+    made = lsdb.from_dataframe(
+        truth, lowest_order=4, highest_order=5, partition_rows=600, margin_threshold=1800
+    )
+    made.write_catalog(tmp_path / "GAIA_IN_HATS", catalog_name="sky", progress_bar=False)
+    monkeypatch.chdir(tmp_path)
+    names = run_blocks([code])
+    place = SkyCoord(truth["ra"].to_numpy() * u.deg, truth["dec"].to_numpy() * u.deg)
+    inside = place.separation(SkyCoord(130.10 * u.deg, 19.67 * u.deg)).deg <= 3
+    assert sum(len(part.own) for part in partitions(names["sky"])) == inside.sum()
+    members = names["members"]
+    assert members["cluster"].nunique() == 1
+    found = set(members["source_id"][members["probability"] > 0.5])
+    true = set(truth["source_id"][truth["true_cluster"] == 1])
+    assert len(found & true) > 0.9 * len(found | true)
 
 
 def test_what_can_be_wrong(

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import io
+import re
 import shutil
 import subprocess
 import warnings
+from importlib import resources
 from pathlib import Path
 
 import astropy.units as u
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
-from astropy.io import fits
+from astropy.io import fits, votable
 from astropy.io.votable import parse, ucd
 from astropy.table import Table
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lxml import etree
 from sciencevae.builtin.stars.member_files import COLUMNS, Origin, write_members
 
 from sciencevae.errors import InputError
@@ -128,6 +133,37 @@ def test_votable_is_valid_with_the_frame_and_epoch_of_the_positions(
     facts = [(info.name, info.value) for info in document.infos]
     assert ("source", "Größe of a field.parquet") in facts
     assert [name for name, _ in facts].count("citation") == 2
+
+
+def test_votables_are_to_the_letter_of_the_standards(written: tuple[pd.DataFrame, Path]) -> None:
+    """The file, and what VOParquet puts into the metadata: IVOA's schema, astropy's validator, VOUnits, UCD1+."""
+    _, stem = written
+    parquet = pq.read_schema(f"{stem}.parquet")
+    texts = [Path(f"{stem}.vot").read_bytes(), parquet.metadata[b"IVOA.VOTable-Parquet.content"]]
+    schema = etree.XMLSchema(etree.parse(str(resources.files(votable) / "data" / "VOTable.v1.4.xsd")))
+    for text in texts:
+        schema.assertValid(etree.fromstring(text))
+        report = io.StringIO()
+        assert votable.validate(io.BytesIO(text), output=report), report.getvalue()
+        fields = parse(io.BytesIO(text), verify="exception").get_first_table().fields
+        assert [field.name for field in fields] == parquet.names
+        for field in fields:
+            assert ucd.check_ucd(field.ucd, check_controlled_vocabulary=True, has_colon=False)
+        # as written, not as astropy has read them
+        for unit in re.findall(rb'unit="([^"]*)"', text):
+            u.Unit(unit.decode(), format="vounit", parse_strict="raise")
+
+
+def test_fits_columns_are_to_the_letter_of_the_standards(written: tuple[pd.DataFrame, Path]) -> None:
+    """Names that differ by more than case and need no quotes, units of the FITS standard, UCD1+."""
+    header = fits.getheader(f"{written[1]}.fits", 1)
+    names = list(header["TTYPE*"].values())
+    assert len({name.lower() for name in names}) == len(names) == len(COLUMNS)
+    assert all(re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) for name in names)
+    for unit in header["TUNIT*"].values():
+        u.Unit(unit, format="fits", parse_strict="raise")
+    found = header["TUCD*"].values()
+    assert all(ucd.check_ucd(word, check_controlled_vocabulary=True, has_colon=False) for word in found)
 
 
 @pytest.mark.skipif(STILTS is None, reason="STILTS is not installed")

@@ -17,6 +17,7 @@ from sciencevae.builtin.tables.dataset import is_anomalous, prepare, read
 from sciencevae.builtin.tables.settings import Prepare, Tables
 
 from sciencevae.config import load
+from sciencevae.data import tables
 from sciencevae.data.template import from_json, to_json
 from sciencevae.errors import InputError
 from sciencevae.registry import domain
@@ -143,10 +144,14 @@ def test_rows_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
     frame.loc[10, "flux"] = np.inf
     frame.loc[11, ["flux", "hits", "grade"]] = np.nan
     frame.loc[11, "kind"] = None
+    frame.loc[12, "flux"], frame.loc[13, "flux"] = -3.5e38, 3.4e38
     data = prepared(frame, tmp_path)
-    assert data.attrs["refused"] == 2
-    assert json.loads(data.attrs["refused_reasons"]) == {"flux is infinite": 1, "no value in any column": 1}
-    assert not {10, 11} & set(data["row"].values.tolist())
+    assert json.loads(data.attrs["refused_reasons"]) == {
+        "flux is infinite": 1, "flux is beyond 3.4e+38: another unit?": 1, "no value in any column": 1
+    }  # fmt: skip
+    assert data.attrs["refused"] == 3
+    assert set(range(N)) - set(data["row"].values.tolist()) == {10, 11, 12}
+    assert np.isfinite(data["gaussian"].values.astype(np.float32)[~np.isnan(data["gaussian"])]).all()
 
 
 def with_text(frame: pd.DataFrame) -> pd.DataFrame:
@@ -227,15 +232,42 @@ def test_ones_own_rows_stay_in_order_with_their_reasons(tmp_path: Path) -> None:
         next(read(write(own[["name", "flux", "hits"]], tmp_path / "less.csv"), chosen(), template))
 
 
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_no_digit_of_an_identifier_is_lost(ending: str, tmp_path: Path) -> None:
+    frame = table().assign(name=np.arange(N) + 2**62 + 1)
+    data = prepare(chosen(), {}, write(frame, tmp_path / f"table{ending}"))
+    assert data["id"].values.tolist() == [str(2**62 + 1 + i) for i in range(N)]
+
+
+@pytest.mark.parametrize("other", ["", "unknown"])
+def test_categories_written_as_numbers_are_the_same_in_every_block(
+    other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1.0 is 1, whether or not the words among the numbers lie in another block of the file."""
+    frame = table()
+    grade = frame["grade"].map("{:.1f}".format)
+    grade[40:] = grade[40:].where(np.arange(40, N) % 5 > 0, other or "0.0")
+    path = write(frame.assign(grade=grade), tmp_path / "table.csv")
+    data = prepare(chosen(columns={"grade": "categorical"}), {}, path)
+    template = from_json(json.loads(json.dumps(to_json(data))))
+    monkeypatch.setattr(tables, "_BLOCK_BYTES", 512)
+    blocks = list(read(path, chosen(), template))
+    assert len(blocks) > 2
+    (column,) = [c for c in columns_of(data.attrs) if c.name == "grade"]
+    place = blocks[0][column.field].attrs["columns"].index("grade")
+    found = np.concatenate([block[column.field].values[:, place] for block in blocks])
+    assert [column.levels[code] for code in found] == (grade.tolist() if other else [v[0] for v in grade])
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.one_of(st.none(), st.floats(allow_nan=False, width=32)), min_size=2, max_size=30))
 def test_numbers_come_back_as_they_are(values: list[float | None]) -> None:
-    """Masked or NaN is NaN; infinities stay; through FITS-like masked columns and text alike."""
+    """Masked or NaN is NaN; infinities stay; as numbers and text alike, and as text that is to stay text."""
     wanted = np.array([np.nan if v is None else v for v in values])
-    masked = MaskedColumn([v or 0.0 for v in values], mask=[v is None for v in values], dtype=float)
-    text = MaskedColumn(["" if v is None else repr(float(v)) for v in values], dtype=str)
-    frame = frame_of(Table({"number": masked, "text": text}))
-    column = {name: Column(name, "gaussian") for name in ("number", "text")}
+    text = [None if v is None else f" {float(v)!r}" for v in values]
+    raw = pd.DataFrame({"number": pd.Series(values, dtype="Float64"), "text": text, "other": text})
+    frame = frame_of(raw, ("other",))
+    column = {name: Column(name, "gaussian") for name in raw}
     for name in column:
         np.testing.assert_array_equal(column[name].values(frame[name]), wanted)
 
@@ -243,7 +275,7 @@ def test_numbers_come_back_as_they_are(values: list[float | None]) -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(-3, 12), min_size=4, max_size=40))
 def test_kinds_of_whole_numbers(values: list[int]) -> None:
-    frame = frame_of(Table({"x": np.array(values), "other": np.arange(len(values)) + 0.5}))
+    frame = frame_of(pd.DataFrame({"x": values, "other": np.arange(len(values)) + 0.5}))
     columns, left = inferred(frame, {}, Prepare(categories_max=5), "here")
     kinds = {column.name: column.kind for column in columns}
     distinct = len(set(values))

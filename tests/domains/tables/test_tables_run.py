@@ -60,6 +60,14 @@ def run(tmp_path_factory: pytest.TempPathFactory, do_all_stages: Callable[[Run],
     return do_all_stages(run_of(tmp_path_factory.mktemp("tables"), simulated(), *labels))
 
 
+def test_a_table_of_fewer_rows_than_a_batch(
+    tmp_path: Path, do_all_stages: Callable[[Run], Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = do_all_stages(run_of(tmp_path, simulated()[:60], "training.epochs=2"))
+    assert "a batch is all 48 rows, fewer than training.batch_size" in capsys.readouterr().err
+    assert len(pd.read_parquet(done.folder / "scores.parquet")) == 60
+
+
 def test_planted_rows_come_out_with_the_columns_that_are_odd(run: Run) -> None:
     scores = pd.read_parquet(run.folder / "scores.parquet").set_index("row")
     rank = scores["score"].rank(ascending=False)
