@@ -221,7 +221,10 @@ def calibrated(probability: np.ndarray) -> np.ndarray:
 def _together(stars: Field, sample: Field, mixture: Mixture) -> Mixture:
     """Clusters fitted to all stars and the background to a sample of them, in turn."""
     for _ in range(3):
-        mixture = fit_clusters(stars, mixture, mixture.background.log_density(stars))
+        near = np.any([_around(stars, cluster) for cluster in mixture.clusters], axis=0)
+        some = stars[near]
+        elsewhere = float(len(stars) - len(some))
+        mixture = fit_clusters(some, mixture, mixture.background.log_density(some), elsewhere)
         field = 1 - mixture.membership(sample).sum(1)
         mixture = replace(
             mixture, background=fit_background(sample, 0, field, mixture.background, iterations=10)
