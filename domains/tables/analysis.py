@@ -169,8 +169,8 @@ def _said(chosen: Analyse, data: xr.Dataset) -> str:
         without = f" (without the {trim:.0%} that are farthest from the others)" if trim else ""
         return (
             f"The score is the mean squared distance of a row to the {k} nearest training rows{without}, by what "
-            "is usual among these: half of it in the columns themselves, half in its latents and in what they leave "
-            "over of each column, in standard deviations."
+            "is usual among these: half of it in the columns themselves, half in its latents and in what they "
+            "leave over of each column, in standard deviations."
         )
     return (
         f"The score is the {_KINDS[chosen.score]} in nats, from {chosen.samples} draws of a row's posterior."
