@@ -51,8 +51,10 @@ _KINDS = {
     "evidence": "−log p(x)",
 }
 #: of each kind of score
-UNITS = {"neighbours": "½ σ²", "elbo": "nats", "reconstruction": "nats", "evidence": "nats"}
-_TRIM = 0.2  # of training rows that nobody called normal (benchmarks/tables_anomalies.py)
+UNITS = {"neighbours": "× usual", "elbo": "nats", "reconstruction": "nats", "evidence": "nats"}
+#: neighbours, and the share trimmed, of training rows that are normal by their label, and of others
+#: (benchmarks/tables_anomalies.py)
+_NORMAL, _UNKNOWN = (3, 0.0), (5, 0.3)
 _ROWS = 1024
 _EXPLAINED = 3  # columns named for each row of the table
 
@@ -113,17 +115,16 @@ def _explaining(variant: Variant, data: xr.Dataset, batch: Batch) -> Callable[[B
         return lambda part, rows: contributions(model, part, chosen.score, chosen.samples, chosen.seed)
     train = np.flatnonzero(data["split"].values == SPLITS["train"])
     reference = train[:: -(-len(train) // chosen.reference_max)]
-    near = Neighbourhood.of(model, batch[torch.from_numpy(reference)], chosen.neighbours, _trim(chosen, data))
+    near = Neighbourhood.of(model, batch[torch.from_numpy(reference)], *_neighbours(chosen, data))
     itself = np.full(len(batch), -1)
     itself[reference] = np.arange(len(reference))
     return lambda part, rows: near.contributions(part, itself[rows])
 
 
-def _trim(chosen: Analyse, data: xr.Dataset) -> float:
-    """The share of training rows that is nobody's neighbour."""
-    if chosen.trim is not None:
-        return chosen.trim
-    return 0.0 if data.attrs["normal_train"] else _TRIM
+def _neighbours(chosen: Analyse, data: xr.Dataset) -> tuple[int, float]:
+    """How many training rows a row is compared with, and the share of these that is nobody's neighbour."""
+    k, trim = _NORMAL if data.attrs["normal_train"] else _UNKNOWN
+    return chosen.neighbours or k, trim if chosen.trim is None else chosen.trim
 
 
 def _batch(data: xr.Dataset) -> Batch:
@@ -164,11 +165,12 @@ def anomalies(run: Run) -> Findings:
 def _said(chosen: Analyse, data: xr.Dataset) -> str:
     """What the score is."""
     if chosen.score == "neighbours":
-        trim = _trim(chosen, data)
-        without = f" (without the {trim:.0%} that are farthest out)" if trim else ""
+        k, trim = _neighbours(chosen, data)
+        without = f" (without the {trim:.0%} that are farthest from the others)" if trim else ""
         return (
-            f"The score is half the mean squared distance of a row to the {chosen.neighbours} nearest training "
-            f"rows{without}, in its latents and in what they leave over of each column, in standard deviations."
+            f"The score is the mean squared distance of a row to the {k} nearest training rows{without}, by what "
+            "is usual among these: half of it in the columns themselves, half in its latents and in what they "
+            "leave over of each column, in standard deviations."
         )
     return (
         f"The score is the {_KINDS[chosen.score]} in nats, from {chosen.samples} draws of a row's posterior."

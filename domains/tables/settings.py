@@ -72,16 +72,21 @@ class Analyse(Section):
 
     score: Literal["neighbours", "elbo", "reconstruction", "evidence"] = Field(
         default="neighbours",
-        description="distance to training rows in latents and residuals; −ELBO; the reconstruction probability; or "
-        "−log p(x)",
+        description="distance to training rows, in latents and residuals and by itself; −ELBO; the reconstruction "
+        "probability; or −log p(x)",
     )
-    neighbours: int = Field(default=10, ge=1, description="training rows that a row is compared with")
+    neighbours: int | None = Field(
+        default=None,
+        ge=1,
+        description="training rows that a row is compared with; none: 3 where the rows that train are normal by "
+        "their label, else 5",
+    )
     trim: float | None = Field(
         default=None,
         ge=0,
         lt=1,
-        description="share of the training rows, those farthest out, that is nobody's neighbour; none: 0 where the "
-        "rows that train are normal by their label, else 0.2",
+        description="share of the training rows, those farthest from the others, that is nobody's neighbour; none: "
+        "0 where the rows that train are normal by their label, else 0.3",
     )
     reference_max: int = Field(
         default=5000, ge=20, description="training rows that neighbours are looked for among, at most"

@@ -1,8 +1,8 @@
-"""How far a datum lies from the data a model was trained on, in its latents and its residuals together."""
+"""How far a datum lies from the data a model was trained on: in latents and residuals together, and by itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,40 +23,51 @@ __all__ = ["Neighbourhood", "residuals"]
 
 _ROWS = 1024  # that go through the model at once
 _FARTHEST = 1e4  # residuals are kept within ± so many standard deviations, whose squares can be added up
+_RAREST = 1e-12  # share of a category that the reference data do not have
+_STEPS = 3  # choices of the rows that are not trimmed; they hardly change after
 
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """Reference data as one or several models see them: u(x) = (μ(x), r(x)), posterior mean and residuals.
+    """How much farther a datum lies from its nearest reference data than these usually do from theirs.
 
     A VAE parts a datum into what its latents say, μ = E[q(z | x)], and what they leave over, the residuals
-    r = (x − E[p(x | z = μ)])/σ. Usual data are usual in both together: the score is half the mean squared distance
-    to the k nearest reference data n(1) … n(k),
+    r = (x − E[p(x | z = μ)])/σ. Usual data are usual in both together, u(x) = (μ, r). The distance of x to the k
+    nearest reference data n(1) … n(k),
 
-        s(x) = 1/2k Σ_i ‖u(x) − u_n(i)‖² = 1/2k Σ_i [Σ_d (μ_d − μ_d,n(i))² + Σ_j (r_j − r_j,n(i))²],
+        t(x) = 1/k Σ_i ‖u(x) − u_n(i)‖² = 1/k Σ_i [Σ_d (μ_d − μ_d,n(i))² + Σ_j (r_j − r_j,n(i))²],
 
-    a sum over latents and entries of x, which ``contributions`` gives. Of several models, trained alike from other
-    seeds, it is the mean of their scores. After Angiulli & Pizzuti 2002, who take distances between the data
-    themselves. Missing entries have the residual 0.
+    is taken in units of c, its median over the reference data themselves. What a model has learned may be wrong, of
+    few data above all, so as much weight is given to the data without latents: t₀ is t with r = (x − x̄)/s, of the
+    mean and the standard deviation of the reference data. The score of one model, or of M trained alike from other
+    seeds, is
+
+        s(x) = 1/2 [t₀(x)/c₀ + 1/M Σ_m t_m(x)/c_m],
+
+    1 where x is as near as usual, and a sum over latents and entries of x, which ``contributions`` gives. After
+    Angiulli & Pizzuti 2002, who take distances between the data themselves. Missing entries have the residual 0.
 
     itself, of ``score`` and ``contributions``: the position of each datum among the reference data, (B,), −1 where
     it is none of them; no datum is its own neighbour.
 
-    reference: of each model, u of the data that may be neighbours, (n, D + entries); places: their positions among
-    the reference data, (n,).
+    places: of the data that may be neighbours, their positions among the reference data, (n,); reference: their u,
+    without latents and of each model, (n, entries) and (n, D + entries); usual: c₀, c₁ … c_M.
     """
 
     models: Sequence[VAE]
+    alone: Mapping[str, td.Distribution]
     reference: Sequence[np.ndarray]
-    places: Sequence[np.ndarray]
+    usual: Sequence[float]
+    places: np.ndarray
     k: int
 
     @classmethod
     def of(
-        cls, models: VAE | Sequence[VAE], reference: Batch | Tensor, k: int = 10, trim: float = 0.0
+        cls, models: VAE | Sequence[VAE], reference: Batch | Tensor, k: int = 3, trim: float = 0.0
     ) -> Neighbourhood:
-        """trim: of reference data that may hold anomalies, the share of largest ‖u‖ that is nobody's neighbour, so
-        that anomalies that are alike do not vouch for one another.
+        """trim: of reference data that may hold anomalies, the share that is nobody's neighbour, so that anomalies
+        that are alike do not vouch for one another. These are the data of largest ‖u‖², and then, twice, those of
+        highest score among the others (concentration steps, Rousseeuw & Van Driessen 1999).
 
         InputError where there are not more reference data than k.
         """
@@ -69,35 +80,34 @@ class Neighbourhood:
             raise InputError(
                 f"{k} neighbours among {kept} reference data: k is from 1 to one less than these"
             )
-        joined = [_joined(model, batch) for model in models]
-        places = [np.argsort(np.square(known).sum(1), kind="stable")[:kept] for known in joined]
-        return cls(models, [known[near] for known, near in zip(joined, places, strict=True)], places, k)
+        alone = _marginals(models[0], batch)
+        known = [_seen(None, alone, batch), *(_seen(model, alone, batch) for model in models)]
+        positions = np.arange(len(batch))
+        apart = [np.square(u).sum(1) for u in known]
+        usual = [_usual(distance) for distance in apart]
+        for _ in range(_STEPS if trim else 1):
+            far = _weighted([distance / unit for distance, unit in zip(apart, usual, strict=True)])
+            places = np.sort(np.argsort(far, kind="stable")[:kept])
+            apart = [_squares(u, u[places], k, places, positions).sum(1) for u in known]
+            usual = [_usual(distance[places]) for distance in apart]
+        return cls(models, alone, [u[places] for u in known], usual, places, k)
 
     def score(self, batch: Batch, itself: np.ndarray | None = None) -> Tensor:
         """s(x) of each datum, (B,): higher is more anomalous."""
-        found = [squares.sum(1) for squares, _ in self._squares(batch, itself)]
-        return torch.from_numpy(np.mean(found, 0))
+        return torch.from_numpy(_weighted([squares.sum(1) for squares, _ in self._parts(batch, itself)]))
 
     def contributions(self, batch: Batch, itself: np.ndarray | None = None) -> dict[str, Tensor]:
         """What each entry adds to ``score``: {field or "x": (B, *E)}, and that of the latents, "(latents)" (B,)."""
-        total: dict[str, np.ndarray] = {}
-        for squares, model in self._squares(batch, itself):
-            for name, part in _parted(model, batch, squares).items():
-                total[name] = total.get(name, 0.0) + part / len(self.models)
-        return {name: torch.from_numpy(values) for name, values in total.items()}
+        parted = [_parted(self.models[0], batch, *part) for part in self._parts(batch, itself)]
+        return {name: torch.from_numpy(_weighted([part[name] for part in parted])) for name in parted[0]}
 
-    def _squares(self, batch: Batch, itself: np.ndarray | None) -> Iterator[tuple[np.ndarray, VAE]]:
-        """½ (u − u_n)² of each entry, the mean over k neighbours n, of each model, (B, D + entries)."""
-        from sklearn.neighbors import NearestNeighbors
-
+    def _parts(self, batch: Batch, itself: np.ndarray | None) -> Iterator[tuple[np.ndarray, int]]:
+        """(u − u_n)²/c of each entry, the mean over k neighbours n, (B, D + entries), and D: 0 without latents."""
         itself = np.full(len(batch), -1) if itself is None else np.asarray(itself)
-        for model, known, places in zip(self.models, self.reference, self.places, strict=True):
-            own = _joined(model, batch)
-            near = NearestNeighbors(n_neighbors=self.k + 1).fit(known).kneighbors(own, return_distance=False)
-            # a datum itself goes to the end, the order of the others stays; the first k are taken
-            order = np.argsort(places[near] == itself[:, None], axis=1, kind="stable")[:, : self.k]
-            near = np.take_along_axis(near, order, axis=1)
-            yield sum(np.square(own - known[nth]) for nth in near.T) / (2 * self.k), model
+        for model, known, usual in zip((None, *self.models), self.reference, self.usual, strict=True):
+            own = _seen(model, self.alone, batch)
+            squares = _squares(own, known, self.k, self.places, itself)
+            yield squares / usual, 0 if model is None else model.dim
 
 
 def residuals(likelihood: td.Distribution, x: Tensor) -> Tensor:
@@ -116,36 +126,79 @@ def residuals(likelihood: td.Distribution, x: Tensor) -> Tensor:
     return torch.where(observed, found.clamp(-_FARTHEST, _FARTHEST), 0.0)
 
 
+def _squares(
+    own: np.ndarray, known: np.ndarray, k: int, places: np.ndarray, itself: np.ndarray
+) -> np.ndarray:
+    """(u − u_n)² of each entry, the mean over its k nearest n of ``known``, whose positions are ``places``."""
+    from sklearn.neighbors import NearestNeighbors
+
+    near = NearestNeighbors(n_neighbors=k + 1).fit(known).kneighbors(own, return_distance=False)
+    # a datum itself goes to the end, the order of the others stays; the first k are taken
+    order = np.argsort(places[near] == itself[:, None], axis=1, kind="stable")[:, :k]
+    near = np.take_along_axis(near, order, axis=1)
+    return sum(np.square(own - known[nth]) for nth in near.T) / k
+
+
+def _usual(distances: np.ndarray) -> float:
+    """The median of those that are not 0, as between equal data."""
+    apart = distances[distances > 0]
+    return float(np.median(apart)) if len(apart) else 1.0
+
+
+def _weighted(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Half of the first, without latents, and half of the mean of the models'."""
+    return (parts[0] + np.mean(parts[1:], 0)) / 2
+
+
 @torch.no_grad()
-def _joined(model: VAE, batch: Batch) -> np.ndarray:
-    """u(x) of every datum, (B, D + entries)."""
-    model.check(batch)
+def _seen(model: VAE | None, alone: Mapping[str, td.Distribution], batch: Batch) -> np.ndarray:
+    """u(x) of every datum, (B, D + entries); without a model its residuals from the mean, (B, entries)."""
+    if model is not None:
+        model.check(batch)
     found = []
     for rows in as_batches(batch).blocks(_ROWS):
-        mean = model.encode(rows.x, rows.context).mean
-        parts = [residuals(p, x)[0].flatten(1) for p, x in _described(model, mean, rows)]
-        found.append(torch.cat([mean, *parts], dim=1).double().numpy())
+        fields, latents = _fields(rows), []
+        likelihoods = alone
+        if model is not None:
+            mean = model.encode(rows.x, rows.context).mean
+            decoded: Any = model.decoder(mean.unsqueeze(0), rows.context)
+            likelihoods = {"x": decoded} if isinstance(rows.x, Tensor) else decoded.fields
+            latents = [mean]
+        parts = [residuals(likelihoods[name], x)[0].flatten(1) for name, x in fields.items()]
+        found.append(torch.cat([*latents, *parts], dim=1).double().numpy())
     return np.concatenate(found)
 
 
-def _described(model: VAE, z: Tensor, batch: Batch) -> list[tuple[td.Distribution, Tensor]]:
-    """The likelihood of each field at latents z (B, D), of batch shape (1, B), and the field."""
-    likelihood: Any = model.decoder(z.unsqueeze(0), batch.context)
-    if isinstance(batch.x, Tensor):
-        return [(likelihood, batch.x)]
-    return [(likelihood.fields[name], x) for name, x in batch.x.items()]
+def _marginals(model: VAE, batch: Batch) -> dict[str, td.Distribution]:
+    """What is known of each field without latents: mean and standard deviation, or how often categories are."""
+    found: dict[str, td.Distribution] = {}
+    for name, x in _fields(batch).items():
+        observed = observed_entries(x)
+        count = observed.sum(0).clamp(min=1)
+        if (categories := _numbers(model, name)) > 1:
+            one_of = torch.nn.functional.one_hot(x.long().clamp(min=0), categories) * observed.unsqueeze(-1)
+            share = one_of.sum(0) / count.unsqueeze(-1)
+            found[name] = Categorical(share.clamp(min=_RAREST).log()[None, None])
+            continue
+        values = torch.where(observed, x, 0).double()
+        mean = values.sum(0) / count
+        variance = (torch.where(observed, values - mean, 0.0).square()).sum(0) / count
+        found[name] = td.Normal(mean[None, None], torch.where(variance > 0, variance, 1.0).sqrt()[None, None])
+    return found
 
 
-def _parted(model: VAE, batch: Batch, squares: np.ndarray) -> dict[str, np.ndarray]:
-    """The columns of u by what they are of; those of a category's K numbers together."""
-    fields = {"x": batch.x} if isinstance(batch.x, Tensor) else batch.x
-    first, found = model.dim, {}
-    widths = {name: _numbers(model, name) for name in fields}
-    for name, x in fields.items():
-        size = x.shape[1:].numel() * widths[name]
+def _fields(batch: Batch) -> Mapping[str, Tensor]:
+    return {"x": batch.x} if isinstance(batch.x, Tensor) else batch.x
+
+
+def _parted(model: VAE, batch: Batch, squares: np.ndarray, latents: int) -> dict[str, np.ndarray]:
+    """The columns of u by what they are of, first the latents; those of a category's K numbers together."""
+    first, found = latents, {}
+    for name, x in _fields(batch).items():
+        size = x.shape[1:].numel() * _numbers(model, name)
         found[name] = squares[:, first : first + size].reshape(*x.shape, -1).sum(-1)
         first += size
-    return found | {LATENTS: squares[:, : model.dim].sum(1)}
+    return found | {LATENTS: squares[:, :latents].sum(1)}
 
 
 def _numbers(model: VAE, field: str) -> int:

@@ -103,32 +103,54 @@ def test_contributions_of_a_linear_model_are_its_closed_form(kind):
     np.testing.assert_allclose(total(shares).numpy(), exact, rtol=0.02)
 
 
-def test_neighbours_are_those_of_scikit_learn():
+def test_distances_are_those_of_scikit_learn_in_units_of_their_median():
+    """Half of the score is of the standardised data, half of latents and residuals, both written out."""
     model, _, sigma = linear_gaussian()
     g = torch.Generator().manual_seed(1)
-    reference, asked = torch.randn(50, 3, generator=g), 2 * torch.randn(20, 3, generator=g)
+    reference, asked = 3 + torch.randn(50, 3, generator=g), 3 + 2 * torch.randn(20, 3, generator=g)
+    reference[:, 1] *= 10
 
     def joined(x: torch.Tensor) -> np.ndarray:
         with torch.no_grad():
             z = model.encode(x).mean
             return torch.cat([z, (x - model.decode(z).mean) / sigma], 1).double().numpy()
 
-    distance = NearestNeighbors(n_neighbors=4).fit(joined(reference)).kneighbors(joined(asked))[0]
+    wanted = 0
+    spread = reference.double().numpy().std(0)
+    for u in (lambda x: x.double().numpy() / spread, joined):
+        near = NearestNeighbors(n_neighbors=4).fit(u(reference))
+        usual = np.median((near.kneighbors()[0] ** 2).mean(1))  # of each among the others
+        wanted = wanted + 0.5 * (near.kneighbors(u(asked))[0] ** 2).mean(1) / usual
     found = Neighbourhood.of(model, reference, k=4).score(Batch(asked))
-    np.testing.assert_allclose(found, 0.5 * (distance**2).mean(1), rtol=1e-5)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def test_equal_columns_and_data_are_no_unit():
+    """What does not vary has no standard deviation, and data that are there twice no distance, to divide by."""
+    model, _, _ = linear_gaussian()
+    g = torch.Generator().manual_seed(6)
+    some = torch.randn(20, 3, generator=g)
+    some[:, 2] = 1.0
+    near = Neighbourhood.of(model, torch.cat([some, some, some, some]), k=3)
+    score = near.score(Batch(torch.cat([some[:5], some[:5] + torch.tensor([0.0, 0.0, 2.0])])))
+    assert score.isfinite().all()
+    assert (score[:5] < 1e-6).all()
+    assert (score[5:] > 1).all()
 
 
 def test_no_datum_is_its_own_neighbour():
-    """Left out, a reference datum scores as among the reference without it; equal data stay neighbours."""
+    """Itself, a reference datum is usual; equal data stay neighbours."""
     model, _, _ = linear_gaussian()
-    x = torch.randn(30, 3, generator=torch.Generator().manual_seed(2))
+    x = torch.randn(31, 3, generator=torch.Generator().manual_seed(2))
     x[7] = x[8]
-    own = Neighbourhood.of(model, x, k=3).score(Batch(x), itself=np.arange(30))
-    for row in (0, 7, 29):
-        others = torch.cat([x[:row], x[row + 1 :]])
-        alone = Neighbourhood.of(model, others, k=3).score(Batch(x[row : row + 1]))
-        assert own[row].item() == pytest.approx(alone.item(), rel=1e-6)
-    assert (Neighbourhood.of(model, x, k=3).score(Batch(x)) < own).all()
+    near = Neighbourhood.of(model, x, k=1)
+    own = near.score(Batch(x), itself=np.arange(31))
+    assert own[7] == own[8] == 0
+    assert (own > 0).sum() == 29
+    # of an odd number the median is one of them: half of each of the two distances
+    parts = [squares.sum(1) for squares, _ in near._parts(Batch(x), np.arange(31))]
+    assert [np.median(part[part > 0]) for part in parts] == pytest.approx([1, 1])
+    assert (near.score(Batch(x)) == 0).all()
 
 
 def test_contributions_of_neighbours_add_up_over_models_and_kinds_of_columns():
@@ -136,6 +158,8 @@ def test_contributions_of_neighbours_add_up_over_models_and_kinds_of_columns():
     near = Neighbourhood.of(models, rows(60, seed=5), k=4)
     shares = near.contributions(rows())
     assert torch.allclose(total(shares), near.score(rows()))
+    assert shares["flux"][0, 1] > 0, "a missing entry is as the mean, which the neighbours' are not"
+    assert (shares["(latents)"] > 0).all()
     singly = [Neighbourhood.of(model, rows(60, seed=5), k=4).score(rows()) for model in models]
     assert torch.allclose(near.score(rows()), torch.stack(singly).mean(0))
     assert {name: tuple(share.shape[1:]) for name, share in shares.items()} == {
@@ -164,22 +188,34 @@ def test_residuals_are_in_standard_deviations():
 
 
 def test_anomalies_that_are_alike_do_not_vouch_for_one_another():
-    """Trimmed, the farthest reference data are nobody's neighbours, and it is as if they were not there."""
+    """Trimmed, the reference data that are far from the others are nobody's neighbours, wherever they are."""
     model, _, _ = linear_gaussian()
-    usual = torch.randn(80, 3, generator=torch.Generator().manual_seed(4))
-    group = 12 + 0.1 * torch.randn(20, 3, generator=torch.Generator().manual_seed(5))
+    g = torch.Generator().manual_seed(4)
+    usual = torch.randn(80, 3, generator=g)
+    group = torch.tensor([4.0, -4.0, 4.0]) + 0.1 * torch.randn(20, 3, generator=g)
     both = torch.cat([group, usual])
-    whole, trimmed = (Neighbourhood.of(model, both, 5, trim) for trim in (0.0, 0.2))
-    asked = Batch(torch.full((1, 3), 12.0))
+    whole, trimmed = (Neighbourhood.of(model, both, 5, trim) for trim in (0.0, 0.3))
+    asked = Batch(torch.tensor([[4.0, -4.0, 4.0]]))
     assert whole.score(asked) < whole.score(Batch(usual)).median()
-    assert torch.equal(trimmed.score(asked), Neighbourhood.of(model, usual, 5).score(asked))
-    itself = np.arange(100)
-    own = trimmed.score(Batch(both), itself)
-    alone = Neighbourhood.of(model, usual, 5).score(Batch(usual), np.arange(80))
-    assert torch.allclose(own[20:], alone)
-    assert (own[:20] > 10 * own[20:].max()).all()
+    assert trimmed.places.tolist() == sorted(trimmed.places)
+    assert trimmed.places.min() >= 20
+    assert len(trimmed.places) == 70
+    own = trimmed.score(Batch(both), np.arange(100))
+    assert (own[:20] > 10 * own[20:].median()).all()
+    # those that are kept are as good as those with the lowest score
+    assert own[trimmed.places].max() <= own[20:].sort().values[75]
     with pytest.raises(InputError, match="trim is a share from 0 to below 1, not 1"):
         Neighbourhood.of(model, usual, 5, 1)
+
+
+def test_trimming_takes_what_is_between_groups_not_what_is_far_from_their_middle():
+    """Two usual groups far from the middle, and anomalies in it: ‖u‖² alone would keep these."""
+    model, _, _ = linear_gaussian()
+    g = torch.Generator().manual_seed(9)
+    groups = torch.cat([side + 0.3 * torch.randn(45, 3, generator=g) for side in (-4.0, 4.0)])
+    middle = 1.5 * torch.randn(10, 3, generator=g)
+    near = Neighbourhood.of(model, torch.cat([groups, middle]), 3, trim=0.4)
+    assert np.mean(near.places >= 90) < 0.1
 
 
 @pytest.mark.parametrize("k", [0, 30, 31])
