@@ -1,4 +1,4 @@
-"""Errors of a cluster's parameters: the curvature of the likelihood of all stars, memberships left free."""
+"""Errors of a cluster's parameters: curvature of the likelihood and scatter of its slope, memberships left free."""
 
 from __future__ import annotations
 
@@ -28,34 +28,36 @@ class Errors:
 
 
 def errors_of(stars: Field, mixture: Mixture, number: int) -> Errors:
-    """Errors of cluster ``number``: the inverse of −∂²/∂θ² Σ_n log p(y_n | θ), by second differences.
+    """Errors of cluster ``number``: F⁻¹ G F⁻¹, with F = −∂²/∂θ² Σ_n log p(y_n | θ) and G = Σ_n g_n g_nᵀ of the
+    stars' own g_n = ∂/∂θ log p(y_n | θ), by differences (White 1982, Econometrica 50, 1).
 
-    θ = (ϖ, u = ϖV/κ, centre, log excess, log scatter, log odds of the share); the rest of the mixture is fixed. A
-    scale at its floor, where the likelihood still rises, is left out and has no error. Stars far from the cluster
-    feel only the share.
+    Where the model is right both are the information, and this its inverse; a cluster whose profile is not the
+    model's has its centre less well known than F says. θ = (ϖ, u = ϖV/κ, centre, log excess, log scatter, log odds
+    of the share); the rest of the mixture is fixed. The prior of u counts as a datum. A scale at its floor, where
+    the likelihood still rises, is left out and has no error. Stars far from the cluster feel only the share.
     """
     cluster, weight = mixture.clusters[number], mixture.weights[1 + number]
-    wide = replace(
-        cluster, excess=1.5 * cluster.excess, scatter=1.5 * cluster.scatter, shape=2 * cluster.shape
-    )
+    wide = replace(cluster, excess=1.5 * cluster.excess, scatter=1.5 * cluster.scatter, shape=2 * cluster.shape)
     near = np.flatnonzero(wide.near(stars))
     some = stars[near]
     joint = mixture.log_joint(some)
     others = logsumexp(np.delete(joint, 1 + number, axis=0)) - np.log1p(-weight)
     elsewhere = len(stars) - len(near)
-    typical = max(cluster.parallax, 0.05)
 
-    def value(theta: np.ndarray) -> float:
+    def each(theta: np.ndarray) -> np.ndarray:
+        """log p of the stars near, and of all others in one, which are the background's."""
         changed, share = _changed(cluster, weight, theta)
         own = logsumexp(changed.parts(some).log)
-        total = np.logaddexp(others + np.log1p(-share), own + np.log(share)).sum()
-        prior = 0.5 * ((theta[1:4] + cluster.parallax * cluster.velocity / KAPPA) ** 2).sum()
-        return float(
-            total + elsewhere * np.log1p(-share) - prior * (KAPPA / (typical * VELOCITY_PRIOR_KMS)) ** 2
-        )
+        here = np.logaddexp(others + np.log1p(-share), own + np.log(share))
+        return np.append(here, elsewhere * np.log1p(-share))
 
     steps = _STEP * _guesses(cluster, some, weight * len(stars))
-    fisher = -_second_differences(value, steps)
+    prior = np.zeros((9, 9))
+    prior[1:4, 1:4] = np.eye(3) * (KAPPA / (max(cluster.parallax, 0.05) * VELOCITY_PRIOR_KMS)) ** 2
+    fisher = prior - _second_differences(lambda theta: float(each(theta).sum()), steps)
+    scores = np.stack([(each(step) - each(-step))[:-1] for step in np.diag(steps)]) / (2 * steps[:, None])
+    spread = prior + scores @ scores.T
+    spread[8, 8] += elsewhere * weight**2
     floors = {6: cluster.excess <= EXCESS_MIN, 7: cluster.scatter <= MOTION_MIN}
     used = [i for i in range(9) if fisher[i, i] > 0 and not floors.get(i, False)]
     while len(used) > 1 and np.linalg.eigvalsh(fisher[np.ix_(used, used)])[0] <= 0:
@@ -63,7 +65,8 @@ def errors_of(stars: Field, mixture: Mixture, number: int) -> Errors:
             min((i for i in used if i >= 6), key=lambda i: fisher[i, i] * steps[i] ** 2, default=used[-1])
         )
     covariance = np.full((9, 9), np.nan)
-    covariance[np.ix_(used, used)] = np.linalg.inv(fisher[np.ix_(used, used)])
+    inverse = np.linalg.inv(fisher[np.ix_(used, used)])
+    covariance[np.ix_(used, used)] = inverse @ spread[np.ix_(used, used)] @ inverse
     # (ϖ, u) -> (ϖ, V = κ u/ϖ)
     turn = np.eye(4)
     turn[1:, 1:] *= KAPPA / cluster.parallax
