@@ -16,7 +16,7 @@ from . import kinematics
 from .clusters import METHODS, Found, candidates_by_method, find_clusters
 from .footprint import Footprint
 from .member_files import COLUMNS, Origin, write_members
-from .mixture import Cluster, Field
+from .mixture import MOTION_MIN, Cluster, Field
 from .settings import POSITIONS
 from .uncertainty import errors_of
 
@@ -256,7 +256,9 @@ def quantities(
         "velocity dispersion, core": (speed_unit * cluster.scatter, speed_unit * errors.scatter, "km/s"),
     }
     velocity = kinematics.Velocity(cluster.velocity, errors.motion[1:, 1:])
-    radial = float(np.sqrt(place @ velocity.covariance @ place))
+    # motions over the cluster's width change by V_r ϖ/κ times it, and are systematically wrong by MOTION_MIN
+    systematic = MOTION_MIN * speed_unit / np.radians(widths[1])
+    radial = float(np.hypot(np.sqrt(place @ velocity.covariance @ place), systematic))
     speed = float(np.linalg.norm(cluster.velocity))
     if not radial < _WIDE * speed:
         return rows

@@ -78,8 +78,9 @@ def proper_motion(run: Run) -> tuple[Figure, str]:
             xlim=(-reach, reach), ylim=(-reach, reach), xlabel="east (mas/yr)", ylabel="north (mas/yr)",
             title="less the cluster's motion, seen from here",
         )  # fmt: skip
-        left.set_aspect("equal")
-        right.set_aspect("equal")
+        for axes in (left, right):
+            axes.set_aspect("equal")
+            axes.locator_params(nbins=5)
         _legend(left, loc="upper right")
     _probability_bar(figure, grid)
     return figure, (
@@ -117,7 +118,9 @@ def convergent_point(run: Run) -> tuple[Figure, str] | None:
         _near(points[0]["value"], middle), points[1]["value"], points[1]["error"], points[0]["error"],
         fmt="o", color="black", markersize=3, capsize=2, zorder=5, label="found",
     )  # fmt: skip
+    literature = ""
     if "convergent point, RA" in LITERATURE.get(name, {}):
+        literature = f", and the literature's ({name.capitalize()}: {_literature_point(name)})"
         known = [LITERATURE[name][f"convergent point, {axis}"][0] for axis in ("RA", "Dec")]
         axes.plot(*known, "+", color=COLOURS[5], markersize=9, zorder=6, label="literature")
     low, high = sorted((middle, float(_near(points[0]["value"], middle))))
@@ -126,8 +129,7 @@ def convergent_point(run: Run) -> tuple[Figure, str] | None:
     _legend(axes, loc="upper left")
     return figure, (
         "The convergent point: the proper motions of the members of the largest cluster continued along great "
-        "circles, the direction of the space velocity that was found (with its error), and the literature's "
-        f"(Hyades: {_literature_point('hyades')})."
+        f"circles, the direction of the space velocity that was found (with its error){literature}."
     )
 
 

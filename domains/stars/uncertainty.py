@@ -37,7 +37,9 @@ def errors_of(stars: Field, mixture: Mixture, number: int) -> Errors:
     the likelihood still rises, is left out and has no error. Stars far from the cluster feel only the share.
     """
     cluster, weight = mixture.clusters[number], mixture.weights[1 + number]
-    wide = replace(cluster, excess=1.5 * cluster.excess, scatter=1.5 * cluster.scatter, shape=2 * cluster.shape)
+    wide = replace(
+        cluster, excess=1.5 * cluster.excess, scatter=1.5 * cluster.scatter, shape=2 * cluster.shape
+    )
     near = np.flatnonzero(wide.near(stars))
     some = stars[near]
     joint = mixture.log_joint(some)
