@@ -121,9 +121,9 @@ def clusters(run: Run) -> Findings:
     notes = [
         "A cluster is a compact part of an error-aware mixture that raises the likelihood of held-out stars; its "
         "place in parallax and proper motion was not given, and colours have no say in a probability. Names are "
-        "given afterwards. Errors are of the curvature of the likelihood, memberships left free; Gaia's systematic "
-        "errors (0.01 to 0.03 mas in parallax, 0.02 mas/yr in proper motion; Lindegren et al. 2021) are not in "
-        "them."
+        "given afterwards. Errors are of the curvature of the likelihood and the scatter of its slope, "
+        "memberships left free; Gaia's systematic errors (0.01 to 0.03 mas in parallax, 0.02 mas/yr in proper "
+        "motion; Lindegren et al. 2021) are in none but that of a velocity along the line of sight."
     ]
     for result in results:
         notes += _stated(result)
@@ -175,13 +175,16 @@ def cluster_name(place: np.ndarray, parallax: float, number: int) -> str:
 def motion_distance(cluster: Cluster, stars: Field) -> np.ndarray:
     """How far each star's proper motion is from the cluster's at the star's own parallax, in σ (2 dof), (N,).
 
-    The residual μ − ϖ (ê·V, n̂·V)/κ with the error of μ and ϖ together and the dispersion of the cluster.
+    The residual μ − ϖ (ê·V, n̂·V)/κ with the error of μ and ϖ together, what the parallaxes scatter beyond it and
+    the dispersion of the cluster.
     """
     along = np.einsum("nki,i->nk", kinematics.tangent_basis(stars.direction), cluster.velocity)
     turn = np.concatenate([-along[:, :, None] / kinematics.KAPPA, np.tile(np.eye(2), (len(stars), 1, 1))], 2)
     residual = np.einsum("nij,nj->ni", turn, stars.y)
     scatter = (cluster.parallax * cluster.dispersion / kinematics.KAPPA) ** 2
-    covariance = turn @ stars.covariance @ turn.transpose(0, 2, 1) + scatter * np.eye(2)
+    own = stars.covariance.copy()
+    own[:, 0, 0] += cluster.excess**2
+    covariance = turn @ own @ turn.transpose(0, 2, 1) + scatter * np.eye(2)
     return np.sqrt(np.einsum("ni,nij,nj->n", residual, np.linalg.inv(covariance), residual))
 
 
@@ -255,10 +258,12 @@ def quantities(
         "proper motion dispersion, core": (cluster.scatter, errors.scatter, "mas/yr"),
         "velocity dispersion, core": (speed_unit * cluster.scatter, speed_unit * errors.scatter, "km/s"),
     }
-    velocity = kinematics.Velocity(cluster.velocity, errors.motion[1:, 1:])
     # motions over the cluster's width change by V_r ϖ/κ times it, and are systematically wrong by MOTION_MIN
     systematic = MOTION_MIN * speed_unit / np.radians(widths[1])
-    radial = float(np.hypot(np.sqrt(place @ velocity.covariance @ place), systematic))
+    velocity = kinematics.Velocity(
+        cluster.velocity, errors.motion[1:, 1:] + systematic**2 * np.outer(place, place)
+    )
+    radial = float(np.sqrt(place @ velocity.covariance @ place))
     speed = float(np.linalg.norm(cluster.velocity))
     if not radial < _WIDE * speed:
         return rows
@@ -380,7 +385,7 @@ def _shrunk_parallax(result: Result, best: np.ndarray) -> np.ndarray:
     members = result.found.mixture.clusters
     prior = np.array([c.parallax for c in members])[best]
     depth = np.array([max(c.depth, 0.005 * c.parallax) for c in members])[best]
-    noise = result.stars.covariance[:, 0, 0]
+    noise = result.stars.covariance[:, 0, 0] + np.array([c.excess**2 for c in members])[best]
     return (result.stars.y[:, 0] / noise + prior / depth**2) / (1 / noise + 1 / depth**2)
 
 

@@ -21,6 +21,7 @@ from sciencevae.latents.cluster import fit_gaussians
 
 from .kinematics import KAPPA
 from .mixture import (
+    EXCESS_MIN,
     MOTION_MIN,
     Background,
     Cluster,
@@ -315,7 +316,7 @@ class _Places:
         away, both = others[:, :6] - row[:6], others[:, 6:] + row[6:]
         alike = (away[:, :2] ** 2).sum(1) < both[:, 0] / 4
         alike &= (away[:, 2:5] ** 2).sum(1) < both[:, 1] / 4
-        alike &= np.abs(away[:, 5]) < (np.sqrt(both[:, 2]) + MOTION_MIN) / 2
+        alike &= np.abs(away[:, 5]) < (np.sqrt(both[:, 2]) + EXCESS_MIN) / 2
         if alike.any():
             return False
         self.rows[self.count] = row

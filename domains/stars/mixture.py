@@ -12,6 +12,9 @@ Note 1: a cluster is the sum of four such parts that share ϖ_c, V and centre. T
 or ``_HALO`` times it (the Hyades have stars beyond the tidal radius), as many as fit; the velocity scale is that
 of single stars, or ``_BINARY`` times it for the share ``_BINARIES`` of unresolved binaries whose photocentres
 move. That share is not fitted: where the background is smoother than the field, it would take up what is missing.
+
+Note 2: the M-step holds J and σ_d, which depend on ϖ_c, V and the width on the sky, at their values of the step
+before. The likelihood may fall by as little as that moves it; a test follows it.
 """
 
 from __future__ import annotations
@@ -39,9 +42,14 @@ VELOCITY_PRIOR_KMS = 50.0  # V ~ N(0, 50²): only the radial part in a small fie
 EXCESS_MIN, MOTION_MIN, _SPEED_MIN, _SKY_MIN = 0.02, 0.02, 0.1, 0.01
 _PARALLAX_MIN = 0.05  # mas, below which κμ/ϖ is no velocity
 _REACH = 6.0  # standard deviations beyond which a cluster has no density
-_FAR = -1e4
+_FAR = -1e300  # below any background's: a star that nothing explains is no member
 _NARROWEST = 0.4  # standard deviation of a background component, in units of the field's own
 _LOG_2PI = float(np.log(2 * np.pi))
+
+
+def scatter_min(parallax: float) -> float:
+    """The smallest dispersion of proper motions that is fitted, mas/yr."""
+    return max(MOTION_MIN, _SPEED_MIN * parallax / KAPPA)
 
 
 @dataclass(frozen=True)
@@ -132,7 +140,7 @@ class Cluster:
         return close & (((stars.offsets - self.centre) ** 2).sum(1) < reach**2)
 
     def log_parts(self, stars: Field) -> np.ndarray:
-        """log density of the four parts, shares included, (4, N); −10⁴ far outside, where it is not computed."""
+        """log density of the four parts, shares included, (4, N); far outside next to −∞, not computed."""
         log = np.full((len(_PARTS), len(stars)), _FAR)
         near = self.near(stars)
         log[:, near] = self.parts(stars[near]).log
@@ -217,7 +225,7 @@ class Cluster:
             parallax=parallax,
             velocity=velocity,
             excess=max(float(np.sqrt(excess2)), EXCESS_MIN),
-            scatter=max(float(np.sqrt(scatter2)), MOTION_MIN, _SPEED_MIN * parallax / KAPPA),
+            scatter=max(float(np.sqrt(scatter2)), scatter_min(parallax)),
             centre=centre,
             shape=shape,
             halo=float((share[[1, 3]].sum() + 0.5) / (mass + 2.0)),
@@ -421,13 +429,13 @@ def start_cluster(stars: Field, rows: np.ndarray) -> Cluster | None:
     chosen = stars[rows]
     error = np.sqrt(chosen.covariance[:, 0, 0])
     parallax, spread = _middle(chosen.y[:, 0], 1 / error)
-    depth = np.sqrt(max(spread**2 - _middle(error, 1 / error)[0] ** 2, (0.02 * parallax) ** 2, EXCESS_MIN**2))
+    excess2 = max(spread**2 - _middle(error, 1 / error)[0] ** 2, (0.02 * parallax) ** 2, EXCESS_MIN**2)
     parallax = max(parallax, _PARALLAX_MIN)
     chosen = chosen[np.abs(chosen.y[:, 0] - parallax) < 3 * np.hypot(error, spread)]
     if len(chosen) < 5:
         return None
     noise = chosen.covariance[:, 0, 0]
-    shrunk = (chosen.y[:, 0] / noise + parallax / depth**2) / (1 / noise + 1 / depth**2)
+    shrunk = (chosen.y[:, 0] / noise + parallax / excess2) / (1 / noise + 1 / excess2)
     shrunk = np.maximum(shrunk, 0.3 * parallax)
     covariance = chosen.covariance.copy()
     covariance[:, 0, :] = covariance[:, :, 0] = 0.0  # the parallaxes are not the stars' own any more
@@ -453,7 +461,7 @@ def start_cluster(stars: Field, rows: np.ndarray) -> Cluster | None:
     return Cluster(
         parallax=float(np.average(shrunk[keep], weights=1 / error)),
         velocity=velocity,
-        excess=float(depth),
+        excess=float(np.sqrt(excess2)),
         scatter=float(np.sqrt(max(scatter2, MOTION_MIN**2, (0.3 * parallax / KAPPA) ** 2))),
         centre=centre,
         shape=np.diag(np.clip(width, 2 * _SKY_MIN * size, size) ** 2),

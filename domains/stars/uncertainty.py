@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .kinematics import KAPPA
-from .mixture import EXCESS_MIN, MOTION_MIN, VELOCITY_PRIOR_KMS, Cluster, Field, Mixture, logsumexp
+from .mixture import EXCESS_MIN, VELOCITY_PRIOR_KMS, Cluster, Field, Mixture, logsumexp, scatter_min
 
 __all__ = ["Errors", "errors_of"]
 
@@ -60,7 +60,10 @@ def errors_of(stars: Field, mixture: Mixture, number: int) -> Errors:
     scores = np.stack([(each(step) - each(-step))[:-1] for step in np.diag(steps)]) / (2 * steps[:, None])
     spread = prior + scores @ scores.T
     spread[8, 8] += elsewhere * weight**2
-    floors = {6: cluster.excess <= EXCESS_MIN, 7: cluster.scatter <= MOTION_MIN}
+    floors = {
+        6: cluster.excess <= EXCESS_MIN,
+        7: cluster.scatter <= scatter_min(cluster.parallax) * (1 + 1e-9),
+    }
     used = [i for i in range(9) if fisher[i, i] > 0 and not floors.get(i, False)]
     while len(used) > 1 and np.linalg.eigvalsh(fisher[np.ix_(used, used)])[0] <= 0:
         used.remove(

@@ -58,8 +58,8 @@ class Column:
             return values
         if len(bad := np.flatnonzero((values < 0) | (values % 1 != 0) & np.isfinite(values))):
             raise InputError(
-                f"column {self.name!r} holds {values[bad[0]]:g} (row {bad[0] + 1}), which is no count: "
-                f"--set prepare.columns.{self.name}=gaussian"
+                f"column {self.name!r} holds {values[bad[0]]:g} (row {series.index[bad[0]] + 1}), which is no "
+                f"count: --set prepare.columns.{self.name}=gaussian"
             )
         return np.where(np.isfinite(values), values, -1).astype(np.int64)
 
@@ -79,13 +79,14 @@ def frame_of(raw: pd.DataFrame, as_text: Collection[str] = ()) -> pd.DataFrame:
     """Numbers, and text that is numbers throughout unless it is to stay ``as_text``, as float64 with NaN; all else
     as text with None, where a value is missing or empty.
 
-    Columns of several numbers a row are left out and named in ``attrs["not columns"]``.
+    Times, and columns of several numbers a row, are left out and named in ``attrs["not columns"]``.
     """
     import pandas as pd
 
     found: dict[str, np.ndarray] = {}
     for name, column in raw.items():
-        if column.dtype == object and column.map(lambda v: isinstance(v, _SEVERAL)).any():
+        several = column.dtype == object and column.map(lambda v: isinstance(v, _SEVERAL)).any()
+        if several or column.dtype.kind in "mM":
             continue
         stays = column.dtype.kind == "b" or (name in as_text and column.dtype.kind != "f")
         numbers = None if stays else as_numbers(column)
@@ -106,8 +107,8 @@ def numbers(series: pd.Series) -> np.ndarray:
     bad = np.flatnonzero([np.isnan(n) and v is not None for n, v in zip(values, known, strict=True)])
     if len(bad):
         raise InputError(
-            f"column {series.name!r} holds {series.iloc[bad[0]]!r} (row {bad[0] + 1}) among numbers: mend it, "
-            f"leave it empty, or --set prepare.columns.{series.name}=categorical (or ignore)"
+            f"column {series.name!r} holds {series.iloc[bad[0]]!r} (row {series.index[bad[0]] + 1}) among "
+            f"numbers: mend it, leave it empty, or --set prepare.columns.{series.name}=categorical (or ignore)"
         )
     return values
 
@@ -125,7 +126,7 @@ def inferred(
     for name in [*chosen.columns, *(name for name in aside if name)]:
         if name not in [*frame.columns, *frame.attrs["not columns"]]:
             raise InputError(f"{where} has no column {name!r}{did_you_mean(name, map(str, frame.columns))}")
-    columns, left = [], dict.fromkeys(frame.attrs["not columns"], "not one number or text a row")
+    columns, left = [], dict.fromkeys(frame.attrs["not columns"], "a time, or not one number or text a row")
     for name in map(str, frame.columns):
         series, wanted = frame[name], chosen.columns.get(name)
         if name in aside:

@@ -68,7 +68,7 @@ def prepare(settings: Tables, files: Mapping[str, Path], input: Path | None) -> 
     # equal rows, what is said of them too, are never in two parts
     told = frame.loc[used, [column.name for column in columns]].assign(**{"": anomaly[used]})
     group = told.groupby(list(told.columns), dropna=False, sort=False).ngroup().to_numpy(np.int64)
-    frame, label, anomaly = frame[used].reset_index(drop=True), label[used], anomaly[used]
+    frame, label, anomaly = frame[used], label[used], anomaly[used]
     train_on = chosen.train_on or ("normal" if chosen.label else "all")
     split, trained_on = _split(group, anomaly, train_on, chosen, str(path))
     # what is the same in all training rows says nothing there, and can't be scaled
@@ -121,6 +121,7 @@ def read(path: Path, settings: Tables, template: xr.Dataset) -> Iterator[xr.Data
     as_text = {identifier, *(column.name for column in columns if column.kind == "categorical")}
     for raw in file.blocks([name for name in file.names if name in wanted]):
         frame = frame_of(raw, as_text)
+        frame.index = frame.index + start
         status = _status(frame, columns)
         frame.loc[status != "", [column.name for column in columns]] = None
         row = np.arange(start, start + len(frame))
@@ -201,7 +202,7 @@ def _column(frame: pd.DataFrame, name: str) -> np.ndarray:
 
 def _identifiers(frame: pd.DataFrame, chosen: Prepare) -> np.ndarray:
     """What names the rows, as text; without a column the number of the row."""
-    numbers = np.arange(len(frame)).astype(str)
+    numbers = frame.index.to_numpy().astype(str)
     if not chosen.identifier:
         return numbers
     found = _column(frame, chosen.identifier)

@@ -91,6 +91,8 @@ def as_numbers(column: pd.Series) -> np.ndarray | None:
 
     if column.dtype.kind in "iufb":
         return column.to_numpy(np.float64, na_value=np.nan)
+    if column.dtype.kind in "mM":
+        return None
     if isinstance(column.dtype, pd.ArrowDtype):  # text of a CSV, most often numbers throughout
         with suppress(pa.ArrowInvalid):
             return pc.utf8_trim_whitespace(pa.array(column)).cast(pa.float64()).to_numpy(zero_copy_only=False)
@@ -265,7 +267,7 @@ def _physical(raw: np.ndarray, column: Any) -> Any:
     """What the bytes of a FITS column stand for: TNULL is missing, then TSCAL and TZERO; text as it is."""
     import pandas as pd
 
-    if raw.ndim == 1 and column.format in ("L", "1L"):
+    if raw.ndim == 1 and raw.dtype.kind == "i" and column.format in ("L", "1L"):
         return pd.Series(raw == ord("T"), dtype="boolean").mask(raw == 0)
     if raw.ndim != 1 or raw.dtype.kind not in "iuf":
         return list(raw.astype(str) if raw.dtype.kind == "S" else raw)
@@ -274,8 +276,10 @@ def _physical(raw: np.ndarray, column: Any) -> Any:
     scale, zero = column.bscale or 1, column.bzero or 0
     if values.dtype.kind == "i" and scale == 1 and zero == half:  # how FITS writes unsigned integers
         physical = values.view(f"u{values.itemsize}") ^ np.array(half, f"u{values.itemsize}")
-    else:
-        physical = values if scale == 1 and zero == 0 else values * scale + zero
+    elif scale == 1 and zero == 0:
+        physical = values
+    else:  # of bytes, which have no sign, −128 is how signed ones are written
+        physical = (values.astype(np.int16) if values.dtype == np.uint8 else values) * scale + zero
     if column.null is None or values.dtype.kind == "f":
         return physical
     nullable: Any = {"i": pd.Int64Dtype(), "u": pd.UInt64Dtype(), "f": pd.Float64Dtype()}[physical.dtype.kind]

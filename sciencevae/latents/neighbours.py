@@ -39,8 +39,8 @@ class Neighbourhood:
 
     is taken in units of c, its median over the reference data themselves. What a model has learned may be wrong, of
     few data above all, so as much weight is given to the data without latents: t₀ is t with r = (x − x̄)/s, of the
-    mean and the standard deviation of the reference data. The score of one model, or of M trained alike from other
-    seeds, is
+    mean and the standard deviation of the reference data (of categories: 1[x = k] less how often k occurs). The
+    score of one model, or of M trained alike from other seeds, is
 
         s(x) = 1/2 [t₀(x)/c₀ + 1/M Σ_m t_m(x)/c_m],
 
@@ -80,6 +80,8 @@ class Neighbourhood:
             raise InputError(
                 f"{k} neighbours among {kept} reference data: k is from 1 to one less than these"
             )
+        for model in models:
+            model.check(batch)
         alone = _marginals(models[0], batch)
         known = [_seen(None, alone, batch), *(_seen(model, alone, batch) for model in models)]
         positions = np.arange(len(batch))
@@ -103,6 +105,8 @@ class Neighbourhood:
 
     def _parts(self, batch: Batch, itself: np.ndarray | None) -> Iterator[tuple[np.ndarray, int]]:
         """(u − u_n)²/c of each entry, the mean over k neighbours n, (B, D + entries), and D: 0 without latents."""
+        for one in self.models:
+            one.check(batch)
         itself = np.full(len(batch), -1) if itself is None else np.asarray(itself)
         for model, known, usual in zip((None, *self.models), self.reference, self.usual, strict=True):
             own = _seen(model, self.alone, batch)
@@ -153,8 +157,6 @@ def _weighted(parts: Sequence[np.ndarray]) -> np.ndarray:
 @torch.no_grad()
 def _seen(model: VAE | None, alone: Mapping[str, td.Distribution], batch: Batch) -> np.ndarray:
     """u(x) of every datum, (B, D + entries); without a model its residuals from the mean, (B, entries)."""
-    if model is not None:
-        model.check(batch)
     found = []
     for rows in as_batches(batch).blocks(_ROWS):
         fields, latents = _fields(rows), []

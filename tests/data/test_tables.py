@@ -165,3 +165,21 @@ def test_text_with_quotes_comments_and_a_byte_order_mark(start: str, tmp_path: P
     assert frame["a"].tolist()[0] == "x;y"
     assert frame["a"].isna().tolist() == [False, True]
     assert as_numbers(frame["b"]).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("kind", ["ascii table", "signed bytes"])
+def test_rarer_columns_of_fits(kind: str, tmp_path: Path) -> None:
+    from astropy.io import fits
+
+    path = tmp_path / "table.fits"
+    if kind == "ascii table":
+        columns = [fits.Column("n", "I6", array=[1, -2, 300]), fits.Column("x", "E15.7", array=[0.5, 1, -2])]
+        fits.TableHDU.from_columns(columns).writeto(path)
+    else:
+        columns = [fits.Column("n", "B", bzero=-128, array=np.array([-128, -1, 127], np.int8))]
+        fits.BinTableHDU.from_columns(columns).writeto(path)
+    expected = Table.read(path)
+    found = whole(path)
+    assert list(found) == expected.colnames
+    for name in expected.colnames:
+        np.testing.assert_allclose(found[name].to_numpy(float), np.asarray(expected[name], float))

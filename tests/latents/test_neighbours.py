@@ -223,3 +223,12 @@ def test_too_few_reference_data(k):
     model, _, _ = linear_gaussian()
     with pytest.raises(InputError, match=f"{k} neighbours among 30 reference data"):
         Neighbourhood.of(model, torch.zeros(30, 3), k)
+
+
+def test_other_data_than_the_models_are_refused():
+    near = Neighbourhood.of(mixed(0), rows(60, seed=5))
+    odd = rows(3)
+    odd.x["flux"] = odd.x["flux"][:, :2]
+    for ask in (near.score, near.contributions, lambda batch: Neighbourhood.of(mixed(0), batch, k=1)):
+        with pytest.raises(InputError):
+            ask(odd)

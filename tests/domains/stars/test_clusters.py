@@ -27,6 +27,7 @@ from sciencevae.builtin.stars.mixture import (
     Mixture,
     fit_background,
     fit_clusters,
+    scatter_min,
     start_cluster,
 )
 from sciencevae.builtin.stars.packed import inverse, outer, packed, times, unpacked
@@ -228,6 +229,42 @@ def test_only_the_depth_of_a_cluster_moves_proper_motions() -> None:
     expected = multivariate_normal(20.0 * jacobian, covariance).logpdf(places)
     found = log_density(near, places)
     np.testing.assert_allclose(np.diff(found), np.diff(expected), rtol=1e-6)
+
+
+def test_a_star_that_nothing_explains_is_no_member() -> None:
+    catalogue, stars, found = searched()
+    y = stars.y.copy()
+    y[~catalogue.member, 1:] += 1e5  # mas/yr, which the background has never seen
+    fast = Field(y, stars.covariance, stars.offsets, stars.direction, stars.footprint)
+    assert found.mixture.membership(fast)[~catalogue.member].max() < 1e-6
+
+
+def test_motions_lie_within_their_errors_and_the_scatter_of_parallaxes() -> None:
+    """Stars drawn from a cluster: 0.27 % beyond the 3σ of two Gaussian axes' 99.73 %, whatever its excess."""
+    random, count = np.random.default_rng(8), 4000
+    centre = kinematics.directions(*map(np.array, CENTRE))
+    cluster = Cluster(20.0, VELOCITY, 0.5, 0.3, np.zeros(2), np.eye(2) * 2.0**2)
+    parallax = 20 + cluster.depth * random.normal(size=count)
+    motion = kinematics.proper_motion(VELOCITY, np.broadcast_to(centre, (count, 3)), parallax)
+    y = np.concatenate([(parallax + cluster.excess * random.normal(size=count))[:, None], motion], axis=1)
+    y += random.normal(size=y.shape) * [0.1, cluster.scatter, cluster.scatter]
+    y[:, 1:] += 0.1 * random.normal(size=motion.shape)
+    stars = Field(
+        y,
+        np.broadcast_to(np.eye(3) * 0.1**2, (count, 3, 3)),
+        np.zeros((count, 2)),
+        np.broadcast_to(centre, (count, 3)),
+        Footprint.cone(60.0),
+    )
+    squares = motion_distance(cluster, stars) ** 2  # χ² of two degrees of freedom
+    assert squares.mean() == pytest.approx(2.0, abs=4 * 2 / np.sqrt(count))
+
+
+def test_a_scale_at_its_floor_has_no_error() -> None:
+    _, stars, found = searched()
+    (cluster,) = found.mixture.clusters
+    floored = replace(cluster, scatter=scatter_min(cluster.parallax))
+    assert np.isnan(errors_of(stars, replace(found.mixture, clusters=(floored,)), 0).scatter)
 
 
 def test_a_cluster_cut_off_by_the_edge_has_its_own_width() -> None:

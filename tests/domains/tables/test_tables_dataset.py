@@ -139,6 +139,25 @@ def test_columns_that_say_nothing_are_left_out_and_named(tmp_path: Path) -> None
     assert data["student"].dims == ("sample", "student_column")
 
 
+@pytest.mark.parametrize("gap", [False, True])
+def test_a_time_is_neither_a_count_nor_a_category(gap: bool) -> None:
+    times = pd.Series(pd.date_range("2026-01-01", periods=N, freq="D"))
+    frame = frame_of(table().assign(seen=times.mask(times.index == 3) if gap else times))
+    assert "seen" not in frame
+    assert frame.attrs["not columns"] == ["seen"]
+
+
+def test_rows_are_told_by_their_place_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = table()
+    template = from_json(json.loads(json.dumps(to_json(prepared(frame, tmp_path)))))
+    frame["flux"] = frame["flux"].astype(object)
+    frame.loc[50, "flux"] = "bright"
+    path = write(frame, tmp_path / "table.csv")
+    monkeypatch.setattr(tables, "_BLOCK_BYTES", 512)
+    with pytest.raises(InputError, match=r"'bright' \(row 51\)"):
+        list(read(path, chosen(), template))
+
+
 def test_rows_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
     frame = table()
     frame.loc[10, "flux"] = np.inf
