@@ -58,7 +58,7 @@ def literature_members(stars: Field) -> tuple[np.ndarray, int, float]:
 
     def within(velocity: np.ndarray) -> np.ndarray:
         scatter = 1000 / CENTRE[2] * DISPERSION_KMS / KAPPA
-        model = Cluster(1000 / CENTRE[2], velocity, 1.0, scatter, np.zeros(2), np.eye(2))
+        model = Cluster(1000 / CENTRE[2], velocity, 0.0, scatter, np.zeros(2), np.eye(2))
         return near & (motion_distance(model, stars) < 3.44)
 
     return within(speed * point), int(within(-speed * point).sum()), speed
