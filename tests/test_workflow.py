@@ -154,7 +154,7 @@ def test_your_own_file_and_data_that_replace_the_old(
 @pytest.mark.parametrize(
     ("override", "code", "says"),
     [
-        ("training.batch_size=5000", 2, "train failed: "),
+        ("training.device=cuda:99", 2, "train failed: "),
         ("analyse.fail=true", 1, "analyse failed: ZeroDivisionError: asked to fail <here>"),
     ],
 )
