@@ -2,6 +2,7 @@
 
     python -m benchmarks.stars_recovery OUT --method ours --fields FOLDER      # run, or go on with, all of it
     python -m benchmarks.stars_recovery --table                                # the kept results, as Markdown
+    python -m benchmarks.stars_recovery --figure FILE.png                      # and drawn
 
 FOLDER (default: ``stars`` in $SCIENCEVAE_MIRROR) holds the Gaia fields NAME.parquet and published members; those of
 every file ``*members*.parquet`` there are taken out of all fields, once for all methods: the fields without their
@@ -43,11 +44,11 @@ import os
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -61,6 +62,9 @@ from sciencevae.data.atomic import atomic_path
 from sciencevae.data.tables import write_table
 
 from .stars_split import CHOSEN_ON, FIELDS, SCORED_ONLY, half_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 METHODS = {
     "ours": "benchmarks.stars_ours:find",
@@ -507,6 +511,38 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def figure(results: dict[str, Any], path: Path) -> None:
+    """The reliability diagram of ours and of HDBSCAN, and completeness and contamination by magnitude, of the scored-only
+    half; bars are 95 % intervals."""
+    import matplotlib.pyplot as plt
+
+    from sciencevae.report.figures import COLOURS, DOUBLE_COLUMN, style
+
+    def bars(axes: Axes, x: Sequence[float], rows: Sequence[dict[str, Any]], **how: Any) -> None:
+        y = np.array([row["hits"] / row["of"] for row in rows])
+        low, high = np.array([row["interval"] for row in rows]).T
+        axes.errorbar(x, y, np.maximum([y - low, high - y], 0), marker="o", markersize=4, capsize=2, **how)
+
+    with style():
+        shown, (left, right) = plt.subplots(1, 2, figsize=(DOUBLE_COLUMN, 3.0))
+        left.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+        names = {"ours-without-latents": "sciencevae", "hdbscan": "HDBSCAN"}
+        for colour, (method, name) in zip(COLOURS, names.items(), strict=False):
+            reliability = results[method]["calibration"]["scored-only"]["reliability"]
+            rows = [row for row in reliability if row["of"] >= 20]
+            bars(left, [row["mean p"] for row in rows], rows, color=colour, label=name)
+        left.set(xlabel="membership probability, mean", ylabel="share of true members", aspect="equal")
+        magnitudes = results["ours-without-latents"]["calibration"]["scored-only"]["magnitudes"]
+        for colour, kind in zip(COLOURS[2:], ("completeness", "contamination"), strict=False):
+            bars(right, range(len(magnitudes)), [row[kind] for row in magnitudes], color=colour, label=kind)
+        right.set(xlabel="G (mag)", ylim=(0, 1))
+        right.set_xticks(range(len(magnitudes)), [row["G"].replace(" to ", "–") for row in magnitudes])
+        for axes in (left, right):
+            axes.legend(frameon=False)
+        with atomic_path(path) as temporary:
+            shown.savefig(temporary, format="png", dpi=200)
+
+
 def _shown(row: dict[str, Any]) -> str:
     if not row["of"]:
         return "–"
@@ -591,7 +627,11 @@ def main() -> None:
     )
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="only print the table of the last result")
+    parser.add_argument("--figure", type=Path, help="only draw the last result, to this PNG file")
     given = parser.parse_args()
+    if given.figure:
+        figure(json.loads(RESULTS.read_text()), given.figure)
+        return
     if given.table:
         print(table(json.loads(RESULTS.read_text())))
         return
