@@ -512,8 +512,8 @@ def table(results: dict[str, Any]) -> str:
 
 
 def figure(results: dict[str, Any], path: Path) -> None:
-    """The reliability diagram of ours and of HDBSCAN, and completeness and contamination by magnitude, of the scored-only
-    half; bars are 95 % intervals."""
+    """The reliability diagram of ours and of HDBSCAN, and completeness and contamination by magnitude, of the
+    scored-only half; bars are 95 % intervals."""
     import matplotlib.pyplot as plt
 
     from sciencevae.report.figures import COLOURS, DOUBLE_COLUMN, style
