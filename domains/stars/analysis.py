@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sciencevae.runs import Run, Variant
 
 __all__ = [
+    "LISTED",
     "LITERATURE",
     "PLEIADES_NOTE",
     "active_latents",
@@ -84,7 +85,7 @@ TITLES = {
 _ACTIVE = 0.1  # share of a latent's variance that is between stars; below, it says nothing of a star
 _PLAUSIBLE = 0.3  # overlap from which a candidate is called the cluster
 _WIDE = 0.2  # error of the radial velocity, as a share of the speed, below which motions are seen to converge
-_LISTED = 0.01  # members of lower probability are not listed
+LISTED = 0.001  # members of lower probability are not listed
 
 
 @dataclass(frozen=True)
@@ -376,7 +377,7 @@ def _members(result: Result) -> pd.DataFrame:
             "absolute_magnitude": absolute,
         }
     )
-    table = table[table["probability"] >= _LISTED]
+    table = table[table["probability"] >= LISTED]
     return table.sort_values(["cluster", "probability"], ascending=[True, False], ignore_index=True)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from sciencevae.errors import InputError
 
-from .analysis import star_field
+from .analysis import LISTED, star_field
 from .clusters import candidates, find_clusters
 from .dataset import prepare
 from .settings import Prepare, Stars
@@ -26,7 +26,7 @@ def find_members(
     stars: pd.DataFrame, settings: Stars | None = None, latents: np.ndarray | None = None
 ) -> pd.DataFrame:
     """Stars and the clusters that they may belong to: ``source_id``, ``cluster`` (1 is that of the largest gain),
-    ``probability`` from 0.01 on; no rows where there is no cluster.
+    ``probability`` from 0.001 on; no rows where there is no cluster.
 
     stars: a field under the names of any catalogue that ``columns.py`` knows, in deg, mas and mas/yr; latents:
     (N, D) of the same stars in the same order, whose mixture gives candidates too. InputError: as ``prepare``.
@@ -45,7 +45,7 @@ def find_members(
     field, _, _ = star_field(data)
     with threadpool_limits(1):
         found = find_clusters(field, candidates(field, latents, settings.analyse), settings.analyse)
-    star, cluster = np.nonzero(found.membership >= 0.01)
+    star, cluster = np.nonzero(found.membership >= LISTED)
     return pd.DataFrame(
         {
             "source_id": identifiers[star],
