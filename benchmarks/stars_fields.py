@@ -51,7 +51,9 @@ TITLES = {
     "fastmp": "fastMP",
     "fastmp-centred": "fastMP, told the centre",
     "ours": "sciencevae",
+    "members": "sciencevae, `find_members`",
 }
+OURS = {"ours": "benchmarks.stars_ours", "members": "benchmarks.stars_members"}
 EMPTY = "nocluster_ra45_dec0"
 NAMED = ("NGC2423", "Berkeley_29_deep", "Berkeley_73_deep", "Saurer_1_deep")
 TILE = "Berkeley_73_deep"  # 0.09 deg², to G = 21
@@ -100,8 +102,8 @@ def side_by_side(folder: Path, count: int, seed: int = 0) -> pd.DataFrame:
 
 def run(method: str, frame: pd.DataFrame, seed: int, found: Path, threads: int = 1) -> Row:
     """One method on one field, its answer to ``found``; its seconds."""
-    if method == "ours":
-        command = [sys.executable, "-m", "benchmarks.stars_ours"]
+    if method in OURS:
+        command = [sys.executable, "-m", OURS[method]]
     elif PEER.exists():
         command = [str(PEER), str(HERE / "stars_peers.py"), method]
     else:
