@@ -312,7 +312,7 @@ def main() -> None:
     )
     parser.add_argument("out", type=Path, nargs="?", help="folder of what is computed")
     parser.add_argument("--methods", nargs="+", choices=TITLES, default=list(TITLES))
-    parser.add_argument("--fields", nargs="+", default=list(dict.fromkeys([*HALVES["all fields"], EMPTY])))
+    parser.add_argument("--fields", nargs="+", default=HALVES["all fields"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1, help="of each program, with --timing")

@@ -8,12 +8,12 @@ from __future__ import annotations
 import sys
 
 import pandas as pd
-from sciencevae.builtin.stars.search import MOTION_ERROR_MAX, find_members
-from sciencevae.builtin.stars.settings import Analyse, Prepare, Stars
+from sciencevae.builtin.stars import DOMAIN
+from sciencevae.builtin.stars.search import find_members
+
+from sciencevae.config import load
 
 if __name__ == "__main__":
     field, out, seed = sys.argv[1:]
-    settings = Stars(
-        prepare=Prepare(motion_error_max_mas_yr=MOTION_ERROR_MAX), analyse=Analyse(seed=int(seed))
-    )
-    find_members(pd.read_parquet(field), settings).to_parquet(out, index=False)
+    found = find_members(pd.read_parquet(field), load(DOMAIN, "own", [f"analyse.seed={seed}"]))
+    found.to_parquet(out, index=False)

@@ -100,9 +100,7 @@ def trained(settings: Stars, data: xr.Dataset, seed: int) -> tuple[VAE, str]:
         train,
         objective=DOMAIN.objective(settings, data) if DOMAIN.objective else None,
         valid=as_batches(data, split="valid"),
-        settings=settings.training.model_copy(
-            update={"seed": seed, "batch_size": min(settings.training.batch_size, len(train))}
-        ),
+        settings=settings.training.model_copy(update={"seed": seed}).for_rows(len(train)),
         progress=False,
     )
     return model, scaling

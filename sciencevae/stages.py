@@ -140,7 +140,7 @@ def _fitted(
     training = settings.training.model_copy(update={"seed": settings.seed, "threads": threads})
     if training.batch_size > len(batches):
         progress.say(f"a batch is all {len(batches)} rows, fewer than training.batch_size")
-        training = training.model_copy(update={"batch_size": len(batches)})
+    training = training.for_rows(len(batches))
     steps = training.steps(len(batches))
     history = fit(
         model,

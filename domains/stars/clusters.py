@@ -194,8 +194,7 @@ def find_clusters(stars: Field, rows: Sequence[np.ndarray], settings: Analyse) -
         if gain < settings.gain_min or gain < settings.significance * error:
             refused.append(f"{_named(cluster)}: gains {gain:.1f} ± {error:.1f} nats on held-out stars")
             continue
-        share = max(float(members.mean()), 1e-6)
-        weights = np.append(current.weights * (1 - share), share)
+        weights = np.append(current.weights * start.weights[0], start.weights[1])
         joint = _together(stars, sample, Mixture(current.background, (*current.clusters, cluster), weights))
         expected = joint.weights[1:] * len(stars)
         reasons = [_not_compact(c, m, settings) for c, m in zip(joint.clusters, expected, strict=True)]
@@ -222,10 +221,7 @@ def calibrated(probability: np.ndarray) -> np.ndarray:
 def _together(stars: Field, sample: Field, mixture: Mixture) -> Mixture:
     """Clusters fitted to all stars and the background to a sample of them, in turn."""
     for _ in range(3):
-        near = np.any([_around(stars, cluster) for cluster in mixture.clusters], axis=0)
-        some = stars[near]
-        elsewhere = float(len(stars) - len(some))
-        mixture = fit_clusters(some, mixture, mixture.background.log_density(some), elsewhere)
+        mixture = _fitted(stars, mixture)
         field = 1 - mixture.membership(sample).sum(1)
         mixture = replace(
             mixture, background=fit_background(sample, 0, field, mixture.background, iterations=10)
@@ -280,7 +276,7 @@ def _refined(
         members = _members(stars, mixture, density)
         if any(_shared(members, other) > 0.5 for _, _, other in found):
             continue
-        mixture = _fitted(stars, mixture, density, iterations=60)
+        mixture = _fitted(stars, mixture, density)
         gain = _gain(stars, mixture, density)
         members, cluster = _members(stars, mixture, density), mixture.clusters[0]
         reason = _not_compact(cluster, float(members.sum()), settings)
@@ -325,13 +321,18 @@ class _Places:
 
 
 def _fitted(
-    stars: Field, mixture: Mixture, density: np.ndarray, iterations: int, elsewhere: int = 0
+    stars: Field,
+    mixture: Mixture,
+    density: np.ndarray | None = None,
+    iterations: int = 60,
+    elsewhere: int = 0,
 ) -> Mixture:
-    """The mixture after some steps of EM on the stars around its cluster; all others, and so many elsewhere, count
-    as background."""
-    near = _around(stars, mixture.clusters[0])
-    others = elsewhere + float((~near).sum())
-    return fit_clusters(stars[near], mixture, density[near], others, iterations)
+    """The mixture after some steps of EM on the stars around its clusters; all others, and so many elsewhere, count
+    as background. density: (N,) of what is behind the clusters, if it is not the background alone."""
+    near = np.any([_around(stars, cluster) for cluster in mixture.clusters], axis=0)
+    some, others = stars[near], elsewhere + float((~near).sum())
+    behind = mixture.background.log_density(some) if density is None else density[near]
+    return fit_clusters(some, mixture, behind, others, iterations)
 
 
 def _gain(stars: Field, mixture: Mixture, density: np.ndarray, elsewhere: int = 0) -> float:

@@ -47,6 +47,11 @@ _NARROWEST = 0.4  # standard deviation of a background component, in units of th
 _LOG_2PI = float(np.log(2 * np.pi))
 
 
+def velocity_prior(parallax: float) -> float:
+    """The precision of u = ϖV/κ that V ~ N(0, ``VELOCITY_PRIOR_KMS``²) gives, one axis, (mas/yr)⁻²."""
+    return float((KAPPA / (max(parallax, _PARALLAX_MIN) * VELOCITY_PRIOR_KMS)) ** 2)
+
+
 def scatter_min(parallax: float) -> float:
     """The smallest dispersion of proper motions that is fitted, mas/yr."""
     return max(MOTION_MIN, _SPEED_MIN * parallax / KAPPA)
@@ -152,17 +157,17 @@ class Cluster:
         residual = stars.columns - self.parallax * jacobian
         depth = self.depth**2 * outer(jacobian)
         inside = self.inside(stars.footprint)
-        sky = self._log_sky(stars.offsets)
+        sky, shares = self._log_sky(stars.offsets), np.log(self.shares / inside[0])
         logs, precisions, pulls = [], [], []
-        # part by part: arrays of all four are beyond the processor's cache, and take three times as long
+        # part by part: arrays of all four are beyond the processor's cache
         for number, (spatial, motion) in enumerate(_PARTS):
             total = stars.entries + spatial**2 * depth  # along the depth a part is as wide as on the sky
             total[0] += self.excess**2
             total[[3, 5]] += (motion * self.scatter) ** 2
             precision, log_det = inverse(total)
             pull = times(precision, residual)
-            log = -0.5 * ((pull * residual).sum(0) + log_det + 3 * _LOG_2PI) + sky[number % 2]
-            logs.append(log + np.log(self.shares[number] / inside[0][number]))
+            log = -0.5 * ((pull * residual).sum(0) + log_det + 3 * _LOG_2PI)
+            logs.append(log + sky[number % 2] + shares[number])
             precisions.append(precision)
             pulls.append(pull)
         return Parts(np.stack(logs), precisions, pulls, inside)
@@ -211,8 +216,7 @@ class Cluster:
         normal[0, 0] = a.sum()
         normal[0, 1:] = normal[1:, 0] = east @ b + north @ c
         normal[1:, 1:] = turned_east @ east.T + turned_north @ north.T
-        typical = max(self.parallax, _PARALLAX_MIN)
-        normal[1:, 1:] += np.eye(3) * (KAPPA / (typical * VELOCITY_PRIOR_KMS)) ** 2
+        normal[1:, 1:] += np.eye(3) * velocity_prior(self.parallax)
         y = stars.columns
         right = np.append(a @ y[0] + b @ y[1] + c @ y[2], east @ (b * y[0]) + north @ (c * y[0]))
         right[1:] += turned_east @ y[1] + turned_north @ y[2]

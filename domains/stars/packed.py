@@ -1,7 +1,7 @@
 """Symmetric 3×3 matrices of many stars by their entries 00, 01, 02, 11, 12, 22, in arrays (6, ...).
 
 One operation of NumPy on an entry of all stars takes the place of products of 3×3 matrices, whose cost is not
-arithmetic: five times as fast for a thousand stars. Vectors are (3, ...) beside them.
+arithmetic. Vectors are (3, ...) beside them.
 """
 
 from __future__ import annotations

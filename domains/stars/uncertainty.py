@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .kinematics import KAPPA
-from .mixture import EXCESS_MIN, VELOCITY_PRIOR_KMS, Cluster, Field, Mixture, logsumexp, scatter_min
+from .mixture import EXCESS_MIN, Cluster, Field, Mixture, logsumexp, scatter_min, velocity_prior
 
 __all__ = ["Errors", "errors_of"]
 
@@ -55,7 +55,7 @@ def errors_of(stars: Field, mixture: Mixture, number: int) -> Errors:
 
     steps = _STEP * _guesses(cluster, some, weight * len(stars))
     prior = np.zeros((9, 9))
-    prior[1:4, 1:4] = np.eye(3) * (KAPPA / (max(cluster.parallax, 0.05) * VELOCITY_PRIOR_KMS)) ** 2
+    prior[1:4, 1:4] = np.eye(3) * velocity_prior(cluster.parallax)
     fisher = prior - _second_differences(lambda theta: float(each(theta).sum()), steps)
     scores = np.stack([(each(step) - each(-step))[:-1] for step in np.diag(steps)]) / (2 * steps[:, None])
     spread = prior + scores @ scores.T

@@ -62,6 +62,10 @@ class TrainingSettings(BaseModel):
         """Of a training on ``rows`` data: of each epoch the last batch may be smaller."""
         return self.passes(rows) * -(-rows // self.batch_size)
 
+    def for_rows(self, rows: int) -> TrainingSettings:
+        """These, with a batch of at most all ``rows`` data."""
+        return self.model_copy(update={"batch_size": min(self.batch_size, rows)})
+
     if not TYPE_CHECKING:  # to a type checker the fields are the arguments
 
         def __init__(self, **values: Any) -> None:
