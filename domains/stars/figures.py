@@ -29,7 +29,7 @@ _SHOWN = 0.1  # lower membership probabilities are not drawn
 
 def sky(run: Run) -> tuple[Figure, str]:
     """Where the members stand, and where they go."""
-    figure, panels = _panels(run, 3.2)
+    figure, panels = _panels(run, 3.2, min(4.2 * len(run.variants), DOUBLE_COLUMN))  # a field is about square
     for axes, variant in zip(panels, run.variants.values(), strict=True):
         data, members = variant.data, _members(run, variant)
         _, centre, _ = star_field(data)
@@ -223,10 +223,10 @@ def latent_map(run: Run) -> tuple[Figure, str]:
     )
 
 
-def _panels(run: Run, height: float) -> tuple[Figure, Any]:
+def _panels(run: Run, height: float, width: float = DOUBLE_COLUMN) -> tuple[Figure, Any]:
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(1, len(run.variants), figsize=(DOUBLE_COLUMN, height), squeeze=False)
+    figure, panels = plt.subplots(1, len(run.variants), figsize=(width, height), squeeze=False)
     return figure, panels[0]
 
 
