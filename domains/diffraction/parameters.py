@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["MEANINGS", "units_of"]
+import numpy as np
+
+from sciencevae.errors import InputError
+
+__all__ = ["MEANINGS", "in_unit_of", "units_of"]
 
 MEANINGS = {
     "wavelength_nm": "wavelength λ",
@@ -19,6 +23,7 @@ MEANINGS = {
     "photons": "photons through the aperture in the exposure",
 }
 _UNITS = {"nm": "nm", "mm": "mm", "um": "µm", "deg": "degree"}
+_METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "µm": 1e-6, "um": 1e-6, "μm": 1e-6, "nm": 1e-9}
 
 
 def units_of(name: str) -> str:
@@ -28,3 +33,13 @@ def units_of(name: str) -> str:
     ('nm', '1')
     """
     return _UNITS.get(name.rpartition("_")[2], "1")
+
+
+def in_unit_of(name: str, values: np.ndarray, units: str, where: str) -> np.ndarray:
+    """Values given in ``units`` in the unit of a parameter's name; InputError where these measure something else."""
+    own = units_of(name)
+    if units == own:
+        return values
+    if own in _METRES and units in _METRES:
+        return values * (_METRES[units] / _METRES[own])
+    raise InputError(f"{where}: {name} is in {units!r}; expected {own}, or another of {', '.join(_METRES)}")
