@@ -48,7 +48,9 @@ def prepare(settings: Diffraction, files: Mapping[str, Path], input: Path | None
     bad = data["status"].values != "ok"
     reasons = Counter(data["status"].values[bad].tolist())
     if bad.all():
-        raise InputError(f"{path}: no pattern can be used; the first reason: {next(iter(reasons), 'it has none')}")
+        raise InputError(
+            f"{path}: no pattern can be used; the first reason: {next(iter(reasons), 'it has none')}"
+        )
     data = data.isel(sample=~bad).drop_vars(["row", "id", "status", "note"])
     return data.assign_attrs(
         refused=int(bad.sum()),
@@ -166,7 +168,9 @@ def _parameters(file: Arrays, path: Path, rows: int) -> dict[str, np.ndarray]:
             raise InputError(f"{path}: {given} has shape {values.shape}; there are {rows} patterns")
         units = getattr(file[given], "attrs", {}).get("units")
         if given != name and units is None:
-            raise InputError(f"{path}: {given} has no units: call it {name}, or give it the attribute 'units'")
+            raise InputError(
+                f"{path}: {given} has no units: call it {name}, or give it the attribute 'units'"
+            )
         found[name] = values if units is None else in_unit_of(name, values, str(units), str(path))
     if "aperture" in file:
         found["aperture"] = np.asarray(file["aperture"][:], np.float64)

@@ -61,7 +61,8 @@ def objective(settings: Diffraction, data: xr.Dataset) -> Objective:
     """−ELBO, or with its total correlation weighted; and where parameters are supervised, their term."""
     chosen = settings.objective
     rows = int((data["split"] == 0).sum())
-    beta = WarmUp(chosen.beta, round(chosen.beta_rise * settings.training.steps(rows)))
+    steps = round(chosen.beta_share * settings.training.steps(rows))
+    beta = WarmUp(chosen.beta, steps, start=chosen.beta_start)
     if chosen.kind == "tc":
         return BetaTCVAE(rows, beta=beta)
     if chosen.kind == "factor":

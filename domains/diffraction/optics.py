@@ -74,6 +74,10 @@ def _by_one_transform(
     field: Tensor, pitch: Length, wavelength: Length, distance: Length, near: bool
 ) -> Tensor:
     axes, (pitch, wavelength, distance) = _checked(field, pitch, pitch, wavelength, distance)
+    if (distance == 0).any():
+        raise InputError(
+            "at a distance of 0 there is no pattern yet: take the field itself, or angular_spectrum"
+        )
     curvature = math.pi / (wavelength * distance)
     chirp: Tensor | float = 0.0
     scale: Tensor | float = 1.0
@@ -105,7 +109,7 @@ def _checked(field: Tensor, pitch: Length, *lengths: Length) -> tuple[tuple[int,
     smallest = pitch.min().item() if isinstance(pitch, Tensor) else pitch
     if not smallest > 0:
         raise InputError(f"the pitch of a field's grid is a length above 0 (m), not {smallest}")
-    # noted: phases of thousands of turns, so the lengths stay in double precision until the sine is taken
+    # the phases have thousands of turns: they are in double precision until the sine is taken
     real = torch.float64
     rows = [torch.as_tensor(length, dtype=real, device=field.device).reshape(-1) for length in lengths]
     for length in rows:

@@ -32,7 +32,7 @@ def check_sampling(source: Optical, aperture: Aperture) -> None:
         )
     width = sensor.pixels * pitch
     if source.propagation != "angular-spectrum":
-        # note: the grid of the aperture follows from that of the pattern, λz/(n Δ)
+        # the grid of the aperture follows from that of the pattern, λz/(n Δ)
         step = _edges(source.wavelength_nm)[1] * _edges(source.distance_mm)[1] / (source.window * width)
         remedy = f"window of at least {source.window * 2 * step / feature:.3g}"
     else:

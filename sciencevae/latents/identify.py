@@ -173,9 +173,18 @@ def _residuals(
         search = NearestNeighbors(n_neighbors=max(counts.values()) + 1).fit(u[reference])
         distance, near = search.kneighbors(u[tested])
         for (degree, _), k in counts.items():
-            yield values[tested] - _local(
-                u[reference], values[reference] - centre, u[tested], near[:, :k], distance[:, : k + 1], degree
-            ) - centre
+            yield (
+                values[tested]
+                - _local(
+                    u[reference],
+                    values[reference] - centre,
+                    u[tested],
+                    near[:, :k],
+                    distance[:, : k + 1],
+                    degree,
+                )
+                - centre
+            )
     yield values[tested] - centre
 
 
@@ -191,7 +200,9 @@ def _local(
         width = np.maximum(distance[rows, -1:], 1e-300)  # the first that is left out has weight 0
         weight = (1 - np.clip(distance[rows, :-1] / width, 0, 1) ** 3) ** 3 + 1e-9
         offset = (known[near[rows]] - at[rows, None]) / width[:, :, None]  # (n, k, d)
-        columns = [np.prod([offset[..., i] for i in term], axis=0) * np.ones(weight.shape) for term in exponents]
+        columns = [
+            np.prod([offset[..., i] for i in term], axis=0) * np.ones(weight.shape) for term in exponents
+        ]
         design = np.stack(columns, -1)  # (n, k, terms); the first is 1
         weighted = design * weight[..., None]
         normal = np.einsum("nki,nkj->nij", weighted, design)
@@ -253,15 +264,21 @@ def _checked(
         raise InputError(f"the latents have shape {z.shape}; expected a row a datum, (N, D)")
     for name, values in {"held_out": held, **theta}.items():
         if values.shape != (len(z),):
-            raise InputError(f"{name} has shape {values.shape}; there are {len(z)} latents: expected ({len(z)},)")
+            raise InputError(
+                f"{name} has shape {values.shape}; there are {len(z)} latents: expected ({len(z)},)"
+            )
         if not np.isfinite(values).all():
-            raise InputError(f"{int((~np.isfinite(values)).sum())} values of {name} are not finite: drop those rows")
+            raise InputError(
+                f"{int((~np.isfinite(values)).sum())} values of {name} are not finite: drop those rows"
+            )
         if name in theta and np.ptp(values) == 0:
             raise InputError(f"{name} has one value in these data: leave it out")
     if not np.isfinite(z).all():
         raise InputError("some latents are not finite: drop them (their status says why)")
     if min(held.sum(), (~held).sum()) < 50:
-        raise InputError(f"{held.sum()} data held out and {(~held).sum()} others: at least 50 of each are needed")
+        raise InputError(
+            f"{held.sum()} data held out and {(~held).sum()} others: at least 50 of each are needed"
+        )
     return z, theta, held
 
 
