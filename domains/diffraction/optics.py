@@ -32,22 +32,26 @@ def angular_spectrum(
     propagation is unitary, and reversible.
     """
     axes, (wavelength, distance) = _checked(field, pitch, wavelength, distance)
-    squared: Tensor | float = 0.0  # (λ f)²
+    squared: Tensor | float = 0.0  # (λ f)², of f ≥ 0 alone: the transfer function is even in each frequency
     kept: Tensor | None = None
     for axis in axes:
         n = field.shape[axis]
-        f = torch.fft.fftfreq(n, pitch, dtype=wavelength.dtype, device=field.device)
+        f = torch.arange(n // 2 + 1, dtype=wavelength.dtype, device=field.device) / (n * pitch)
         f = f.reshape(-1, *[1] * (-1 - axis))
         squared = squared + (wavelength * f).square()
         if band_limit:
             limit = 1 / (wavelength * ((2 * distance / (n * pitch)).square() + 1).sqrt())
-            inside = f.abs() <= limit
+            inside = f <= limit
             kept = inside if kept is None else kept & inside
     # √(1 − s) − 1 = −s/(1 + √(1 − s)), which does not cancel for small s
     phase = -2 * math.pi * distance / wavelength * squared / (1 + (1 - squared).clamp(min=0).sqrt())
     carried = squared < 1 if kept is None else kept & (squared < 1)
     transfer = torch.polar(carried.to(phase.dtype).expand_as(phase), phase).to(field.dtype)
-    return torch.fft.ifftn(torch.fft.fftn(field, dim=axes) * transfer, dim=axes)
+    for axis in axes:
+        n = field.shape[axis]
+        order = torch.fft.fftfreq(n, 1 / n, device=field.device).abs().round().long()
+        transfer = transfer.index_select(axis, order)
+    return torch.fft.ifftn(torch.fft.fftn(field, dim=axes).mul_(transfer), dim=axes)
 
 
 def fresnel(field: Tensor, pitch: Length, wavelength: Length, distance: Length) -> Tensor:

@@ -21,11 +21,13 @@ from sciencevae.latents.collapse import ACTIVE
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Identified", "Power", "identify"]
+__all__ = ["LEAST", "Identified", "Power", "identify"]
 
 #: R² from which a parameter counts as identifiable (what is left of its spread is below 22 %), up to which as not
 #: (above 71 %), and from which a product of powers is listed as determined (below 10 %)
 IDENTIFIABLE, NOT_IDENTIFIABLE, DETERMINED = 0.95, 0.5, 0.99
+#: data that there have to be on each side
+LEAST = 50
 _NEIGHBOURS = (1.5, 3.0, 6.0, 12.0)  # in coefficients of the polynomial
 _ROWS = 4000  # reference data at most that neighbours are looked for among, and held-out data
 _RIDGE = 1e-6
@@ -101,7 +103,7 @@ def identify(
     left out. powers: the parameters whose products are looked at; default all that are positive and not constant,
     at most five. bootstrap: drawn sets of held-out data, for the errors.
 
-    InputError for fewer than 50 data on a side, for values that are not finite, and for a constant parameter.
+    InputError for fewer than ``LEAST`` data on a side, for values that are not finite, and for a constant parameter.
     """
     import pandas as pd
 
