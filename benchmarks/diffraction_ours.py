@@ -16,7 +16,7 @@ import torch
 from pace import Pace
 from sciencevae.builtin.diffraction import apertures, optics
 
-WAVELENGTH, DISTANCE, DIAMETER, SIZE = 550e-9, 0.06, 400e-6, 2.56e-3
+WAVELENGTH, DISTANCE, DIAMETER, SIZE = 550e-9, 0.01, 400e-6, 2.56e-3
 BATCH = 8
 
 
@@ -34,9 +34,8 @@ def main() -> None:
     """Go on until told to stop."""
     from importlib.metadata import version
 
-    n, threads, started, (precision, out) = (
-        int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), sys.argv[4].split(",", 1),
-    )  # fmt: skip
+    n, threads, started = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    precision, out = sys.argv[4].split(",", 1)
     torch.set_num_threads(threads)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -1,6 +1,6 @@
-"""LightPipes as a program that ``diffraction_optics.py`` measures: a round hole on n×n points, and the light behind it.
+"""LightPipes as a program that ``diffraction_optics.py`` measures: a round hole on n×n points, the light behind it.
 
-PROBLEM  n · OPTION  a file that the intensity is written to, once
+PROBLEM  n · OPTION  a file that the hole and the intensity are written to, once
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ import numpy as np
 from pace import Pace
 
 n, started, out = int(sys.argv[1]), float(sys.argv[3]), sys.argv[4]
-WAVELENGTH, DISTANCE, DIAMETER, SIZE = 550e-9, 0.06, 400e-6, 2.56e-3
+WAVELENGTH, DISTANCE, DIAMETER, SIZE = 550e-9, 0.01, 400e-6, 2.56e-3
+
+
+def hole() -> lp.Field:
+    return lp.CircAperture(lp.Begin(SIZE, WAVELENGTH, n), DIAMETER / 2)
 
 
 def pattern() -> np.ndarray:
     """As its manual has it: begin, aperture, propagate, intensity."""
-    field = lp.Begin(SIZE, WAVELENGTH, n)
-    field = lp.CircAperture(field, DIAMETER / 2)
-    field = lp.Forvard(field, DISTANCE)
-    return lp.Intensity(field)
+    return lp.Intensity(lp.Forvard(hole(), DISTANCE))
 
 
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
-np.save(out, pattern())
+np.save(out, np.stack([np.abs(hole().field), pattern()]))
 pace = Pace(answers, started, {"LightPipes": version("LightPipes"), "numpy": version("numpy")})
 pace.warm_up = 5
 while True:

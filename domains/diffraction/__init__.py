@@ -19,7 +19,10 @@ DOMAIN = Domain(
     formats=(".npz", ".npy"),
     build=own("model.build"),
     objective=own("model.objective"),
-    analyses={name: own(f"optical_analysis.{name}") for name in ("recovery", "identifiability", "denoising", "generation")},
+    analyses={
+        name: own(f"optical_analysis.{name}")
+        for name in ("recovery", "identifiability", "denoising", "generation")
+    },
     figures={
         name: own(f"optical_figures.{name}")
         for name in ("patterns", "recovered", "determined", "denoised", "interpolated")

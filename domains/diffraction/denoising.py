@@ -33,15 +33,16 @@ def tuned(
 ) -> dict[str, tuple[np.ndarray, str]]:
     """Each filter with its best setting on valid (counts, truth): the estimate of ``noisy`` (n, …) and the setting.
 
-    Missing pixels get the mean of their pattern first. A setting is judged by the mean of (estimate − truth)²/truth.
+    Missing pixels get the mean of their pattern first. A setting is judged by the mean of (x̂ − truth)²/truth.
     """
     counts, truth = _filled(valid[0]), valid[1]
     found = {}
     for method, settings in _filters(_filled(train)).items():
-        scores = {
-            name: float((np.square(apply(counts) - truth) / truth).mean()) for name, apply in settings.items()
-        }
-        best = min(scores, key=lambda name, scores=scores: scores[name])
+        scores = [
+            (float((np.square(apply(counts) - truth) / truth).mean()), name)
+            for name, apply in settings.items()
+        ]
+        best = min(scores)[1]
         found[method] = settings[best](_filled(noisy)), best
     return found
 
@@ -54,7 +55,10 @@ def _filters(train: np.ndarray) -> dict[str, dict[str, Filter]]:
     axes = len(space)
 
     def stabilised(apply: Filter) -> Filter:
-        return lambda counts: inverse_anscombe(apply(anscombe(counts)))
+        def whole(counts: np.ndarray) -> np.ndarray:
+            return inverse_anscombe(apply(anscombe(counts)))
+
+        return whole
 
     def gaussian(width: float) -> Filter:
         return stabilised(lambda y: gaussian_filter(y, width, axes=space))

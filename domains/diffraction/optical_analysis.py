@@ -1,4 +1,4 @@
-"""What is looked at of light: parameters in the latents, what determines them, patterns without noise, new patterns."""
+"""What is looked at of light: parameters in the latents, what is determined, patterns without noise, new ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
     from sciencevae.runs import Run, Variant
 
-__all__ = ["decode_rows", "denoising", "generation", "identifiability", "optical_variants", "recovery", "varied"]
+__all__ = [
+    "decode_rows",
+    "denoising",
+    "generation",
+    "identifiability",
+    "optical_variants",
+    "recovery",
+    "varied",
+]
 
 TITLES = {
     "spearman": "|Spearman| of its axis, test data",
@@ -60,7 +68,9 @@ def recovery(run: Run) -> Findings:
             row: dict[str, Any] = {"model": name, "parameter": parameter}
             row["supervised"] = "yes" if parameter in supervised else "no"
             for prefix, codes in (("", z), ("pca_", linear)):
-                found = [abs(spearmanr(codes[valid, d], values[valid]).statistic) for d in range(codes.shape[1])]
+                found = [
+                    abs(spearmanr(codes[valid, d], values[valid]).statistic) for d in range(codes.shape[1])
+                ]
                 axis = int(np.nanargmax(found))
                 row[f"{prefix}axis"] = axis
                 row[f"{prefix}spearman"] = abs(spearmanr(codes[test, axis], values[test]).statistic)
@@ -71,16 +81,16 @@ def recovery(run: Run) -> Findings:
     if not rows:
         return Findings()
     table = pd.DataFrame(rows)
-    metrics = {
-        model: {row.parameter: {"spearman": row.spearman, "pca": row.pca_spearman} for row in part.itertuples()}
-        for model, part in table.groupby("model", sort=False)
-    }
-    best = table.loc[table["spearman"].idxmax()]
+    metrics: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        numbers = {"spearman": row["spearman"], "pca": row["pca_spearman"]}
+        metrics.setdefault(row["model"], {})[row["parameter"]] = numbers
+    best = max(rows, key=lambda row: row["spearman"])
+    kind = "supervised" if best["supervised"] == "yes" else "unsupervised"
     note = (
-        f"Axes are chosen on validation data. In {best.model}, axis {best.axis} of the latents goes with the "
-        f"{_word(best.parameter)} at |Spearman| = {best.spearman:.4f} on test data "
-        f"({'supervised' if best.supervised == 'yes' else 'unsupervised'}), the best of the principal components at "
-        f"{best.pca_spearman:.3f}."
+        f"Axes are chosen on validation data. In {best['model']}, axis {best['axis']} goes with the "
+        f"{_word(best['parameter'])} at |Spearman| = {best['spearman']:.4f} on test data ({kind}), the best of the "
+        f"principal components at {best['pca_spearman']:.3f}."
     )
     return Findings(metrics, {"recovery": table}, (note,), TITLES)
 
@@ -89,7 +99,10 @@ def identifiability(run: Run) -> Findings:
     """Which parameters the latents determine, given what the model is told, and which products of them."""
     from sciencevae.latents.identify import LEAST, identify
 
-    tables, powers, notes, metrics = [], [], [], {}
+    tables: list[pd.DataFrame] = []
+    powers: list[dict[str, Any]] = []
+    notes: list[str] = []
+    metrics: dict[str, Any] = {}
     for name, variant in optical_variants(run).items():
         latents, told = variant.latents, variant.settings.prepare.told
         parameters = {k: v for k, v in varied(variant).items() if k not in told and np.isfinite(v).all()}
@@ -109,8 +122,8 @@ def identifiability(run: Run) -> Findings:
             for power in found.powers
         ]
         metrics[name] = {
-            row.parameter: {"r2": row.r2, "resolution": row.resolution, "verdict": row.verdict}
-            for row in found.table.itertuples()
+            row["parameter"]: {key: row[key] for key in ("r2", "resolution", "verdict")}
+            for row in found.table.to_dict("records")
         } | {"determined": {str(power): power.r2 for power in found.powers}}
         given = f", told the {' and the '.join(map(_word, told))}" if told else ""
         units = {_word(parameter): units_of(parameter) for parameter in parameters}
@@ -127,7 +140,9 @@ def identifiability(run: Run) -> Findings:
 
 def denoising(run: Run) -> Findings:
     """Test patterns without their noise: decoded from the posterior mean, and by filters set on validation data."""
-    rows, curves, metrics = [], [], {}
+    rows: list[dict[str, Any]] = []
+    curves: list[pd.DataFrame] = []
+    metrics: dict[str, dict[str, float]] = {}
     for name, variant in optical_variants(run).items():
         data = variant.data
         if "expected" not in data:
@@ -136,13 +151,17 @@ def denoising(run: Run) -> Findings:
         for part in ("train", "valid", "test"):
             chosen = split_rows(data, part)[: 5 * _ROWS if part == "train" else _ROWS]
             own = data.isel(sample=chosen).load()
-            flat = tuple(own[v].values.reshape(len(chosen), *_image(own)) for v in ("x", "expected"))
-            parts[part] = (chosen, *flat)
+            x, expected = (own[v].values.reshape(len(chosen), *_image(own)) for v in ("x", "expected"))
+            parts[part] = chosen, x, expected
         test, noisy, truth = parts["test"]
         estimates = {"counts": (noisy, "")}
         estimates["VAE"] = (decode_rows(variant, test).reshape(noisy.shape), "")
         estimates |= filters.tuned(parts["train"][1], parts["valid"][1:], noisy)
-        photons = data["photons"].values[test] if "photons" in data.coords else truth.sum(tuple(range(1, truth.ndim)))
+        photons = (
+            data["photons"].values[test]
+            if "photons" in data.coords
+            else truth.sum(tuple(range(1, truth.ndim)))
+        )
         for method, (estimate, setting) in estimates.items():
             squares = np.square(np.nan_to_num(estimate) - truth)
             axes = tuple(range(1, truth.ndim))
@@ -158,8 +177,8 @@ def denoising(run: Run) -> Findings:
     others = {method: chi2 for method, chi2 in metrics[main].items() if method not in ("VAE", "counts")}
     best = min(others, key=lambda method: others[method])
     note = (
-        f"{main}: the decoded mean of a noisy pattern has {metrics[main]['VAE']:.3f} of the variance of its noise left "
-        f"(counts: {metrics[main]['counts']:.2f}); the best filter, {best}, {others[best]:.3f}."
+        f"{main}: decoded from its latents, a noisy pattern has {metrics[main]['VAE']:.3f} of its noise's variance "
+        f"left (counts: {metrics[main]['counts']:.2f}); the best filter, {best}, {others[best]:.3f}."
     )
     return Findings(metrics, {"denoising": table, "denoising_by_photons": pd.concat(curves)}, (note,), TITLES)
 
@@ -175,7 +194,8 @@ def generation(run: Run) -> Findings:
 
     from sciencevae.vae.model import centre
 
-    rows, metrics = [], {}
+    rows: list[dict[str, Any]] = []
+    metrics: dict[str, Any] = {}
     generator = np.random.default_rng(run.settings.analyse.seed)
     for name, variant in optical_variants(run).items():
         data, latents = variant.data, variant.latents

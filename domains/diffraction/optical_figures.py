@@ -58,7 +58,10 @@ def patterns(run: Run) -> Drawn | None:
     for axes in panels[:, 0]:
         axes.set_ylabel("counts")
     panels[0, 0].legend()
-    return figure, f"{variant.name}: test patterns, from few photons to many, and what their latents decode to."
+    return (
+        figure,
+        f"{variant.name}: test patterns, from few photons to many, and what their latents decode to.",
+    )
 
 
 def recovered(run: Run) -> Drawn | None:
@@ -68,20 +71,20 @@ def recovered(run: Run) -> Drawn | None:
     if not (run.tables / "recovery.csv").exists():
         return None
     table = run.table("recovery")
-    best = table.loc[table.groupby("model", sort=False)["spearman"].idxmax()].head(_SHOWN)
+    best = table.loc[table.groupby("model", sort=False)["spearman"].idxmax()].to_dict("records")[:_SHOWN]
     figure, panels = plt.subplots(
         1, len(best), figsize=(min(DOUBLE_COLUMN, 2.4 * len(best)), 2.4), squeeze=False
     )
-    for axes, row in zip(panels[0], best.itertuples(), strict=True):
-        variant = run.variants[row.model]
+    for axes, row in zip(panels[0], best, strict=True):
+        variant = run.variants[row["model"]]
         test = variant.latents["split"].values == 2
-        values = varied(variant)[row.parameter][test]
-        axes.plot(values, variant.latents["z"].values[test, row.axis], ".", ms=1.5)
-        axes.set(xlabel=_labelled(row.parameter), title=f"{row.model}: |ρ| = {row.spearman:.4f}")
-        axes.set_ylabel(f"$z_{{{row.axis}}}$")
+        values = varied(variant)[row["parameter"]][test]
+        axes.plot(values, variant.latents["z"].values[test, row["axis"]], ".", ms=1.5)
+        axes.set(xlabel=_labelled(row["parameter"]), title=f"{row['model']}: |ρ| = {row['spearman']:.4f}")
+        axes.set_ylabel(f"$z_{{{row['axis']}}}$")
     return figure, (
-        "Of each training the latent (chosen on validation data) and the parameter that go together best; test data, "
-        "|ρ|: Spearman's rank correlation."
+        "Of each training the latent (chosen on validation data) and the parameter that go together best; test "
+        "data, |ρ|: Spearman's rank correlation."
     )
 
 
@@ -92,13 +95,14 @@ def determined(run: Run) -> Drawn | None:
     if not (run.tables / "identifiability.csv").exists():
         return None
     table = run.table("identifiability")
-    rows = [(r.model, r.parameter, r.r2, r.r2_low, r.r2_high, r.verdict) for r in table.itertuples()]
+    kept = ("model", "parameter", "r2", "r2_low", "r2_high", "verdict")
+    rows: list[tuple[Any, ...]] = [tuple(row[key] for key in kept) for row in table.to_dict("records")]
     if (run.tables / "determined.csv").exists():
         products = run.table("determined")
         rows += [
-            (r.model, r.product, r.r2, r.r2, r.r2, "product")
-            for r in products.itertuples()
-            if r.product not in set(table.parameter)
+            (row["model"], row["product"], row["r2"], row["r2"], row["r2"], "product")
+            for row in products.to_dict("records")
+            if row["product"] not in set(table.parameter)
         ]
     order = {name: place for place, name in enumerate(run.variants)}
     rows.sort(key=lambda row: order[row[0]])
@@ -145,8 +149,8 @@ def denoised(run: Run) -> Drawn | None:
     panels[0][0].set_ylabel("variance left, of the counts' noise")
     panels[0][-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure, (
-        "Mean of (estimate − truth)²/truth over the pixels of test patterns: 1 is as noisy as the counts. Filters have "
-        "the setting that is best on validation data."
+        "Mean of (estimate − truth)²/truth over the pixels of test patterns: 1 is as noisy as the counts. Filters "
+        "have the setting that is best on validation data."
     )
 
 
@@ -184,8 +188,8 @@ def interpolated(run: Run) -> Drawn | None:
 
 def _interpolated_caption(variant: Variant) -> str:
     return (
-        f"{variant.name}: decoded on a straight line from the latents of one test pattern to those of another, and from "
-        "latents drawn from the prior. Each pattern has its own scale."
+        f"{variant.name}: decoded on a straight line from the latents of one test pattern to those of another, and "
+        "from latents drawn from the prior. Each pattern has its own scale."
     )
 
 

@@ -32,8 +32,8 @@ def angular_spectrum(
     propagation is unitary, and reversible.
     """
     axes, (wavelength, distance) = _checked(field, pitch, wavelength, distance)
-    squared: Tensor | float = 0.0  # (λ f)², of f ≥ 0 alone: the transfer function is even in each frequency
-    kept: Tensor | None = None
+    squared = torch.zeros_like(wavelength)  # (λ f)², of f ≥ 0 alone: the transfer function is even in them
+    carried = torch.ones_like(wavelength, dtype=torch.bool)
     for axis in axes:
         n = field.shape[axis]
         f = torch.arange(n // 2 + 1, dtype=wavelength.dtype, device=field.device) / (n * pitch)
@@ -41,11 +41,10 @@ def angular_spectrum(
         squared = squared + (wavelength * f).square()
         if band_limit:
             limit = 1 / (wavelength * ((2 * distance / (n * pitch)).square() + 1).sqrt())
-            inside = f <= limit
-            kept = inside if kept is None else kept & inside
+            carried = carried & (f <= limit)
     # √(1 − s) − 1 = −s/(1 + √(1 − s)), which does not cancel for small s
     phase = -2 * math.pi * distance / wavelength * squared / (1 + (1 - squared).clamp(min=0).sqrt())
-    carried = squared < 1 if kept is None else kept & (squared < 1)
+    carried = carried & (squared < 1)
     transfer = torch.polar(carried.to(phase.dtype).expand_as(phase), phase).to(field.dtype)
     for axis in axes:
         n = field.shape[axis]
@@ -83,8 +82,7 @@ def _by_one_transform(
             "at a distance of 0 there is no pattern yet: take the field itself, or angular_spectrum"
         )
     curvature = math.pi / (wavelength * distance)
-    chirp: Tensor | float = 0.0
-    scale: Tensor | float = 1.0
+    chirp, scale = torch.zeros_like(curvature), torch.ones_like(curvature)
     for axis in axes:
         n = field.shape[axis]
         at = torch.arange(n, dtype=pitch.dtype, device=field.device) - n // 2

@@ -51,7 +51,7 @@ def units_of(name: str) -> str:
 
 
 def in_unit_of(name: str, values: np.ndarray, units: str, where: str) -> np.ndarray:
-    """Values given in ``units`` in the unit of a parameter's name; InputError where these measure something else."""
+    """Values given in ``units`` in the unit of a parameter's name; InputError where these measure another thing."""
     own = units_of(name)
     if units == own:
         return values

@@ -67,13 +67,14 @@ class Identified:
     def sentences(self, units: Mapping[str, str] | None = None) -> list[str]:
         """What a report says of each parameter, and of what is determined in its place."""
         told = []
-        for row in self.table.itertuples():
-            unit = f" {units[row.parameter]}" if units and units.get(row.parameter, "1") != "1" else ""
-            verdict = {"partly": "determined in part"}.get(row.verdict, row.verdict)
+        for row in self.table.to_dict("records"):
+            name, verdict = row["parameter"], row["verdict"]
+            unit = f" {units[name]}" if units and units.get(name, "1") != "1" else ""
+            verdict = "determined in part" if verdict == "partly" else verdict
             told.append(
-                f"{row.parameter} is {verdict} from these data: R² = {row.r2:.3f} ({row.r2_low:.3f} to "
-                f"{row.r2_high:.3f}); data that share their latents differ by ±{row.resolution:.3g}{unit}, all data "
-                f"by ±{row.spread:.3g}{unit}."
+                f"{name} is {verdict} from these data: R² = {row['r2']:.3f} ({row['r2_low']:.3f} to "
+                f"{row['r2_high']:.3f}); data that share their latents differ by ±{row['resolution']:.3g}{unit}, "
+                f"all data by ±{row['spread']:.3g}{unit}."
             )
         if self.powers and any(len(power.exponents) > 1 for power in self.powers):
             listed = "; ".join(
@@ -98,12 +99,12 @@ def identify(
     parameters it is R²(n) = 1 − nᵀ⟨e eᵀ⟩n / nᵀ cov(ln θ) n for any exponents n: the n with small whole entries
     whose product is determined (R² ≥ 0.99) are listed, an independent set of them, simplest first.
 
-    held_out: (N,) booleans, what the model was not trained on; all others are the reference data. condition: (N, c),
-    what the model is told beside. Both are scaled to unit variance; latents of variance below 0.01 are inactive and
-    left out. powers: the parameters whose products are looked at; default all that are positive and not constant,
-    at most five. bootstrap: drawn sets of held-out data, for the errors.
+    held_out: (N,) booleans, what the model was not trained on; all others are the reference data. condition:
+    (N, c), what the model is told beside. Both are scaled to unit variance; latents of variance below 0.01 are
+    inactive and left out. powers: the parameters whose products are looked at; default all that are positive, at
+    most five. bootstrap: drawn sets of held-out data, for the errors.
 
-    InputError for fewer than ``LEAST`` data on a side, for values that are not finite, and for a constant parameter.
+    InputError for fewer than ``LEAST`` data on a side, values that are not finite, and a constant parameter.
     """
     import pandas as pd
 

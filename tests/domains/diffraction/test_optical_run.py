@@ -64,7 +64,10 @@ def test_decoded_means_have_less_noise_than_counts(run: Run) -> None:
 
 def test_new_patterns_are_held_against_simulated_ones(run: Run) -> None:
     table = run.table("generation").set_index(["model", "patterns"])
-    assert table.loc[("main", "test patterns"), "distance"] < table.loc[("main", "half way in the counts"), "distance"]
+    assert (
+        table.loc[("main", "test patterns"), "distance"]
+        < table.loc[("main", "half way in the counts"), "distance"]
+    )
     assert "told" not in table.index.get_level_values(0)
 
 
