@@ -7,8 +7,8 @@
     done
     python -m benchmarks.diffraction_results runs/slits-* runs/several-* runs/images-*
 
-Runs that differ in nothing but the seed are taken together: means over them, with the smallest and the largest. Keeps
-the numbers in benchmarks/results/diffraction_optical.json, and rewrites what stands between the README's markers,
+Runs that differ in nothing but the seed are taken together: means over them, with the smallest and the largest.
+Keeps the numbers in benchmarks/results/diffraction_optical.json, and rewrites what stands between the README's markers,
 together with those of benchmarks/results/diffraction_optics.json (the propagation beside LightPipes).
 """
 
@@ -26,6 +26,11 @@ from benchmarks.turns import HERE, keep
 
 README = HERE.parent / "domains" / "diffraction" / "README.md"
 WORDS = {"width_um": "width", "separation_um": "separation", "shift_x_um": "shift"}
+NOISY = {
+    "several": "one slit (`several`)",
+    "slits": "two slits, geometry and wavelength free (`config`)",
+    "images": "images of holes (`images`)",
+}
 SEVERAL = {
     "main": "one slit, unsupervised",
     "two_slits": "two slits, unsupervised",
@@ -104,7 +109,7 @@ def several(runs: list[dict[str, Any]]) -> list[str]:
 
 def denoised(kinds: dict[str, list[dict[str, Any]]]) -> list[str]:
     """What is left of the noise."""
-    runs = {kind: found for kind, found in kinds.items() if kind in ("slits", "images")}
+    runs = {NOISY[kind]: kinds[kind] for kind in NOISY if kind in kinds}
     lines = [
         "| variance left of the counts' noise, test patterns | " + " | ".join(runs) + " |",
         "|---" * (1 + len(runs)) + "|",
@@ -124,7 +129,8 @@ def propagation(result: dict[str, Any]) -> list[str]:
     ]
     for row in result["table"]:
         rates = " | ".join(f"{row[f'{kind}_per_second']:.0f}/s" for kind in ("single", "double", "peer"))
-        ratios = " and ".join("{:.1f} ({:.1f}–{:.1f})".format(*row[f"{kind}_ratio"]) for kind in ("single", "double"))
+        told = [row["single_ratio"], row["double_ratio"]]
+        ratios = " and ".join(f"{middle:.1f} ({low:.1f}–{high:.1f})" for middle, low, high in told)
         lines.append(f"| {row['n']} | {rates} | {ratios} | {row['difference_same_hole']:.1e} |")
     return lines
 

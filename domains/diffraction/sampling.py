@@ -23,8 +23,8 @@ def check_sampling(source: Optical, aperture: Aperture) -> None:
         widest, nearest = _edges(aperture.width_um)[1], _edges(aperture.separation_um)[0]
         if nearest < widest:
             raise ValueError(
-                f"separation_um: slits of up to {widest:g} µm overlap when their middles are {nearest:g} µm apart: a "
-                "larger separation_um, or a smaller width_um"
+                f"separation_um: slits of up to {widest:g} µm overlap when their middles are {nearest:g} µm apart: "
+                "a larger separation_um, or a smaller width_um"
             )
     sensor, pitch = source.sensor, source.sensor.pitch_um
     extent, feature = extent_um(aperture), feature_um(aperture)
@@ -32,8 +32,8 @@ def check_sampling(source: Optical, aperture: Aperture) -> None:
     spread_um2 = _edges(source.wavelength_nm)[0] * _edges(source.distance_mm)[0]  # nm mm = µm²
     if source.propagation == "fraunhofer" and 2 * extent**2 > spread_um2:
         raise ValueError(
-            f"propagation: at {_edges(source.distance_mm)[0]:g} mm an aperture of {extent:.3g} µm is not yet in the far "
-            f"field, which begins at 2 L²/λ = {2 * extent**2 / _edges(source.wavelength_nm)[0]:.3g} mm: fresnel, "
+            f"propagation: at {_edges(source.distance_mm)[0]:g} mm an aperture of {extent:.3g} µm is not yet in the "
+            f"far field, which begins at 2 L²/λ = {2 * extent**2 / _edges(source.wavelength_nm)[0]:.3g} mm: fresnel, "
             "angular-spectrum, or a longer distance_mm"
         )
     finest = spread_um2 / (2 * extent)

@@ -163,7 +163,8 @@ def _mask(
     middle = torch.stack([length["shift_x_um"], length.get("shift_y_um", length["shift_x_um"])], 1)
     if aperture.kind in ("slits", "grating"):
         if aperture.kind == "slits":
-            middles = apertures.comb(aperture.number, length["separation_um"], middle[:, 0])
+            apart = length.get("separation_um", torch.zeros_like(middle[:, 0]))  # of one slit there is none
+            middles = apertures.comb(aperture.number, apart, middle[:, 0])
             widths = length["width_um"]
         else:
             middles = apertures.comb(aperture.lines, length["period_um"], middle[:, 0])
@@ -199,6 +200,8 @@ def _drawn(source: Optical, aperture: Aperture, samples: int, rng: np.random.Gen
     for axis in "xy"[: dimensions(source)]:
         found[f"shift_{axis}_um"] = draw(source.shift_um)
     sizes = [name for name in MEANINGS if name in type(aperture).model_fields]
+    if aperture.kind == "slits" and aperture.number == 1:
+        sizes.remove("separation_um")
     found |= {name: draw(getattr(aperture, name)) for name in sizes}
     if aperture.kind == "polygon":
         turn = rng.uniform(0, 2 * np.pi / aperture.corners, (samples, 1))
