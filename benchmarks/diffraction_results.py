@@ -8,8 +8,8 @@
     python -m benchmarks.diffraction_results runs/slits-* runs/several-* runs/images-*
 
 Runs that differ in nothing but the seed are taken together: means over them, with the smallest and the largest.
-Keeps the numbers in benchmarks/results/diffraction_optical.json, and rewrites what stands between the README's markers,
-together with those of benchmarks/results/diffraction_optics.json (the propagation beside LightPipes).
+Keeps the numbers in benchmarks/results/diffraction_optical.json, and rewrites what stands between the README's
+markers, together with those of benchmarks/results/diffraction_optics.json (the propagation beside LightPipes).
 """
 
 from __future__ import annotations
@@ -145,7 +145,9 @@ def write(name: str, lines: list[str]) -> None:
 
 def main() -> None:
     """Read the runs, keep their numbers, rewrite the README."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("runs", nargs="*", type=Path, help="run folders; none: what is kept")
     folders = parser.parse_args().runs
     path = HERE / "results" / "diffraction_optical.json"
@@ -154,7 +156,11 @@ def main() -> None:
         kept = ("recovery", "identifiability", "denoising", "generation")
         keep(
             "diffraction_optical",
-            {"runs": {kind: [{key: run[key] for key in kept} for run in found] for kind, found in kinds.items()}},
+            {
+                "runs": {
+                    kind: [{key: run[key] for key in kept} for run in found] for kind, found in kinds.items()
+                }
+            },
         )
     if "slits" in kinds:
         write("slits", slits(kinds["slits"]))

@@ -31,10 +31,10 @@ def check_sampling(source: Optical, aperture: Aperture) -> None:
     shift = max(abs(edge) for edge in _edges(source.shift_um))
     spread_um2 = _edges(source.wavelength_nm)[0] * _edges(source.distance_mm)[0]  # nm mm = µm²
     if source.propagation == "fraunhofer" and 2 * extent**2 > spread_um2:
+        shortest, begins = _edges(source.distance_mm)[0], 2 * extent**2 / _edges(source.wavelength_nm)[0]
         raise ValueError(
-            f"propagation: at {_edges(source.distance_mm)[0]:g} mm an aperture of {extent:.3g} µm is not yet in the "
-            f"far field, which begins at 2 L²/λ = {2 * extent**2 / _edges(source.wavelength_nm)[0]:.3g} mm: fresnel, "
-            "angular-spectrum, or a longer distance_mm"
+            f"propagation: at {shortest:g} mm an aperture of {extent:.3g} µm is not yet in the far field, which begins "
+            f"at 2 L²/λ = {begins:.3g} mm: fresnel, angular-spectrum, or a longer distance_mm"
         )
     finest = spread_um2 / (2 * extent)
     if pitch > finest:
