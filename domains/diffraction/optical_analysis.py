@@ -45,6 +45,7 @@ TITLES = {
     "distance": "median distance to the nearest training pattern, relative",
 }
 _ROWS = 500  # patterns that are decoded for a table
+_RANKED = 10  # data at least, for a correlation of ranks
 _STEPS = 150  # that refine a posterior
 
 
@@ -66,6 +67,8 @@ def recovery(run: Run) -> Findings:
         for parameter, values in varied(variant).items():
             known = np.isfinite(values)
             valid, test = (np.flatnonzero(known & (split == part)) for part in (1, 2))
+            if min(len(valid), len(test)) < _RANKED:
+                continue
             row: dict[str, Any] = {"model": name, "parameter": parameter}
             row["supervised"] = "yes" if parameter in supervised else "no"
             for prefix, codes in (("", z), ("pca_", linear)):

@@ -33,8 +33,8 @@ def check_sampling(source: Optical, aperture: Aperture) -> None:
     if source.propagation == "fraunhofer" and 2 * extent**2 > spread_um2:
         shortest, begins = _edges(source.distance_mm)[0], 2 * extent**2 / _edges(source.wavelength_nm)[0]
         raise ValueError(
-            f"propagation: at {shortest:g} mm an aperture of {extent:.3g} µm is not yet in the far field, which begins "
-            f"at 2 L²/λ = {begins:.3g} mm: fresnel, angular-spectrum, or a longer distance_mm"
+            f"propagation: at {shortest:g} mm an aperture of {extent:.3g} µm is not yet in the far field, which "
+            f"begins at 2 L²/λ = {begins:.3g} mm: fresnel, angular-spectrum, or a longer distance_mm"
         )
     finest = spread_um2 / (2 * extent)
     if pitch > finest:
