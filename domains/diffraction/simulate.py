@@ -31,7 +31,9 @@ __all__ = ["VERSION", "generate", "patterns"]
 VERSION: int = 1
 """Raised whenever the same parameters and seed would give other patterns."""
 
-_POINTS = 1 << 20  # of the field's grid that are propagated at once
+_POINTS = (
+    1 << 19
+)  # of the field's grid that are propagated at once: more do not fit a cache, and take twice as long
 
 Columns = dict[str, np.ndarray]
 
@@ -150,7 +152,7 @@ def _share(source: Optical, aperture: Aperture, drawn: Mapping[str, Tensor]) -> 
     first = n // 2 - points // 2
     for axis in range(1, 1 + axes):
         field = field.narrow(axis, first, points)
-    energy = field.abs().double().square() * step**axes
+    energy = optics.intensity(field).double() * step**axes
     return sensor.pixels(energy, source.oversample) / power.reshape(-1, *[1] * axes)
 
 
