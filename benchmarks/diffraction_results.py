@@ -1,11 +1,12 @@
 """Put the numbers of runs of optical patterns into the README of the domain ``diffraction``.
 
-    for s in 0 1 2; do
+    for s in 0 1; do
         sciencevae run diffraction --set seed=$s --out runs/slits-$s
         sciencevae run diffraction --config several --set seed=$s --out runs/several-$s
-        sciencevae run diffraction --config images --set seed=$s --out runs/images-$s
     done
-    python -m benchmarks.diffraction_results runs/slits-* runs/several-* runs/images-*
+    sciencevae run diffraction --config dim --out runs/dim-0
+    sciencevae run diffraction --config images --out runs/images-0
+    python -m benchmarks.diffraction_results runs/slits-* runs/several-* runs/dim-0 runs/images-0
 
 Runs that differ in nothing but the seed are taken together: means over them, with the smallest and the largest.
 Keeps the numbers in benchmarks/results/diffraction_optical.json, and rewrites what stands between the README's
@@ -28,7 +29,8 @@ README = HERE.parent / "domains" / "diffraction" / "README.md"
 WORDS = {"width_um": "width", "separation_um": "separation", "shift_x_um": "shift"}
 NOISY = {
     "several": "one slit (`several`)",
-    "slits": "two slits, geometry and wavelength free (`config`)",
+    "slits": "two slits (`config`)",
+    "dim": "the same at few photons (`dim`)",
     "images": "images of holes (`images`)",
 }
 SEVERAL = {
@@ -46,13 +48,11 @@ def over(values: Iterable[float], form: str = ".3f") -> str:
 
 
 def gathered(folders: Iterable[Path]) -> dict[str, list[dict[str, Any]]]:
-    """The metrics of the runs of each kind, by what tells them apart: slits, several, images."""
+    """The metrics of the runs of each kind, which a folder is named by: KIND-SEED."""
     kinds: dict[str, list[dict[str, Any]]] = {}
     for folder in folders:
         found = json.loads((folder / "metrics.json").read_text())
-        models = set(found["training"])
-        kind = "slits" if "told" in models else "several" if "two_slits" in models else "images"
-        kinds.setdefault(kind, []).append(found)
+        kinds.setdefault(folder.name.rpartition("-")[0], []).append(found)
     return kinds
 
 

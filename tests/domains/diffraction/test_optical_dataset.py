@@ -246,7 +246,7 @@ def test_units_that_measure_something_else_are_refused(tmp_path: Path) -> None:
             list(DOMAIN.read(tmp_path / "own.h5", settings(prepare={"told": ["wavelength_nm"]}), None))
 
 
-@pytest.mark.parametrize("name", ["config", "several", "images"])
+@pytest.mark.parametrize("name", ["config", "several", "dim", "images"])
 def test_configurations_are_what_the_manifest_takes(name: str) -> None:
     from sciencevae.data.manifest import load_manifest
 
