@@ -1,0 +1,27 @@
+"""Diffraction patterns: light behind apertures, and X-rays from powders."""
+
+from sciencevae.registry import Domain, lazy
+
+from .settings import Diffraction
+
+__all__ = ["DOMAIN"]
+
+own = lazy(__name__)
+
+DOMAIN = Domain(
+    name="diffraction",
+    title="Diffraction patterns",
+    summary="light behind apertures and X-rays from powders; which parameters a pattern determines, and which not",
+    settings=Diffraction,
+    prepare=own("dataset.prepare"),
+    read=own("dataset.read"),
+    write=own("dataset.write"),
+    formats=(".npz", ".npy"),
+    build=own("model.build"),
+    objective=own("model.objective"),
+    analyses={name: own(f"optical_analysis.{name}") for name in ("recovery", "identifiability", "denoising")},
+    figures={
+        name: own(f"optical_figures.{name}")
+        for name in ("patterns", "recovered", "determined", "denoised", "interpolated")
+    },
+)

@@ -1,0 +1,7 @@
+"""Networks of this domain, so that a saved model's classes are known: those of both kinds of source."""
+
+from __future__ import annotations
+
+from .optical_networks import Stabilised
+
+__all__ = ["Stabilised"]

@@ -1,0 +1,78 @@
+"""Whether an optical set-up is sampled well: told before anything is simulated, with the remedy."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .optical_settings import Aperture, Optical
+
+__all__ = ["check_sampling", "extent_um", "feature_um"]
+
+
+def check_sampling(source: Optical, aperture: Aperture) -> None:
+    """ValueError naming the setting that samples badly.
+
+    The intensity of light from an aperture of extent L has no spatial frequency above L/(λz), near or far (the
+    product of the field with itself shifted by λzf vanishes for |λzf| > L): pixels of pitch p alias where
+    p > λz/(2L). The field's grid has ``oversample`` points a pixel and is periodic, so it has to hold aperture and
+    sensor side by side, and an open part of the aperture takes at least two points.
+    """
+    sensor, pitch = source.sensor, source.sensor.pitch_um
+    extent, feature = extent_um(aperture), feature_um(aperture)
+    shift = max(abs(edge) for edge in _edges(source.shift_um))
+    spread_um2 = _edges(source.wavelength_nm)[0] * _edges(source.distance_mm)[0]  # nm mm = µm²
+    finest = spread_um2 / (2 * extent)
+    if pitch > finest:
+        raise ValueError(
+            f"sensor.pitch_um: the finest fringes, {2 * finest:.3g} µm apart (λz/L, L = {extent:.3g} µm), need "
+            f"pixels of at most {finest:.3g} µm, found {pitch:g}: smaller pixels, a longer distance_mm, or a "
+            f"smaller aperture of kind {aperture.kind!r}"
+        )
+    width = sensor.pixels * pitch
+    if source.propagation != "angular-spectrum":
+        # note: the grid of the aperture follows from that of the pattern, λz/(n Δ)
+        step = _edges(source.wavelength_nm)[1] * _edges(source.distance_mm)[1] / (source.window * width)
+        remedy = f"window of at least {source.window * 2 * step / feature:.3g}"
+    else:
+        step = pitch / source.oversample
+        remedy = f"oversample of at least {math.ceil(2 * pitch / feature)}"
+        if source.window * width < (needed := width + extent + 2 * shift):
+            raise ValueError(
+                f"window: the field's grid of {source.window * width:.4g} µm holds sensor and aperture only from "
+                f"{needed:.4g} µm on, or light comes back from its other side: a window of at least "
+                f"{needed / width:.3g}"
+            )
+    if feature < 2 * step:
+        raise ValueError(
+            f"oversample: an opening of {feature:.3g} µm takes fewer than two points of the field's grid, "
+            f"{step:.3g} µm apart: an {remedy}".replace("an window", "a window")
+        )
+
+
+def extent_um(aperture: Aperture) -> float:
+    """The largest width of an aperture, along x or y."""
+    if aperture.kind == "slits":
+        gaps = (aperture.number - 1) * _edges(aperture.separation_um)[1]
+        return gaps + _edges(aperture.width_um)[1]
+    if aperture.kind == "grating":
+        return aperture.lines * _edges(aperture.period_um)[1]
+    if aperture.kind == "rectangle":
+        return max(_edges(aperture.width_um)[1], _edges(aperture.height_um)[1])
+    return _edges(aperture.diameter_um)[1]
+
+
+def feature_um(aperture: Aperture) -> float:
+    """The narrowest open part of an aperture."""
+    if aperture.kind == "slits":
+        return _edges(aperture.width_um)[0]
+    if aperture.kind == "grating":
+        return _edges(aperture.period_um)[0] * _edges(aperture.duty)[0]
+    if aperture.kind == "rectangle":
+        return min(_edges(aperture.width_um)[0], _edges(aperture.height_um)[0])
+    return _edges(aperture.diameter_um)[0] / 2
+
+
+def _edges(value: float | tuple[float, float]) -> tuple[float, float]:
+    return value if isinstance(value, tuple) else (value, value)
