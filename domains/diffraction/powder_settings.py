@@ -8,6 +8,8 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from sciencevae.config import Section
 
+from sciencevae.errors import InputError
+
 from .axes import anode
 
 __all__ = ["Powder", "Range", "Scan"]
@@ -17,6 +19,14 @@ def _rising(value: tuple[float, float]) -> tuple[float, float]:
     if value[0] > value[1]:
         raise ValueError(f"a range is [least, greatest], found {list(value)}")
     return value
+
+
+def _anode(name: str) -> str:
+    try:
+        anode(name)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    return name
 
 
 Range = Annotated[tuple[float, float], AfterValidator(_rising)]
@@ -33,8 +43,7 @@ class Scan(Section):
     @field_validator("anode")
     @classmethod
     def _known(cls, name: str) -> str:
-        anode(name)
-        return name
+        return _anode(name)
 
     @model_validator(mode="after")
     def _rises(self) -> Scan:
@@ -51,6 +60,17 @@ class Powder(Section):
     phases: list[str] | None = Field(
         default=None,
         description="structures: names of packaged ones, or of .cif files of the input; none: all of them",
+    )
+    axis: Literal["2theta", "d", "q"] = Field(
+        default="2theta", description="the first column of measured scans: 2θ in degrees, d in Å, Q in Å⁻¹"
+    )
+    measured_with: str | None = Field(
+        default=None, description="anode of measured scans where their files do not tell; none: that of scan"
+    )
+    brightest: float | None = Field(
+        default=None,
+        gt=0,
+        description="counts in the brightest point of scans whose intensities are no counts; none: they are refused",
     )
     unknown: list[str] = Field(
         default_factory=list, description="structures left out of training, as phases nobody expected"
@@ -69,4 +89,7 @@ class Powder(Section):
     alpha2: float = Field(default=0.5, ge=0, le=1, description="brightness of Kα₂ over Kα₁")
     peak_counts: Range = Field(default=(300.0, 30000.0), description="in the brightest bin, above the background")
     background: Range = Field(default=(0.01, 0.5), description="its mean over the brightest bin")
+    cut: float = Field(
+        default=0.2, ge=0, le=1, description="share of patterns that cover a part of the bins only"
+    )
     seed: int = Field(default=0, ge=0)
