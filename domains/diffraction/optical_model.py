@@ -1,0 +1,71 @@
+"""The three distributions of counted light, and what they are trained on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import nn
+
+from sciencevae.data.splits import split_rows
+from sciencevae.networks import ConvolutionalDecoder, ConvolutionalEncoder, Perceptron
+from sciencevae.training.schedules import WarmUp
+from sciencevae.vae import decoders, encoders, priors
+from sciencevae.vae.model import VAE
+from sciencevae.vae.objectives import ELBO, BetaTCVAE, FactorVAE, Objective, Property
+
+from .optical_networks import Leading, Stabilised
+from .settings import Diffraction
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["build", "objective"]
+
+_ROWS = 2000  # whose mean and scatter the encoder's input is scaled by
+
+
+def build(settings: Diffraction, data: xr.Dataset) -> VAE:
+    """p(z) = N(0, 1); q(z | x) of the square roots of counts, missing pixels masked; p(x | z) Poisson."""
+    chosen = settings.model
+    shape = tuple(data["x"].shape[1:])
+    told = data["condition"].shape[1] if "condition" in data else 0
+    encode: nn.Module
+    decode: nn.Module
+    if len(shape) == 1:
+        wide = 2 * shape[0]  # with the mask
+        encode = Perceptron(wide, chosen.hidden, 2 * chosen.latent, condition_features=told)
+        decode = Perceptron(chosen.latent, chosen.hidden[::-1], shape[0], condition_features=told)
+    else:
+        seen, hidden = (2, *shape[1:]), chosen.hidden[-1]
+        encode = ConvolutionalEncoder(
+            seen, 2 * chosen.latent, channels=chosen.channels, hidden=hidden, condition_features=told
+        )
+        decode = ConvolutionalDecoder(
+            chosen.latent, shape, channels=chosen.channels[::-1], hidden=hidden, condition_features=told
+        )
+    normalise = settings.prepare.exposure == "total"
+    rows = data["x"].isel(sample=split_rows(data, "train")[:_ROWS]).values
+    if normalise:
+        rows = rows / np.nanmean(rows, tuple(range(1, rows.ndim)), keepdims=True)
+    root = np.sqrt(rows)
+    network = Stabilised(encode, float(np.nanmean(root)), float(np.nanstd(root)), normalise)
+    return VAE(
+        priors.StandardNormal(chosen.latent),
+        encoders.Gaussian(network, chosen.latent, missing=True, conditional=told > 0),
+        decoders.Poisson(decode, conditional=told > 0),
+    )
+
+
+def objective(settings: Diffraction, data: xr.Dataset) -> Objective:
+    """−ELBO, or with its total correlation weighted; and where parameters are supervised, their term."""
+    chosen = settings.objective
+    rows = int((data["split"] == 0).sum())
+    beta = WarmUp(chosen.beta, round(chosen.beta_rise * settings.training.steps(rows)))
+    if chosen.kind == "tc":
+        return BetaTCVAE(rows, beta=beta)
+    if chosen.kind == "factor":
+        return FactorVAE(settings.model.latent, gamma=beta)
+    known = len(settings.prepare.supervised)
+    extra = {"supervised": Property(Leading(known), chosen.supervised_weight)} if known else {}
+    return ELBO(beta=beta, extra=extra)

@@ -1,0 +1,236 @@
+"""The generator of optical patterns: apertures, propagation, sensor; writes one HDF5 file.
+
+    python -m sciencevae.builtin.diffraction.simulate slits.h5 --samples 1000
+    python -m sciencevae.builtin.diffraction.simulate holes.h5 --config images
+
+Called by ``fetch`` for a manifest whose source is ``generate: {command: sciencevae.builtin.diffraction.simulate}``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from sciencevae.data.atomic import atomic_path
+from sciencevae.errors import InputError
+
+from . import apertures, optics, sensor
+from .optical_settings import Aperture, Optical
+from .parameters import MEANINGS, units_of
+
+__all__ = ["VERSION", "generate", "patterns"]
+
+VERSION: int = 1
+"""Raised whenever the same parameters and seed would give other patterns."""
+
+_POINTS = 1 << 20  # of the field's grid that are propagated at once
+
+Columns = dict[str, np.ndarray]
+
+
+def generate(
+    path: Path, parameters: Mapping[str, Any], seed: int, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Write patterns to ``path`` (HDF5). ``parameters``: those of ``source`` in the settings.
+
+    Datasets, n = samples: counts (n, W) of apertures that are long in y, else (n, H, W), int32; expected, the same
+    without noise, float32; x (W,), the middles of the pixels (mm); aperture (n,), its number in the list
+    ``apertures``; and a column of each parameter (n,), in the unit of its name, NaN where an aperture has it not.
+    """
+    try:
+        source = Optical.model_validate(dict(parameters))
+    except ValidationError as error:
+        from sciencevae.config import describe
+
+        raise InputError(f"diffraction generator: {describe(Optical, error)}") from error
+    kinds = source.apertures
+    number = np.arange(source.samples) % len(kinds)
+    shape = (source.sensor.pixels,) * dimensions(source)
+    with h5py.File(path, "w") as file:
+        counts = file.create_dataset("counts", (source.samples, *shape), "i4")
+        expected = file.create_dataset("expected", (source.samples, *shape), "f4")
+        columns: Columns = {}
+        done = 0
+        for k, aperture in enumerate(kinds):
+            rows = np.flatnonzero(number == k)
+            generator = torch.Generator().manual_seed(hash_seed(seed, k))
+            for at, found, drawn in patterns(source, aperture, len(rows), hash_seed(seed, k)):
+                where = rows[at]
+                expected[where] = found.float().numpy()
+                counts[where] = sensor.read_out(found, source.sensor, generator).numpy()
+                for name, values in drawn.items():
+                    columns.setdefault(name, np.full(source.samples, np.nan))[where] = values
+                done += len(where)
+                if progress:
+                    progress(done, source.samples)
+        for name in ("counts", "expected"):
+            meaning = "counts of a pixel" + ("" if name == "counts" else " without noise")
+            file[name].attrs.update(units="counts", long_name=meaning)
+        for name, values in columns.items():
+            file[name] = values
+            file[name].attrs.update(units=units_of(name), long_name=MEANINGS[name])
+        file["aperture"] = number
+        file["aperture"].attrs.update(units="1", long_name="number of the aperture in the list apertures")
+        file["x"] = pixel_middles_mm(source)
+        file["x"].attrs.update(units="mm", long_name="middle of a pixel")
+        file.attrs.update(
+            title="Diffraction patterns of coherent light behind apertures",
+            apertures=[one.kind for one in kinds],
+            parameters=json.dumps(source.model_dump(mode="json")),
+            seed=seed,
+            version=VERSION,
+            torch=str(torch.__version__),
+        )
+
+
+def patterns(source: Optical, aperture: Aperture, samples: int, seed: int) -> Any:
+    """Blocks of (rows, mean counts (b, …) in double precision, drawn parameters) of one kind of aperture."""
+    rng = np.random.default_rng(seed)
+    drawn = _drawn(source, aperture, samples, rng)
+    size = grid_points(source) ** dimensions(source)
+    step = max(1, _POINTS // size)
+    for start in range(0, samples, step):
+        at = np.arange(start, min(start + step, samples))
+        block = {name: values[at] for name, values in drawn.items()}
+        tensors = {name: torch.from_numpy(values) for name, values in block.items()}
+        share = _share(source, aperture, tensors)
+        yield at, sensor.expected_counts(share, tensors["photons"], source.sensor), _told(block)
+
+
+def dimensions(source: Optical) -> int:
+    """1 where every aperture is long in y, else 2."""
+    return 1 if all(one.kind in ("slits", "grating") for one in source.apertures) else 2
+
+
+def grid_points(source: Optical) -> int:
+    """Points of the field's grid along an axis: even."""
+    return 2 * round(source.sensor.pixels * source.oversample * source.window / 2)
+
+
+def pixel_middles_mm(source: Optical) -> np.ndarray:
+    """Where the pixels lie from the axis, (W,)."""
+    camera = source.sensor
+    first = -(camera.pixels * source.oversample // 2) + (source.oversample - 1) / 2
+    return (first / source.oversample + np.arange(camera.pixels)) * camera.pitch_um / 1000
+
+
+def hash_seed(seed: int, number: int) -> int:
+    """A seed of each kind of aperture."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+def _share(source: Optical, aperture: Aperture, drawn: Mapping[str, Tensor]) -> Tensor:
+    """The share of the light through the aperture that falls on each pixel, (B, W) or (B, H, W)."""
+    n, step = grid_points(source), source.sensor.pitch_um / source.oversample * 1e-6
+    wavelength, distance = drawn["wavelength_nm"] * 1e-9, drawn["distance_mm"] * 1e-3
+    near = source.propagation == "angular-spectrum"
+    pitch: float | Tensor = step if near else optics.output_pitch(n, step, wavelength, distance)
+    axes = dimensions(source)
+    mask = _mask(aperture, n, pitch, drawn, axes)
+    width = step if isinstance(pitch, float) else pitch
+    power = mask.square().flatten(1).sum(1) * width**axes
+    field = mask.to(torch.complex64)
+    if isinstance(pitch, float):
+        field = optics.angular_spectrum(field, pitch, wavelength, distance)
+    else:
+        one_transform = optics.fresnel if source.propagation == "fresnel" else optics.fraunhofer
+        field = one_transform(field, pitch, wavelength, distance)
+    points = source.sensor.pixels * source.oversample
+    first = n // 2 - points // 2
+    seen = (..., *[slice(first, first + points)] * axes)
+    energy = field[seen].abs().double().square() * step**axes
+    return sensor.pixels(energy, source.oversample) / power.reshape(-1, *[1] * axes)
+
+
+def _mask(
+    aperture: Aperture, n: int, pitch: float | Tensor, drawn: Mapping[str, Tensor], axes: int
+) -> Tensor:
+    """The transmittance of apertures with the drawn parameters, (B, n) or (B, n, n)."""
+    x = apertures.coordinates(n, pitch)
+    length = {name: values * 1e-6 for name, values in drawn.items() if name.endswith("_um")}
+    middle = torch.stack([length["shift_x_um"], length.get("shift_y_um", length["shift_x_um"])], 1)
+    if aperture.kind in ("slits", "grating"):
+        if aperture.kind == "slits":
+            middles = apertures.comb(aperture.number, length["separation_um"], middle[:, 0])
+            widths = length["width_um"]
+        else:
+            middles = apertures.comb(aperture.lines, length["period_um"], middle[:, 0])
+            widths = length["period_um"] * drawn["duty"]
+        line = apertures.slits(x, pitch, middles, widths[:, None].expand_as(middles))
+        if axes == 1:
+            return line
+        tall = torch.full((n,), 1.0, dtype=line.dtype)  # long in y, and so is the grid
+        return tall[:, None] * line[:, None, :]
+    if aperture.kind == "rectangle":
+        size = torch.stack([length["width_um"], length["height_um"]], 1)
+        return apertures.rectangle(x, x, pitch, middle, size)
+    if aperture.kind == "circle":
+        return apertures.circle(x, x, pitch, middle, length["diameter_um"])
+    angles, radii = (drawn[name] for name in ("_angles", "_radii"))
+    corners = (length["diameter_um"] / 2)[:, None] * radii
+    ends = torch.stack([corners * angles.cos(), corners * angles.sin()], -1)
+    return apertures.polygon(x, x, pitch, middle[:, None] + ends)
+
+
+def _drawn(source: Optical, aperture: Aperture, samples: int, rng: np.random.Generator) -> Columns:
+    """The parameters of each sample; those with an underscore are no numbers of the aperture's alone."""
+
+    def draw(value: float | tuple[float, float], logarithmic: bool = False) -> np.ndarray:
+        if not isinstance(value, tuple):
+            return np.full(samples, float(value))
+        if logarithmic:
+            return np.exp(rng.uniform(*np.log(value), samples))
+        return rng.uniform(*value, samples)
+
+    found = {name: draw(getattr(source, name)) for name in ("wavelength_nm", "distance_mm")}
+    found["photons"] = draw(source.photons, logarithmic=True)
+    for axis in "xy"[: dimensions(source)]:
+        found[f"shift_{axis}_um"] = draw(source.shift_um)
+    sizes = [name for name in MEANINGS if name in type(aperture).model_fields]
+    found |= {name: draw(getattr(aperture, name)) for name in sizes}
+    if aperture.kind == "polygon":
+        turn = rng.uniform(0, 2 * np.pi / aperture.corners, (samples, 1))
+        found["_angles"] = turn + np.arange(aperture.corners) * 2 * np.pi / aperture.corners
+        found["_radii"] = 1 - aperture.irregular * rng.uniform(size=(samples, aperture.corners))
+        found["rotation_deg"] = np.degrees(turn[:, 0])
+    return found
+
+
+def _told(block: Columns) -> Columns:
+    return {name: values for name, values in block.items() if not name.startswith("_")}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Write a file from the command line."""
+    import argparse
+
+    from sciencevae.config import load
+    from sciencevae.registry import domain
+
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("path", type=Path, help="HDF5 file to write")
+    parser.add_argument("--config", help="NAME of the domain's NAME.yaml, or a file, whose source is taken")
+    parser.add_argument("--samples", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args(arguments)
+    source = load(domain("diffraction"), given.config).source.model_dump(mode="json")
+    if given.samples:
+        source["samples"] = given.samples
+
+    def show(done: int, total: int) -> None:
+        print(f"\r{done}/{total} patterns", end="" if done < total else "\n", flush=True)
+
+    with atomic_path(given.path) as partial:
+        generate(partial, source, given.seed, show)
+
+
+if __name__ == "__main__":
+    main()
