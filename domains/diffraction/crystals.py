@@ -221,9 +221,7 @@ def read_cif(path: Path) -> Crystal:
     try:
         import gemmi
     except ImportError as error:
-        raise InputError(
-            "reading .cif files needs gemmi: pip install 'sciencevae[crystals]'"
-        ) from error
+        raise InputError("reading .cif files needs gemmi: pip install 'sciencevae[crystals]'") from error
     try:
         structure = gemmi.read_small_structure(str(path))
     except Exception as error:  # gemmi raises ValueError, RuntimeError and OSError alike
@@ -235,7 +233,9 @@ def read_cif(path: Path) -> Crystal:
             "_cell_length_a … and a loop of _atom_site_fract_x …"
         )
     if len(sites) > _LARGEST:
-        raise InputError(f"{path}: {len(sites)} atoms in the cell; a powder pattern is made of up to {_LARGEST}")
+        raise InputError(
+            f"{path}: {len(sites)} atoms in the cell; a powder pattern is made of up to {_LARGEST}"
+        )
     table = _scattering()
     elements = tuple(site.element.name for site in sites)
     for element in dict.fromkeys(elements):

@@ -42,7 +42,11 @@ def edges_of(settings: Powder) -> np.ndarray:
 
 
 def draw(
-    settings: Powder, crystals: Sequence[Crystal], n: int, seed: int, phases: Sequence[Sequence[int]] | None = None
+    settings: Powder,
+    crystals: Sequence[Crystal],
+    n: int,
+    seed: int,
+    phases: Sequence[Sequence[int]] | None = None,
 ) -> Patterns:
     """n patterns, each of 1 … ``most_phases`` of the crystals, or of the given ones.
 
@@ -78,7 +82,9 @@ def draw(
         own = np.flatnonzero(fraction[:, k])
         for start in range(0, len(own), _BATCH):
             rows = own[start : start + _BATCH]
-            specimen = Specimen(*(torch.as_tensor(a[rows, k]) for a in (strain, size, microstrain, march, axis)))
+            specimen = Specimen(
+                *(torch.as_tensor(a[rows, k]) for a in (strain, size, microstrain, march, axis))
+            )
             device = Instrument(
                 *(torch.as_tensor(a[rows]) for a in instrument), settings.radius_mm, settings.alpha2
             )
@@ -117,5 +123,7 @@ def _background(random: np.random.Generator, settings: Powder, centres: torch.Te
     return level * shape / shape.mean(1, keepdim=True)
 
 
-def _log_uniform(random: np.random.Generator, edges: tuple[float, float], shape: tuple[int, ...]) -> np.ndarray:
+def _log_uniform(
+    random: np.random.Generator, edges: tuple[float, float], shape: tuple[int, ...]
+) -> np.ndarray:
     return np.exp(random.uniform(np.log(edges[0]), np.log(edges[1]), shape))

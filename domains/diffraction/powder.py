@@ -113,7 +113,9 @@ def march_dollase(cosine2: Tensor, r: Tensor) -> Tensor:
 def profile(gauss: Tensor, lorentz: Tensor) -> tuple[Tensor, Tensor]:
     """(FWHM, η) of the pseudo-Voigt nearest a Voigt with these widths (Thompson, Cox & Hastings 1987)."""
     g, c = gauss, lorentz
-    whole = g**5 + 2.69269 * g**4 * c + 2.42843 * g**3 * c**2 + 4.47163 * g**2 * c**3 + 0.07842 * g * c**4 + c**5
+    whole = (
+        g**5 + 2.69269 * g**4 * c + 2.42843 * g**3 * c**2 + 4.47163 * g**2 * c**3 + 0.07842 * g * c**4 + c**5
+    )
     fwhm = whole**0.2
     q = c / fwhm
     return fwhm, 1.36603 * q - 0.47719 * q**2 + 0.11116 * q**3
@@ -143,8 +145,11 @@ def diffract(
         shift = torch.rad2deg(2 * instrument.displacement[:, None] * theta.cos() / instrument.radius)
         place = two_theta + instrument.zero[:, None] - shift
         total += brightness * render(
-            place, torch.where(reached, strength * lorentz_polarisation(two_theta), 0.0),
-            *profile(gauss, lorentz), edges, reach,
+            place,
+            torch.where(reached, strength * lorentz_polarisation(two_theta), 0.0),
+            *profile(gauss, lorentz),
+            edges,
+            reach,
         )
     return total
 
@@ -172,9 +177,7 @@ def render(
     return out[:, 1:-1]
 
 
-def background(
-    coefficients: Tensor, hump: Tensor, air: Tensor, centres: Tensor
-) -> Tensor:
+def background(coefficients: Tensor, hump: Tensor, air: Tensor, centres: Tensor) -> Tensor:
     """Chebyshev series, a Gaussian hump of amorphous matter, and air scatter; (B, N), never below 0.
 
     coefficients (B, K) over the scan's range; hump (B, 3): height, centre and width σ in degrees; air (B,): c in
@@ -213,7 +216,9 @@ def _texture(found: Reflections, metric: Tensor, specimen: Specimen) -> Tensor:
     along = covector @ members.T  # h · axis in reciprocal space, (B, M)
     length2 = torch.einsum("bi,bi->b", covector, axis)[:, None]
     norm2 = torch.einsum("mi,bij,mj->bm", members, metric, members)
-    weight = march_dollase((along**2 / (length2 * norm2)).clamp(max=1.0), specimen.march[:, None].to(metric.dtype))
+    weight = march_dollase(
+        (along**2 / (length2 * norm2)).clamp(max=1.0), specimen.march[:, None].to(metric.dtype)
+    )
     out = torch.zeros(len(metric), len(found.d), dtype=metric.dtype)
     return out.index_add_(1, family, weight * share)
 

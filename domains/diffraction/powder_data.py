@@ -58,7 +58,9 @@ def prepare(settings: Diffraction, files: Mapping[str, Path], input: Path | None
     return data.assign_coords(group=("sample", np.arange(data.sizes["sample"]))).assign_attrs(
         refused=sum(refused.values()),
         refused_reasons=json.dumps(refused),
-        provenance=json.dumps({"structures": {c.name: len(c.elements) for c in crystals}, "seed": source.seed}),
+        provenance=json.dumps(
+            {"structures": {c.name: len(c.elements) for c in crystals}, "seed": source.seed}
+        ),
     )
 
 
@@ -110,7 +112,9 @@ def write(data: xr.Dataset, path: Path) -> None:
 def _folder(path: Path) -> dict[str, Path]:
     """The scans and structures in a folder, by name."""
     if not path.is_dir():
-        raise InputError(f"{path} is a file; name the folder that holds the scans (and the .cif files of phases)")
+        raise InputError(
+            f"{path} is a file; name the folder that holds the scans (and the .cif files of phases)"
+        )
     found = {one.name: one for one in sorted(path.iterdir()) if one.suffix.lower() in (*ENDINGS, ".cif")}
     if not found:
         raise InputError(f"{path} holds no scans ({', '.join(ENDINGS)}) and no .cif files")
@@ -147,9 +151,7 @@ def _scans(source: Powder, paths: Sequence[Path]) -> tuple[list[tuple[str, np.nd
     return scans, refused
 
 
-def _dataset(
-    source: Powder, counts: np.ndarray, phases: np.ndarray, names: Sequence[str]
-) -> xr.Dataset:
+def _dataset(source: Powder, counts: np.ndarray, phases: np.ndarray, names: Sequence[str]) -> xr.Dataset:
     edges = edges_of(source)
     known = np.isfinite(counts)
     mean = np.where(known, counts, 0).sum(1) / np.maximum(known.sum(1), 1)
@@ -169,7 +171,12 @@ def _dataset(
 
 
 def _simulated(
-    source: Powder, known: Sequence[Crystal], made: Patterns, split: np.ndarray, origin: str, width: int | None = None
+    source: Powder,
+    known: Sequence[Crystal],
+    made: Patterns,
+    split: np.ndarray,
+    origin: str,
+    width: int | None = None,
 ) -> xr.Dataset:
     """Counted patterns; of phases behind the first ``width`` the model has no name."""
     random = np.random.default_rng([source.seed, len(origin)])
@@ -187,14 +194,20 @@ def _simulated(
         split=("sample", split),
         origin=("sample", np.full(len(counts), origin)),
         label=("sample", labels),
-        strain=("sample", made.strain[rows, most], {"units": "1", "long_name": "mean strain of the main phase"}),
-        size_nm=("sample", made.size_nm[rows, most], {"units": "nm", "long_name": "crystallites, main phase"}),
+        strain=(
+            "sample",
+            made.strain[rows, most],
+            {"units": "1", "long_name": "mean strain of the main phase"},
+        ),
+        size_nm=(
+            "sample",
+            made.size_nm[rows, most],
+            {"units": "nm", "long_name": "crystallites, main phase"},
+        ),
     )
 
 
-def _with_unknown(
-    source: Powder, known: Sequence[Crystal], foreign: Sequence[Crystal], n: int
-) -> xr.Dataset:
+def _with_unknown(source: Powder, known: Sequence[Crystal], foreign: Sequence[Crystal], n: int) -> xr.Dataset:
     """n mixtures with one phase that training never sees."""
     random = np.random.default_rng([source.seed, 1])
     crystals = [*known, *foreign]

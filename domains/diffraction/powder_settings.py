@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from sciencevae.config import Section
-
 from sciencevae.errors import InputError
 
 from .axes import anode
@@ -77,8 +76,12 @@ class Powder(Section):
     )
     patterns: int = Field(default=6000, ge=20, description="simulated patterns, over train, valid and test")
     most_phases: int = Field(default=3, ge=1, description="in one mixture")
-    least_fraction: float = Field(default=0.1, gt=0, lt=1, description="weight fraction of a phase in a mixture")
-    strain: Range = Field(default=(-0.01, 0.01), description="relative change of each free length of the cell")
+    least_fraction: float = Field(
+        default=0.1, gt=0, lt=1, description="weight fraction of a phase in a mixture"
+    )
+    strain: Range = Field(
+        default=(-0.01, 0.01), description="relative change of each free length of the cell"
+    )
     size_nm: Range = Field(default=(15.0, 150.0), description="of the crystallites")
     microstrain: Range = Field(default=(0.0, 0.002), description="ε in the broadening 4ε tan θ")
     march: Range = Field(default=(0.5, 1.0), description="March–Dollase r of the texture; 1: none")
@@ -87,7 +90,9 @@ class Powder(Section):
     radius_mm: float = Field(default=240.0, gt=0, description="of the goniometer")
     fwhm: Range = Field(default=(0.05, 0.15), description="of the instrument, √W of Caglioti's formula")
     alpha2: float = Field(default=0.5, ge=0, le=1, description="brightness of Kα₂ over Kα₁")
-    peak_counts: Range = Field(default=(300.0, 30000.0), description="in the brightest bin, above the background")
+    peak_counts: Range = Field(
+        default=(300.0, 30000.0), description="in the brightest bin, above the background"
+    )
     background: Range = Field(default=(0.01, 0.5), description="its mean over the brightest bin")
     cut: float = Field(
         default=0.2, ge=0, le=1, description="share of patterns that cover a part of the bins only"

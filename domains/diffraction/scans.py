@@ -64,7 +64,9 @@ def read_scan(
             "vendor's program, or convert it with PowDLL"
         )
     if ending not in ENDINGS:
-        raise InputError(f"{path}: a scan is one of {', '.join(ENDINGS)}, not {ending or 'a file without ending'}")
+        raise InputError(
+            f"{path}: a scan is one of {', '.join(ENDINGS)}, not {ending or 'a file without ending'}"
+        )
     try:
         if ending in _NEXUS:
             scan, lines = _nexus(path), None
@@ -114,7 +116,9 @@ def _checked(
     for values, what in ((x, "the axis"), (y, "the intensity")):
         if not np.isfinite(values).all():
             row = int((~np.isfinite(values)).argmax())
-            raise InputError(f"{place(row)}: {what} is {values[row]:g}; delete the point, or measure it again")
+            raise InputError(
+                f"{place(row)}: {what} is {values[row]:g}; delete the point, or measure it again"
+            )
     if axis != "2theta":
         if wavelength is None or axis not in ("d", "q"):
             raise InputError(f"axis is '2theta', 'd' or 'q', the last two with a wavelength; found {axis!r}")
@@ -241,7 +245,9 @@ def _words(line: str) -> list[str]:
         return [word.strip().replace(",", ".") for word in re.split(r"[;\t]+", line) if word.strip()]
     words = line.split()
     if len(words) > 1 and all(_NUMBER.match(word.replace(",", ".")) for word in words):
-        return [word.replace(",", ".") for word in words]  # "28,44  103": a comma inside a word is a decimal one
+        return [
+            word.replace(",", ".") for word in words
+        ]  # "28,44  103": a comma inside a word is a decimal one
     return [word.strip() for word in re.split(r"[,\s]+", line) if word.strip()]
 
 
@@ -252,10 +258,14 @@ def _ras(path: Path, text: list[str]) -> tuple[Scan, np.ndarray]:
         raise InputError(f"{path} has no *RAS_INT_START: it is no .ras file, or was cut off before its data")
     if len(starts) > 1:
         raise InputError(f"{path} holds {len(starts)} scans; a file holds one: separate them")
-    header = dict(line[1:].split(maxsplit=1) for line in text[: starts[0]] if line.startswith("*") and " " in line)
+    header = dict(
+        line[1:].split(maxsplit=1) for line in text[: starts[0]] if line.startswith("*") and " " in line
+    )
     header = {key: value.strip().strip('"') for key, value in header.items()}
     if header.get("MEAS_SCAN_UNIT_X", "deg") not in ("deg", ""):
-        raise InputError(f"{path}: the axis is in {header['MEAS_SCAN_UNIT_X']!r}, not in degrees: export it in deg")
+        raise InputError(
+            f"{path}: the axis is in {header['MEAS_SCAN_UNIT_X']!r}, not in degrees: export it in deg"
+        )
     rows, lines = [], []
     for number, line in enumerate(text[starts[0] + 1 :], starts[0] + 2):
         if line.startswith("*RAS_INT_END"):
@@ -295,7 +305,9 @@ def _nexus(path: Path) -> Scan:
         if unit in ("rad", "radian", "radians"):
             angles = np.degrees(angles)
         elif not unit.startswith("deg"):
-            raise InputError(f"{path}: the axis {axis.name!r} is in {unit!r}; a scan is over 2θ in deg or rad")
+            raise InputError(
+                f"{path}: the axis {axis.name!r} is in {unit!r}; a scan is over 2θ in deg or rad"
+            )
         return Scan(path.stem, angles, np.asarray(signal, float))
 
 

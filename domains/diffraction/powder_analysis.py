@@ -1,0 +1,421 @@
+"""From a trained model to the phases of patterns, phases nobody expected, and patterns of short exposures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from sciencevae.batch import Batch
+from sciencevae.latents.score import auc
+from sciencevae.registry import Findings
+
+from .crystals import Crystal
+from .powder_data import structures
+from .references import decompose, nearest, references, smoothed, strip_background
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from sciencevae.runs import Run
+    from sciencevae.vae.model import VAE
+
+__all__ = ["groups", "lattice", "phases", "probabilities", "short_exposures", "unknown"]
+
+_ROWS = 256
+_DRAWS = 16
+_VALID = 300  # patterns that baselines choose their preparation by
+_REACH = 40  # bins, of the background's removal
+_WIDTHS = (0.0, 2.0, 4.0)  # σ in bins
+_VARIANTS = (1, 10)
+_THRESHOLDS = np.linspace(0.02, 0.98, 97)
+TITLES = {
+    "method": "method",
+    "patterns": "patterns",
+    "top1": "best guess is in it (share)",
+    "recall": "phases among the first k guesses, k as many as there are (share)",
+    "f1": "F₁ of phases, threshold from validation",
+    "prepared": "preparation, chosen on validation",
+    "guesses": "guesses",
+    "auc": "area under the ROC curve",
+    "error": "standard error",
+    "exposure": "share of the counts",
+    "relative": "error of the rate over its norm",
+    "held_out": "−log p of the other counts (nats a bin)",
+    "spearman": "|Spearman|",
+    "rand": "adjusted Rand index",
+    "score": "score",
+}
+
+
+def phases(run: Run) -> Findings:
+    """How well the phases of simulated test patterns and of measured scans are found, beside comparison.
+
+    Every method gives each phase a score; what it is prepared with, and the threshold above which a phase is called
+    present, are chosen on simulated validation patterns.
+    """
+    if not _powder(run):
+        return Findings()
+    data = run.main.data
+    names = data["phase"].values.tolist()
+    origin, split = data["origin"].values, data["split"].values
+    valid = np.flatnonzero(split == 1)[:_VALID]
+    test = np.flatnonzero((split == 2) & (origin == "simulated"))[: 2 * _VALID]
+    scans = np.flatnonzero(origin == "measured")
+    methods = scorers(run)
+    rows, guesses = [], []
+    measured_truth, formulas = of_formulas(data["label"].values[scans], names) if len(scans) else (None, None)
+    for method, (score, prepared) in methods.items():
+        known = score(valid)
+        threshold = best_threshold(known, data["phases"].values[valid] > 0)
+        kinds = [("simulated test", test, lambda s: s, data["phases"].values[test] > 0)]
+        if measured_truth is not None and measured_truth.any():
+            kinds.append(("measured", scans, lambda s: by_formula(s, names)[0], measured_truth))
+        for kind, chosen, collect, truth in kinds:
+            scores = collect(score(chosen))
+            rows.append(
+                {
+                    "method": method,
+                    "patterns": kind,
+                    **quality(scores, truth, threshold),
+                    "prepared": prepared,
+                }
+            )
+            if kind == "measured":
+                assert formulas is not None
+                for label, row in zip(data["label"].values[scans], scores, strict=True):
+                    first = np.argsort(-row)[:4]
+                    text = ", ".join(f"{formulas[k]} {row[k]:.2f}" for k in first)
+                    guesses.append({"scan": label, "method": method, "guesses": text})
+    table = pd.DataFrame(rows)
+    metrics = {
+        f"{row['patterns']}, {row['method']}": {key: row[key] for key in ("top1", "recall", "f1")}
+        for row in rows
+    }
+    tables = {"phases": table}
+    if guesses:
+        tables["guesses"] = pd.DataFrame(guesses)
+    note = (
+        "Scans count by formula: of several structures with one formula the best score counts. Comparison is with "
+        "patterns of each structure alone, after the background is taken off (SNIP)."
+    )
+    return Findings(metrics, tables, (note,), TITLES)
+
+
+def scorers(run: Run) -> dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]]:
+    """Each method's scores of rows of the data, and how it prepares them."""
+    data, model = run.main.data, run.main.model()
+    crystals = known_crystals(run)
+    source = run.main.settings.source
+    counts = data["pattern"].values[:, 0]
+    truth = data["phases"].values > 0
+    valid = np.flatnonzero(data["split"].values == 1)[:_VALID]
+    against = references(source, crystals, max(_VARIANTS), source.seed + 2)
+    found: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
+        "VAE": (lambda rows: probabilities(model, _batch(data, rows), run.settings.analyse.seed), "")
+    }
+    stripped = strip_background(counts, _REACH)
+    for method in ("cosine", "correlation", "decomposition"):
+        best: tuple[float, Any] = (-1.0, None)
+        for width in _WIDTHS:
+            for variants in _VARIANTS:
+                score = _comparison(method, stripped, against[:, :variants], width)
+                recall = quality(score(valid), truth[valid], 0.5)["recall"]
+                if recall > best[0]:
+                    best = recall, (score, f"σ = {width:g} bins, {variants} reference(s) a phase")
+        name = {"decomposition": "sum of references (NNLS)"}.get(method, f"nearest reference ({method})")
+        found[name] = best[1]
+    return found
+
+
+def _comparison(
+    method: Any, counts: np.ndarray, against: np.ndarray, width: float
+) -> Callable[[np.ndarray], np.ndarray]:
+    reference = smoothed(against, width)
+
+    def score(rows: np.ndarray) -> np.ndarray:
+        patterns = smoothed(counts[rows], width)
+        if method == "decomposition":
+            return decompose(patterns, reference)[0]
+        return nearest(patterns, reference, method)
+
+    return score
+
+
+def probabilities(model: VAE, batch: Batch, seed: int = 0) -> np.ndarray:
+    """p(phase present | pattern), (n, K): p(phases | z), the mean over draws of q(z | pattern)."""
+    parts = []
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for rows in _parts(batch):
+            z = model.encode(rows.x, rows.context).rsample((_DRAWS,))
+            likelihood: Any = model.decode(z, rows.context)
+            parts.append(likelihood.fields["phases"].mean.mean(0))
+    return torch.cat(parts).numpy()
+
+
+def quality(scores: np.ndarray, truth: np.ndarray, threshold: float) -> dict[str, float]:
+    """top1, recall and F₁ of scores (n, K) against what is there (n, K): of each pattern, and of all decisions."""
+    number = truth.sum(1)
+    order = np.argsort(-scores, 1)
+    ranked = np.take_along_axis(truth, order, 1)
+    among = np.arange(scores.shape[1]) < number[:, None]
+    called = scores > threshold
+    return {
+        "top1": float(ranked[:, 0].mean()),
+        "recall": float(((ranked & among).sum(1) / np.maximum(number, 1)).mean()),
+        "f1": float(2 * (called & truth).sum() / max(called.sum() + truth.sum(), 1)),
+    }
+
+
+def best_threshold(scores: np.ndarray, truth: np.ndarray) -> float:
+    """The threshold with the highest F₁."""
+    values = [quality(scores, truth, t)["f1"] for t in _THRESHOLDS]
+    return float(_THRESHOLDS[int(np.argmax(values))])
+
+
+def by_formula(scores: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Scores of structures (n, K) as those of formulas (n, F), of each the best; a name is FORMULA_SPACEGROUP."""
+    own = np.array([re.sub(r"_\d+$", "", name) for name in names])
+    formulas = list(dict.fromkeys(own.tolist()))
+    return np.stack([scores[:, own == f].max(1) for f in formulas], 1), formulas
+
+
+def of_formulas(labels: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Which formulas labels "A+B" name, (n, F), and the formulas."""
+    _, formulas = by_formula(np.zeros((1, len(names))), names)
+    truth = np.array([[f in str(label).split("+") for f in formulas] for label in labels])
+    return truth, formulas
+
+
+def unknown(run: Run) -> Findings:
+    """How well mixtures with a phase that training never saw are told from others: areas under the ROC curve.
+
+    surprise: E_q[log p̂(x) − log p(x | z)], p̂ the same likelihood with each rate at its count: what is left of the
+    reconstruction error when the part that any pattern of these counts has is taken off. Beside it the raw scores,
+    1 − the likeness of the nearest reference, and what a sum of all known references leaves over.
+    """
+    data = run.main.data if _powder(run) else None
+    if data is None or not (data["origin"].values == "unknown").any():
+        return Findings()
+    origin, split = data["origin"].values, data["split"].values
+    normal = np.flatnonzero((split == 2) & (origin == "simulated"))[: 2 * _VALID]
+    strange = np.flatnonzero(origin == "unknown")[: 2 * _VALID]
+    model, both = run.main.model(), np.concatenate([normal, strange])
+    scores = surprises(model, _batch(data, both), run.settings.analyse.seed)
+    source = run.main.settings.source
+    stripped = strip_background(data["pattern"].values[both, 0], _REACH)
+    against = references(source, known_crystals(run), max(_VARIANTS), source.seed + 2)
+    for match in ("cosine", "correlation"):
+        scores[f"1 − likeness of the nearest reference ({match})"] = 1 - nearest(
+            stripped, against, match
+        ).max(1)
+    scores["left over by a sum of references (NNLS)"] = decompose(stripped, against)[1]
+    rows = []
+    for name, values in scores.items():
+        found = auc(values[: len(normal)], values[len(normal) :])
+        rows.append({"score": name, "auc": found.value, "error": found.stderr})
+    table = pd.DataFrame(rows)
+    metrics: dict[Any, Any] = table.set_index("score").to_dict("index")
+    return Findings(metrics, {"unknown": table}, titles=TITLES)
+
+
+def surprises(model: VAE, batch: Batch, seed: int = 0) -> dict[str, np.ndarray]:
+    """Scores of patterns by a model, nats, (n,) each: surprise, reconstruction, −ELBO."""
+    parts: dict[str, list[torch.Tensor]] = {"surprise": [], "reconstruction": [], "−ELBO": []}
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for rows in _parts(batch):
+            terms = model.terms(rows, _DRAWS)
+            likelihood: Any = terms.likelihood
+            pattern = likelihood.fields["pattern"]
+            counts = rows.x["pattern"]  # type: ignore[index]  # a mapping in this domain
+            filled = counts.nan_to_num(0.0)
+            base = pattern.base_dist
+            ideal = type(base)(filled.clamp(min=1e-6).log()[None], base.size[:1])
+            top = torch.where(counts.isnan(), 0.0, ideal.log_prob(filled[None])[0]).sum((1, 2))
+            own = terms.log_px_by_field["pattern"].mean(0)
+            parts["surprise"].append(top - own)
+            parts["reconstruction"].append(-own)
+            parts["−ELBO"].append(-own + terms.divergence)
+    return {name: torch.cat(found).numpy() for name, found in parts.items()}
+
+
+def short_exposures(run: Run) -> Findings:
+    """Patterns of a hundredth and a tenth of the counts, denoised: how near to the rate they come, beside smoothing.
+
+    Counts are thinned binomially, which is exactly a shorter exposure of Poisson counts. Simulated patterns are
+    compared with the rate they were drawn from; measured ones with the counts that were left out, by Poisson's
+    likelihood. The width of the smoothing is chosen on validation patterns, one for each exposure.
+    """
+    if not _powder(run):
+        return Findings()
+    data, model = run.main.data, run.main.model()
+    origin, split = data["origin"].values, data["split"].values
+    seed = run.settings.analyse.seed
+    kinds = {
+        "simulated test": np.flatnonzero((split == 2) & (origin == "simulated"))[:_VALID],
+        "measured": np.flatnonzero(origin == "measured"),
+    }
+    valid = np.flatnonzero(split == 1)[:_VALID]
+    rows = []
+    for share in (0.01, 0.1):
+        width = _best_width(data, valid, share, seed)
+        for kind, chosen in kinds.items():
+            if not len(chosen):
+                continue
+            counts = data["pattern"].values[chosen]
+            thin, rest = thinned(counts, share, seed)
+            rates = {
+                "VAE": denoised(model, thin),
+                f"Gaussian, σ = {width:g} bins": smoothed(thin, width),
+                "as counted": thin,
+            }
+            for method, rate in rates.items():
+                row: dict[str, Any] = {"patterns": kind, "exposure": share, "method": method}
+                if kind == "simulated test":
+                    row["relative"] = relative_error(rate / share, data["expected"].values[chosen])
+                row["held_out"] = _held_out(rate * ((1 - share) / share), rest)
+                rows.append(row)
+    table = pd.DataFrame(rows)
+    metrics = {
+        f"{r['patterns']}, {r['exposure']:g} of the counts, {r['method']}": {"held_out": r["held_out"]}
+        for r in rows
+    }
+    return Findings(metrics, {"short_exposures": table}, titles=TITLES)
+
+
+def thinned(counts: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Counts of a share of the exposure, and those of the rest; NaN stays in both."""
+    known = np.isfinite(counts)
+    kept = np.random.default_rng(seed).binomial(np.where(known, counts, 0).astype(np.int64), share)
+    thin = np.where(known, kept, np.nan)
+    return thin, counts - thin
+
+
+def denoised(model: VAE, counts: np.ndarray) -> np.ndarray:
+    """The rate of counts (n, 1, N) at their own exposure: E_q of the decoded rate."""
+    x = torch.as_tensor(counts, dtype=torch.float32)
+    batch = Batch({"pattern": x}, {"exposure": x.nanmean((1, 2)).clamp(min=1e-3)})
+    parts = []
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        for rows in _parts(batch):
+            z = model.encode(rows.x, rows.context).rsample((_DRAWS,))
+            likelihood: Any = model.decode(z, rows.context)
+            parts.append(likelihood.fields["pattern"].mean.mean(0))
+    return torch.cat(parts).numpy()
+
+
+def relative_error(rate: np.ndarray, truth: np.ndarray) -> float:
+    """The median over patterns of ‖rate − truth‖ / ‖truth‖, over known bins."""
+    rate = np.where(np.isfinite(rate), rate, truth)
+    return float(
+        np.median(np.linalg.norm((rate - truth)[:, 0], axis=1) / np.linalg.norm(truth[:, 0], axis=1))
+    )
+
+
+def _held_out(rate: np.ndarray, counts: np.ndarray) -> float:
+    """Poisson's −log p of counts at a rate over that at their own, in nats a known bin; no rate below 0.01."""
+    known = np.isfinite(counts)
+    k, r = counts[known], np.maximum(rate[known], 0.01)
+    own = np.maximum(k, 1e-12)
+    return float(np.mean(r - k - k * np.log(r / own)))
+
+
+def _best_width(data: xr.Dataset, rows: np.ndarray, share: float, seed: int) -> float:
+    thin, _ = thinned(data["pattern"].values[rows], share, seed)
+    truth = data["expected"].values[rows]
+    widths = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+    return min(widths, key=lambda width: relative_error(smoothed(thin, width) / share, truth))
+
+
+def groups(run: Run) -> Findings:
+    """Clusters of the latents of single-phase patterns, beside their phases: the adjusted Rand index.
+
+    As many clusters as there are phases (k-means), of the latents and, to compare, of as many principal components
+    of the patterns themselves.
+    """
+    if not _powder(run):
+        return Findings()
+    from sklearn.cluster import KMeans
+    from sklearn.decomposition import PCA
+    from sklearn.metrics import adjusted_rand_score
+
+    data = run.main.data
+    truth = data["phases"].values
+    rows = np.flatnonzero((data["origin"].values == "simulated") & (truth.sum(1) == 1))[:4000]
+    number = len(np.unique(truth[rows].argmax(1)))
+    if number < 2:
+        return Findings()
+    z = run.main.latents["z"].values[rows]
+    root = np.sqrt(np.nan_to_num(data["pattern"].values[rows, 0]))
+    root /= np.linalg.norm(root, axis=1, keepdims=True)
+    spaces = {
+        "latents": z,
+        "principal components of √counts": PCA(z.shape[1], random_state=0).fit_transform(root),
+    }
+    found = []
+    for name, space in spaces.items():
+        labels = KMeans(number, n_init=4, random_state=run.settings.analyse.seed).fit_predict(space)
+        found.append({"method": name, "rand": adjusted_rand_score(truth[rows].argmax(1), labels)})
+    table = pd.DataFrame(found)
+    metrics: dict[Any, Any] = table.set_index("method").to_dict("index")
+    return Findings(metrics, {"groups": table}, titles=TITLES)
+
+
+def lattice(run: Run) -> Findings:
+    """Of a run of one phase: how the strain of its cell orders along one latent, |Spearman| on test patterns.
+
+    The latent is the one with the largest |Spearman| on validation patterns.
+    """
+    if not _powder(run) or run.main.data.sizes["phase"] != 1:
+        return Findings()
+    from scipy.stats import spearmanr
+
+    data, z = run.main.data, run.main.latents["z"].values
+    strain, split = data["strain"].values, data["split"].values
+    known = np.isfinite(strain)
+
+    def ordered(part: int, axis: int) -> float:
+        rows = known & (split == part)
+        return abs(float(spearmanr(z[rows, axis], strain[rows]).statistic))
+
+    axis = max(range(z.shape[1]), key=lambda k: ordered(1, k))
+    return Findings({"axis": axis, "spearman": ordered(2, axis)}, titles=TITLES)
+
+
+def known_crystals(run: Run) -> list[Crystal]:
+    """The structures that the model was trained on, in the order of its phases."""
+    from sciencevae.data.fetch import fetch
+
+    if run.input is not None:
+        paths = [path for path in sorted(Path(run.input).iterdir()) if path.suffix.lower() == ".cif"]
+    elif run.main.settings.dataset:
+        paths = [path for path in fetch(run.main.settings.dataset).values() if path.suffix == ".cif"]
+    else:
+        paths = []
+    found = {crystal.name: crystal for crystal in structures(run.main.settings.source, paths)}
+    return [found[name] for name in run.main.data["phase"].values.tolist()]
+
+
+def _powder(run: Run) -> bool:
+    return run.main.settings.source.kind == "powder"
+
+
+def _batch(data: xr.Dataset, rows: np.ndarray) -> Batch:
+    """Patterns of rows without their phases, which are to be found."""
+    part = data.isel(sample=rows)
+    tensors = {
+        name: torch.as_tensor(part[name].values, dtype=torch.float32) for name in ("pattern", "exposure")
+    }
+    return Batch({"pattern": tensors["pattern"]}, {"exposure": tensors["exposure"]})
+
+
+def _parts(batch: Batch) -> Iterator[Batch]:
+    return (batch[start : start + _ROWS] for start in range(0, len(batch), _ROWS))
