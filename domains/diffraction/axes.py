@@ -105,8 +105,8 @@ def check_two_theta(two_theta: np.ndarray, where: str) -> None:
     if bad.any():
         place = int(bad.argmax())
         raise InputError(
-            f"{where}: 2θ is {two_theta[place]:g} at point {place + 1}; angles are in degrees, below 180. Of a scan "
-            "over d or Q say so (axis: d or Q), or convert it"
+            f"{where}: 2θ is {two_theta[place]:g} at point {place + 1}; angles are in degrees, below 180. "
+            "Of a scan over d or Q say so (axis: d or Q), or convert it"
         )
     steps = np.diff(two_theta)
     if (steps <= 0).any():

@@ -33,6 +33,8 @@ _VALID = 300  # patterns that baselines choose their preparation by
 _REACH = 40  # bins, of the background's removal
 _WIDTHS = (0.0, 2.0, 4.0)  # σ in bins
 _VARIANTS = (1, 10)
+_SMOOTH = 2.0  # σ in bins of what is compared in search of unknown phases
+_GAINS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)  # σ in bins that a decoded rate may be wrong together over
 _THRESHOLDS = np.linspace(0.02, 0.98, 97)
 TITLES = {
     "method": "method",
@@ -196,33 +198,58 @@ def of_formulas(labels: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, l
 def unknown(run: Run) -> Findings:
     """How well mixtures with a phase that training never saw are told from others: areas under the ROC curve.
 
-    surprise: E_q[log p̂(x) − log p(x | z)], p̂ the same likelihood with each rate at its count: what is left of the
-    reconstruction error when the part that any pattern of these counts has is taken off. Beside it the raw scores,
-    1 − the likeness of the nearest reference, and what a sum of all known references leaves over.
+    The model is in doubt in two ways: which phases there are, H[p(phases | x)] in nats, and the pattern, 1 − the
+    cosine of what it decodes with what was counted. Each has its logarithm standardised on validation patterns;
+    "doubt" is their sum. Beside it the likelihood's own scores, and comparison with references; all patterns that
+    are compared are smoothed alike, after the background is taken off.
     """
     data = run.main.data if _powder(run) else None
     if data is None or not (data["origin"].values == "unknown").any():
         return Findings()
     origin, split = data["origin"].values, data["split"].values
+    valid = np.flatnonzero(split == 1)[: 2 * _VALID]
     normal = np.flatnonzero((split == 2) & (origin == "simulated"))[: 2 * _VALID]
     strange = np.flatnonzero(origin == "unknown")[: 2 * _VALID]
-    model, both = run.main.model(), np.concatenate([normal, strange])
-    scores = surprises(model, _batch(data, both), run.settings.analyse.seed)
-    source = run.main.settings.source
-    stripped = strip_background(data["pattern"].values[both, 0], _REACH)
-    against = references(source, known_crystals(run), max(_VARIANTS), source.seed + 2)
+    rows = np.concatenate([valid, normal, strange])
+    batch = _batch(data, rows)
+    model, source = run.main.model(), run.main.settings.source
+    stripped = smoothed(strip_background(data["pattern"].values[rows, 0], _REACH), _SMOOTH)
+    scores = doubts(model, batch, stripped, len(valid), run.settings.analyse.seed)
+    scores |= surprises(model, batch, run.settings.analyse.seed)
+    against = smoothed(references(source, known_crystals(run), max(_VARIANTS), source.seed + 2), _SMOOTH)
     for match in ("cosine", "correlation"):
         scores[f"1 − likeness of the nearest reference ({match})"] = 1 - nearest(
             stripped, against, match
         ).max(1)
     scores["left over by a sum of references (NNLS)"] = decompose(stripped, against)[1]
-    rows = []
+    found = []
     for name, values in scores.items():
-        found = auc(values[: len(normal)], values[len(normal) :])
-        rows.append({"score": name, "auc": found.value, "error": found.stderr})
-    table = pd.DataFrame(rows)
+        first, second = np.split(values[len(valid) :], [len(normal)])
+        area = auc(first, second)
+        found.append({"score": name, "auc": area.value, "error": area.stderr})
+    table = pd.DataFrame(found)
     metrics: dict[Any, Any] = table.set_index("score").to_dict("index")
     return Findings(metrics, {"unknown": table}, titles=TITLES)
+
+
+def doubts(
+    model: VAE, batch: Batch, stripped: np.ndarray, valid: int, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """The model's doubt about phases, about the pattern, and both, (n,); the first ``valid`` rows set their scales.
+
+    stripped (n, N): the patterns without background, smoothed, as what is decoded will be.
+    """
+    p = probabilities(model, batch, seed).clip(1e-7, 1 - 1e-7)
+    entropy = -(p * np.log(p) + (1 - p) * np.log1p(-p)).sum(1)
+    counts = batch.x["pattern"].numpy()[:, 0]  # type: ignore[index]  # a mapping in this domain
+    rate = np.where(np.isnan(counts), np.nan, _decoded(model, batch, seed)[:, 0])
+    other = np.nan_to_num(smoothed(strip_background(rate, _REACH), _SMOOTH))
+    own = np.nan_to_num(stripped)
+    cosine = (own * other).sum(1) / (np.linalg.norm(own, axis=1) * np.linalg.norm(other, axis=1)).clip(1e-30)
+    parts = {"doubt about phases": entropy, "doubt about the pattern": 1 - cosine}
+    logs = {name: np.log(values.clip(1e-6)) for name, values in parts.items()}
+    both = [(v - v[:valid].mean()) / v[:valid].std() for v in logs.values()]
+    return {"doubt": both[0] + both[1], **logs}
 
 
 def surprises(model: VAE, batch: Batch, seed: int = 0) -> dict[str, np.ndarray]:
@@ -247,11 +274,11 @@ def surprises(model: VAE, batch: Batch, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def short_exposures(run: Run) -> Findings:
-    """Patterns of a hundredth and a tenth of the counts, denoised: how near to the rate they come, beside smoothing.
+    """Patterns of a hundredth and a tenth of the counts, denoised: how near they come to the rate.
 
     Counts are thinned binomially, which is exactly a shorter exposure of Poisson counts. Simulated patterns are
     compared with the rate they were drawn from; measured ones with the counts that were left out, by Poisson's
-    likelihood. The width of the smoothing is chosen on validation patterns, one for each exposure.
+    likelihood. Beside it smoothing; both widths are chosen on validation patterns, for each exposure.
     """
     if not _powder(run):
         return Findings()
@@ -265,14 +292,14 @@ def short_exposures(run: Run) -> Findings:
     valid = np.flatnonzero(split == 1)[:_VALID]
     rows = []
     for share in (0.01, 0.1):
-        width = _best_width(data, valid, share, seed)
+        width, gain = _best_widths(data, model, valid, share, seed)
         for kind, chosen in kinds.items():
             if not len(chosen):
                 continue
             counts = data["pattern"].values[chosen]
             thin, rest = thinned(counts, share, seed)
             rates = {
-                "VAE": denoised(model, thin),
+                f"VAE, σ = {gain:g} bins": denoised(model, thin, gain),
                 f"Gaussian, σ = {width:g} bins": smoothed(thin, width),
                 "as counted": thin,
             }
@@ -298,13 +325,28 @@ def thinned(counts: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np
     return thin, counts - thin
 
 
-def denoised(model: VAE, counts: np.ndarray) -> np.ndarray:
-    """The rate of counts (n, 1, N) at their own exposure: E_q of the decoded rate."""
+def denoised(model: VAE, counts: np.ndarray, width: float) -> np.ndarray:
+    """The rate of counts (n, 1, N) at their own exposure, from what the model decodes and the counts themselves.
+
+    A negative binomial count is Poisson's of a rate g λ, g ~ Gamma(r, r): its posterior mean is (r + x)/(r + λ) · λ.
+    Errors of λ (a line a little beside its place) are alike in neighbouring bins, so x and λ are summed over
+    neighbours, weighted by a Gaussian of σ = ``width`` bins that is 1 at the bin itself.
+    """
     x = torch.as_tensor(counts, dtype=torch.float32)
     batch = Batch({"pattern": x}, {"exposure": x.nanmean((1, 2)).clamp(min=1e-3)})
+    rate = _decoded(model, batch)
+    decoder: Any = model.decoder
+    r = float(decoder.fields["pattern"].log_size.detach().exp())
+    weight = max(width * np.sqrt(2 * np.pi), 1.0)
+    known = np.where(np.isfinite(counts), rate, np.nan)
+    return rate * (r + weight * smoothed(counts, width)) / (r + weight * smoothed(known, width))
+
+
+def _decoded(model: VAE, batch: Batch, seed: int = 0) -> np.ndarray:
+    """E_q of the decoded rate, (n, 1, N)."""
     parts = []
     with torch.no_grad(), torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         for rows in _parts(batch):
             z = model.encode(rows.x, rows.context).rsample((_DRAWS,))
             likelihood: Any = model.decode(z, rows.context)
@@ -328,11 +370,16 @@ def _held_out(rate: np.ndarray, counts: np.ndarray) -> float:
     return float(np.mean(r - k - k * np.log(r / own)))
 
 
-def _best_width(data: xr.Dataset, rows: np.ndarray, share: float, seed: int) -> float:
+def _best_widths(
+    data: xr.Dataset, model: VAE, rows: np.ndarray, share: float, seed: int
+) -> tuple[float, float]:
+    """The width of smoothing, and of ``denoised``, that come nearest to the rates of rows."""
     thin, _ = thinned(data["pattern"].values[rows], share, seed)
     truth = data["expected"].values[rows]
-    widths = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-    return min(widths, key=lambda width: relative_error(smoothed(thin, width) / share, truth))
+    return (
+        min(_GAINS, key=lambda width: relative_error(smoothed(thin, width) / share, truth)),
+        min(_GAINS, key=lambda width: relative_error(denoised(model, thin, width) / share, truth)),
+    )
 
 
 def groups(run: Run) -> Findings:

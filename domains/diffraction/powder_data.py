@@ -77,7 +77,7 @@ def structures(source: Powder, cifs: Sequence[Path]) -> list[Crystal]:
 
 
 def read(path: Path, settings: Diffraction, template: xr.Dataset | None = None) -> Iterator[xr.Dataset]:
-    """A user's scans in blocks, from one file or a folder of them; one that cannot be used stays, with its reason."""
+    """A user's scans in blocks, from a file or a folder of them; one that cannot be used stays, with its reason."""
     source = settings.source
     names = template["phase"].values.tolist() if template is not None else []
     paths = sorted(_folder(path).values()) if path.is_dir() else [path]

@@ -24,7 +24,7 @@ _X = r"$2\theta$ (°)"
 
 
 def scans(run: Run) -> tuple[Figure, str] | None:
-    """Four patterns, measured ones where there are some, with what the model decodes and the lines of its phases."""
+    """Four patterns, measured where there are some, with what the model decodes and the lines of its phases."""
     if not _powder(run):
         return None
     import matplotlib.pyplot as plt
@@ -97,8 +97,8 @@ def phase_map(run: Run) -> tuple[Figure, str] | None:
         axes.plot(*plane.transform(z[measured]).T, "k*", ms=5, label="measured")
     axes.set(xlabel="first discriminant of the latents", ylabel="second")
     return figure, (
-        "Latents of single-phase patterns that training did not see, in the plane that parts the phases of training "
-        "patterns best (linear discriminants); one colour a phase, stars: measured scans."
+        "Latents of single-phase patterns that training did not see, in the plane that parts the phases of "
+        "training patterns best (linear discriminants); one colour a phase, stars: measured scans."
     )
 
 
@@ -174,7 +174,7 @@ def thinned_patterns(run: Run) -> tuple[Figure, str] | None:
     row = rows[np.argsort(mean)[len(mean) // 2]]
     counts = data["pattern"].values[[row]]
     thin, _ = thinned(counts, 0.01, 0)
-    rate = denoised(model, thin)
+    rate = denoised(model, thin, 1.0)
     figure, panels = plt.subplots(3, 1, figsize=(DOUBLE_COLUMN, 4.2), sharex=True)
     shown = {"1 % of the counts": thin, "denoised": rate, "all counts": counts}
     for axes, (name, values) in zip(panels, shown.items(), strict=True):
@@ -183,6 +183,6 @@ def thinned_patterns(run: Run) -> tuple[Figure, str] | None:
         axes.set_ylabel("counts a bin")
     panels[-1].set_xlabel(_X)
     return figure, (
-        f"A pattern of {data['label'].values[row]}: a hundredth of its counts, the rate that the model decodes from "
-        "them, and all of them."
+        f"A pattern of {data['label'].values[row]}: a hundredth of its counts, the rate that the model decodes "
+        "from them, and all of them."
     )

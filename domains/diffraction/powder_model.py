@@ -33,8 +33,8 @@ def build(settings: Diffraction, data: xr.Dataset) -> VAE:
     """p(z) = N(0, 1); q(z | pattern); p(pattern, phases | z) = counts about a rate × phases present or not.
 
     The encoder sees the pattern alone, so the phases of a scan are p(phases | z) under q(z | pattern): of a scan
-    they are missing, and marginalised. Counts are negative binomial: no decoder gives rates that are right to a part
-    in 1/√counts, and its relative error, 1/√r, is learned.
+    they are missing, and marginalised. Counts are negative binomial: no decoder gives rates that are right to one
+    part in √counts, and its relative error, 1/√r, is learned.
     """
     chosen = settings.model
     bins, phases = data.sizes["bin"], data.sizes["phase"]

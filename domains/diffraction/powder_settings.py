@@ -69,7 +69,7 @@ class Powder(Section):
     brightest: float | None = Field(
         default=None,
         gt=0,
-        description="counts in the brightest point of scans whose intensities are no counts; none: they are refused",
+        description="counts given to the brightest point of scans of no counts; none: these are refused",
     )
     unknown: list[str] = Field(
         default_factory=list, description="structures left out of training, as phases nobody expected"

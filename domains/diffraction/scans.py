@@ -47,14 +47,14 @@ def read_scan(
 ) -> Scan:
     """The scan in a file, checked.
 
-    axis: what its first column is: "2theta" (degrees), "d" (Å) or "q" (Å⁻¹), these two with the ``wavelength`` (Å)
-    of the angles they are brought to. brightest: counts that the brightest point is given where intensities are none
-    (normalised, smoothed, a background subtracted), which are refused otherwise: their noise is not that of counts.
+    axis: what its first column is: "2theta" (degrees), "d" (Å) or "q" (Å⁻¹), these two with the ``wavelength``
+    (Å) of the angles they are brought to. brightest: counts that the brightest point is given where intensities are
+    none (normalised, smoothed, a background subtracted); without it they are refused, their noise not being known.
 
     A falling axis is turned round; intensities that are whole multiples of one number (normalised counts) become
-    counts again; columns of fixed width that ran together are parted; each with a note. A column behind the second (errors, or what is not said) is left alone.
-    Raises InputError, with the line where there is one: unreadable, no numbers, one column, angles repeated or out
-    of range, negative or missing counts, intensities that are no counts.
+    counts again; columns of fixed width that ran together are parted; each with a note. Columns behind the second
+    (errors, or what is not said) are left alone. Raises InputError, with the line where there is one: unreadable, no
+    numbers, one column, angles repeated or out of range, negative or missing counts, intensities that are no counts.
     """
     path = Path(path)
     ending = path.suffix.lower()
@@ -93,8 +93,8 @@ def bin_counts(scan: Scan, edges: np.ndarray) -> np.ndarray:
     covered = (edges[:-1] >= bounds[0] - slack) & (edges[1:] <= bounds[-1] + slack)
     if not covered.any():
         raise InputError(
-            f"scan {scan.name!r} covers {angles[0]:g}–{angles[-1]:g}°, the bins {edges[0]:g}–{edges[-1]:g}°: nothing "
-            "in common. Set scan.start and scan.stop; is its axis in radians, or one of d or Q?"
+            f"scan {scan.name!r} covers {angles[0]:g}–{angles[-1]:g}°, the bins {edges[0]:g}–{edges[-1]:g}°: "
+            "nothing in common. Set scan.start and scan.stop; is its axis in radians, or one of d or Q?"
         )
     return np.where(covered, np.round(out), np.nan)
 
@@ -133,8 +133,8 @@ def _checked(
         row = int((np.diff(x) <= 0).argmax()) + 1
         kind = "repeated" if x[row] == x[row - 1] else "not rising"
         raise InputError(
-            f"{place(row)}: 2θ is {kind} ({x[row]:g} after {x[row - 1]:g}); a file holds one scan, each angle once: "
-            "separate the scans, or add their counts"
+            f"{place(row)}: 2θ is {kind} ({x[row]:g} after {x[row - 1]:g}); a file holds one scan, each angle "
+            "once: separate the scans, or add their counts"
         )
     check_two_theta(x, str(path))
     counts, note = _whole(y)
@@ -145,13 +145,14 @@ def _checked(
     if counts is None and (y < 0).any():
         row = int((y < 0).argmax())
         raise InputError(
-            f"{place(row)}: the intensity is {y[row]:g}; counts are not negative. Was a background subtracted? Give "
-            "the counts as they were measured, or set source.brightest"
+            f"{place(row)}: the intensity is {y[row]:g}; counts are not negative. Was a background subtracted? "
+            "Give the counts as they were measured, or set source.brightest"
         )
     if counts is None:
         raise InputError(
-            f"{path}: the intensities are no counts, nor multiples of one number ({y[y > 0][:3]}): they were smoothed "
-            "or rescaled. Give the counts as they were measured (of a rate, times the seconds a step), or set source.brightest"
+            f"{path}: the intensities are no counts, nor multiples of one number (they begin "
+            f"{y[:3]}): they were smoothed or rescaled. Give the counts as they were measured (of a rate, times the "
+            "seconds a step), or set source.brightest"
         )
     return replace(scan, two_theta=x, counts=counts, notes=(*notes, *note))
 
@@ -231,8 +232,8 @@ def _part(path: Path, text: list[str], rows: list[list[float]], lines: list[int]
                 continue
         end = "the file ends in the middle of a row: fetch it again, or " if k == len(rows) - 1 else ""
         raise InputError(
-            f"{path}, line {lines[k]}: {line.strip()[:40]!r} is one number, and the others are two; {end}delete that "
-            "line, or part its columns"
+            f"{path}, line {lines[k]}: {line.strip()[:40]!r} is one number, and the others are two; {end}delete "
+            "that line, or part its columns"
         )
 
 
@@ -297,8 +298,8 @@ def _nexus(path: Path) -> Scan:
         signal, axis = group[_text(group.attrs["signal"])], group[_text(group.attrs["axes"])]
         if signal.shape != axis.shape or signal.ndim != 1:
             raise InputError(
-                f"{path}: the signal has shape {signal.shape}, the axis {axis.shape}; a scan has one axis, one value "
-                "a point"
+                f"{path}: the signal has shape {signal.shape}, the axis {axis.shape}; a scan has one axis, "
+                "one value a point"
             )
         angles = np.asarray(axis, float)
         unit = _text(axis.attrs.get("units", "deg"))
