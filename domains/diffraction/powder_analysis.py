@@ -328,7 +328,7 @@ def thinned(counts: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np
 def denoised(model: VAE, counts: np.ndarray, width: float) -> np.ndarray:
     """The rate of counts (n, 1, N) at their own exposure, from what the model decodes and the counts themselves.
 
-    A negative binomial count is Poisson's of a rate g λ, g ~ Gamma(r, r): its posterior mean is (r + x)/(r + λ) · λ.
+    A negative binomial count is Poisson's of a rate g λ, g ~ Gamma(r, r): its posterior mean is λ (r + x)/(r + λ).
     Errors of λ (a line a little beside its place) are alike in neighbouring bins, so x and λ are summed over
     neighbours, weighted by a Gaussian of σ = ``width`` bins that is 1 at the bin itself.
     """

@@ -39,7 +39,7 @@ def prepare(settings: Diffraction, files: Mapping[str, Path], input: Path | None
     ``input``: a folder with scans, and with .cif files of the phases to expect; without these, the structures that
     come with the package. Scans that cannot be used are left out, counted in ``refused_reasons``.
     """
-    source = settings.source
+    source = _source(settings)
     found = _folder(input) if input is not None else dict(files)
     crystals = structures(source, [path for path in found.values() if path.suffix.lower() == ".cif"])
     foreign = [c for c in crystals if c.name in source.unknown]
@@ -78,7 +78,7 @@ def structures(source: Powder, cifs: Sequence[Path]) -> list[Crystal]:
 
 def read(path: Path, settings: Diffraction, template: xr.Dataset | None = None) -> Iterator[xr.Dataset]:
     """A user's scans in blocks, from a file or a folder of them; one that cannot be used stays, with its reason."""
-    source = settings.source
+    source = _source(settings)
     names = template["phase"].values.tolist() if template is not None else []
     paths = sorted(_folder(path).values()) if path.is_dir() else [path]
     paths = [one for one in paths if one.suffix.lower() != ".cif"]
@@ -107,6 +107,11 @@ def read(path: Path, settings: Diffraction, template: xr.Dataset | None = None) 
 def write(data: xr.Dataset, path: Path) -> None:
     """Decoded or sampled patterns as ``counts`` (n, N) in .npz or .npy, bins as the model's."""
     write_arrays(path, "counts", data["pattern"].values[:, 0])
+
+
+def _source(settings: Diffraction) -> Powder:
+    assert isinstance(settings.source, Powder)
+    return settings.source
 
 
 def _folder(path: Path) -> dict[str, Path]:

@@ -47,8 +47,8 @@ def scans(run: Run) -> tuple[Figure, str] | None:
         counts = data["pattern"].values[row, 0]
         axes.plot(angle, counts, color="0.6", lw=0.7, label="counts")
         axes.plot(angle, decoded, color=COLOURS[0], lw=0.9, label="decoded rate")
-        likely = np.argsort(-probability)[:3]
-        likely = [k for k in likely if probability[k] > 0.2] or [int(np.argmax(probability))]
+        first = np.argsort(-probability)[:3].tolist()
+        likely = [k for k in first if probability[k] > 0.2] or first[:1]
         for place, k in enumerate(likely):
             lines = reflections(crystals[k], tube.alpha1, float(angle[-1]))
             at = two_theta_from_d(lines.d, tube.mean)
@@ -91,7 +91,7 @@ def phase_map(run: Run) -> tuple[Figure, str] | None:
             axes.plot(*own.T, ".", color=COLOURS[k], label=name, ms=4)
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     else:
-        axes.scatter(*places.T, c=phase[held], cmap=SEQUENTIAL, s=5)
+        axes.scatter(places[:, 0], places[:, 1], c=phase[held], cmap=SEQUENTIAL, s=5)
     measured = data["origin"].values == "measured"
     if measured.any():
         axes.plot(*plane.transform(z[measured]).T, "k*", ms=5, label="measured")

@@ -52,9 +52,9 @@ def read_scan(
     none (normalised, smoothed, a background subtracted); without it they are refused, their noise not being known.
 
     A falling axis is turned round; intensities that are whole multiples of one number (normalised counts) become
-    counts again; columns of fixed width that ran together are parted; each with a note. Columns behind the second
-    (errors, or what is not said) are left alone. Raises InputError, with the line where there is one: unreadable, no
-    numbers, one column, angles repeated or out of range, negative or missing counts, intensities that are no counts.
+    counts again; columns of fixed width that ran together are parted; each with a note. Further columns (errors, or
+    what is not said) are left alone. Raises InputError, with the line where there is one: unreadable, no numbers,
+    one column, angles repeated or out of range, negative or missing counts, intensities that are no counts.
     """
     path = Path(path)
     ending = path.suffix.lower()
@@ -151,8 +151,8 @@ def _checked(
     if counts is None:
         raise InputError(
             f"{path}: the intensities are no counts, nor multiples of one number (they begin "
-            f"{y[:3]}): they were smoothed or rescaled. Give the counts as they were measured (of a rate, times the "
-            "seconds a step), or set source.brightest"
+            f"{y[:3]}): they were smoothed or rescaled. Give the counts as they were measured (of a rate, times "
+            "the seconds a step), or set source.brightest"
         )
     return replace(scan, two_theta=x, counts=counts, notes=(*notes, *note))
 
