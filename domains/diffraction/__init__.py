@@ -20,7 +20,10 @@ DOMAIN = Domain(
     build=own("model.build"),
     objective=own("model.objective"),
     # each gives nothing in a run of the other kind
-    analyses={name: own(f"optical_analysis.{name}") for name in ("recovery", "identifiability", "denoising")}
+    analyses={
+        name: own(f"optical_analysis.{name}")
+        for name in ("recovery", "identifiability", "denoising", "generation")
+    }
     | {
         name: own(f"powder_analysis.{name}")
         for name in ("phases", "unknown", "short_exposures", "groups", "lattice")

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .optical_networks import Stabilised
+from .optical_networks import Intensity, Leading, Stabilised
 
-__all__ = ["Stabilised"]
+__all__ = ["Intensity", "Leading", "Stabilised"]

@@ -14,6 +14,7 @@ import xarray as xr
 from sciencevae.data.arrays import Arrays, write_arrays
 from sciencevae.errors import InputError, did_you_mean
 
+from .optical_settings import Optical
 from .parameters import MEANINGS, in_unit_of, units_of
 from .settings import Diffraction
 from .simulate import dimensions, pixel_middles_mm
@@ -48,7 +49,9 @@ def prepare(settings: Diffraction, files: Mapping[str, Path], input: Path | None
     bad = data["status"].values != "ok"
     reasons = Counter(data["status"].values[bad].tolist())
     if bad.all():
-        raise InputError(f"{path}: no pattern can be used; the first reason: {next(iter(reasons), 'it has none')}")
+        raise InputError(
+            f"{path}: no pattern can be used; the first reason: {next(iter(reasons), 'it has none')}"
+        )
     data = data.isel(sample=~bad).drop_vars(["row", "id", "status", "note"])
     return data.assign_attrs(
         refused=int(bad.sum()),
@@ -87,12 +90,12 @@ def _blocks(file: Arrays, path: Path, settings: Diffraction, needed: Sequence[st
         raise InputError(
             f"{path}: {name} is in {units!r}; the likelihood is one of counts: give the counts of the converter"
         )
-    shape = _shape(settings)
+    shape = (_source(settings).sensor.pixels,) * dimensions(_source(settings))
     found = tuple(counts.shape[1:])
     if found != shape and not (len(shape) == 2 and found == (1, *shape)):
         raise InputError(
-            f"{path}: {name} has shape {counts.shape}; this model is of patterns (n, {', '.join(map(str, shape))}): "
-            "set source.sensor.pixels, or bring patterns of that size"
+            f"{path}: {name} has shape {counts.shape}; this model is of patterns "
+            f"(n, {', '.join(map(str, shape))}): set source.sensor.pixels, or bring patterns of that size"
         )
     columns = _parameters(file, path, len(counts))
     if missing := next((one for one in needed if one not in columns), None):
@@ -109,9 +112,9 @@ def _blocks(file: Arrays, path: Path, settings: Diffraction, needed: Sequence[st
 def _block(
     counts: np.ndarray, columns: Mapping[str, np.ndarray], start: int, settings: Diffraction
 ) -> xr.Dataset:
-    camera = settings.source.sensor
+    source = _source(settings)
     axes = tuple(range(1, counts.ndim))
-    saturated = counts >= 2**camera.bits - 1
+    saturated = counts >= 2**source.sensor.bits - 1
     counts = np.where(saturated | np.isinf(counts), np.nan, counts)
     seen = ~np.isnan(counts)
     status = np.full(len(counts), "ok", object)
@@ -122,13 +125,13 @@ def _block(
     status[(counts < 0).any(axes)] = "a count is negative: give counts before the dark frame is subtracted"
     status[~seen.any(axes)] = "no pixel is left"
     counts[status != "ok"] = np.nan
-    dims, axis = ("sample", "pixel"), ("pixel",)
+    dims: tuple[str, ...] = ("sample", "pixel")
     lost = (~seen).sum(axes)
     note = np.where(lost > 0, np.char.add(lost.astype(str), " pixels masked"), "")
     number = np.arange(start, start + len(counts))
     mean = np.nansum(counts, axes) / np.maximum(seen.sum(axes), 1)
     if counts.ndim == 3:
-        counts, dims, axis = counts[:, None], ("sample", "channel", "line", "pixel"), ("line", "pixel")
+        counts, dims = counts[:, None], ("sample", "channel", "line", "pixel")
     variables: dict[str, Any] = {"x": (dims, counts.astype(np.float32), _COUNTS)}
     if settings.prepare.exposure == "total":
         about = {"units": "counts", "long_name": "mean count of a pixel"}
@@ -142,15 +145,20 @@ def _block(
         known: ("sample", values, {"units": units_of(known), "long_name": MEANINGS.get(known, known)})
         for known, values in columns.items()
     }
-    middles = pixel_middles_mm(settings.source)
-    coords |= {one: (one, middles, {"units": "mm", "long_name": "from the axis"}) for one in axis}
+    middles = pixel_middles_mm(source)
+    coords |= {
+        one: (one, middles, {"units": "mm", "long_name": "from the axis"})
+        for one in dims
+        if one in ("line", "pixel")
+    }
     coords |= {"row": ("sample", number), "id": ("sample", number.astype(str))}
     coords |= {"status": ("sample", status.astype(str)), "note": ("sample", note)}
     return xr.Dataset(variables, coords=coords, attrs={"fields": ["x"]})
 
 
-def _shape(settings: Diffraction) -> tuple[int, ...]:
-    return (settings.source.sensor.pixels,) * dimensions(settings.source)
+def _source(settings: Diffraction) -> Optical:
+    assert isinstance(settings.source, Optical)
+    return settings.source
 
 
 def _parameters(file: Arrays, path: Path, rows: int) -> dict[str, np.ndarray]:
@@ -166,7 +174,9 @@ def _parameters(file: Arrays, path: Path, rows: int) -> dict[str, np.ndarray]:
             raise InputError(f"{path}: {given} has shape {values.shape}; there are {rows} patterns")
         units = getattr(file[given], "attrs", {}).get("units")
         if given != name and units is None:
-            raise InputError(f"{path}: {given} has no units: call it {name}, or give it the attribute 'units'")
+            raise InputError(
+                f"{path}: {given} has no units: call it {name}, or give it the attribute 'units'"
+            )
         found[name] = values if units is None else in_unit_of(name, values, str(units), str(path))
     if "aperture" in file:
         found["aperture"] = np.asarray(file["aperture"][:], np.float64)

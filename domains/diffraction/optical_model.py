@@ -14,7 +14,7 @@ from sciencevae.vae import decoders, encoders, priors
 from sciencevae.vae.model import VAE
 from sciencevae.vae.objectives import ELBO, BetaTCVAE, FactorVAE, Objective, Property
 
-from .optical_networks import Leading, Stabilised
+from .optical_networks import Intensity, Leading, Stabilised
 from .settings import Diffraction
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _ROWS = 2000  # whose mean and scatter the encoder's input is scaled by
 
 
 def build(settings: Diffraction, data: xr.Dataset) -> VAE:
-    """p(z) = N(0, 1); q(z | x) of the square roots of counts, missing pixels masked; p(x | z) Poisson."""
+    """p(z) = N(0, 1); q(z | x) of the square roots of counts, missing pixels masked; p(x | z) Poisson of |U|²."""
     chosen = settings.model
     shape = tuple(data["x"].shape[1:])
     told = data["condition"].shape[1] if "condition" in data else 0
@@ -35,25 +35,25 @@ def build(settings: Diffraction, data: xr.Dataset) -> VAE:
     if len(shape) == 1:
         wide = 2 * shape[0]  # with the mask
         encode = Perceptron(wide, chosen.hidden, 2 * chosen.latent, condition_features=told)
-        decode = Perceptron(chosen.latent, chosen.hidden[::-1], shape[0], condition_features=told)
+        decode = Perceptron(chosen.latent, chosen.hidden[::-1], 2 * shape[0], condition_features=told)
     else:
-        seen, hidden = (2, *shape[1:]), chosen.hidden[-1]
+        seen, hidden = (2, *shape[1:]), chosen.hidden[-1]  # with the mask; real and imaginary part
         encode = ConvolutionalEncoder(
             seen, 2 * chosen.latent, channels=chosen.channels, hidden=hidden, condition_features=told
         )
         decode = ConvolutionalDecoder(
-            chosen.latent, shape, channels=chosen.channels[::-1], hidden=hidden, condition_features=told
+            chosen.latent, seen, channels=chosen.channels[::-1], hidden=hidden, condition_features=told
         )
     normalise = settings.prepare.exposure == "total"
     rows = data["x"].isel(sample=split_rows(data, "train")[:_ROWS]).values
     if normalise:
         rows = rows / np.nanmean(rows, tuple(range(1, rows.ndim)), keepdims=True)
-    root = np.sqrt(rows)
+    root, mean = np.sqrt(rows), float(np.nanmean(rows))
     network = Stabilised(encode, float(np.nanmean(root)), float(np.nanstd(root)), normalise)
     return VAE(
         priors.StandardNormal(chosen.latent),
         encoders.Gaussian(network, chosen.latent, missing=True, conditional=told > 0),
-        decoders.Poisson(decode, conditional=told > 0),
+        decoders.Poisson(Intensity(decode, mean), conditional=told > 0),
     )
 
 
@@ -61,7 +61,8 @@ def objective(settings: Diffraction, data: xr.Dataset) -> Objective:
     """−ELBO, or with its total correlation weighted; and where parameters are supervised, their term."""
     chosen = settings.objective
     rows = int((data["split"] == 0).sum())
-    beta = WarmUp(chosen.beta, round(chosen.beta_rise * settings.training.steps(rows)))
+    steps = round(chosen.beta_share * settings.training.steps(rows))
+    beta = WarmUp(chosen.beta, steps, start=chosen.beta_start)
     if chosen.kind == "tc":
         return BetaTCVAE(rows, beta=beta)
     if chosen.kind == "factor":

@@ -1,4 +1,4 @@
-"""What a network of counts sees of them."""
+"""What a network sees of counts, and gives of light."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from torch import Tensor, nn
 
 from sciencevae.spec import recorded
 
-__all__ = ["Leading", "Stabilised"]
+__all__ = ["Intensity", "Leading", "Stabilised"]
+
+
+_DARK = 1e-4  # of the mean rate, so that a logarithm is finite
 
 
 @recorded
 class Stabilised(nn.Module):
     """Counts x (B, n, …) and behind them their mask → network((√(x + 3/8) − loc)/scale, mask [, condition]).
 
-    The square root makes the noise of counts alike everywhere (Anscombe 1948). With ``shape`` each pattern is
+    The square root makes the noise of counts alike everywhere (Anscombe 1948). With ``normalise`` each pattern is
     first divided by its mean count, so that the network sees its form at any brightness.
     """
 
@@ -32,6 +35,26 @@ class Stabilised(nn.Module):
             root = root / (mean.clamp(min=0) + 0.375).sqrt()
         seen = torch.cat([(root - self.loc) / self.scale * observed, observed], dim=1)
         return self.network(seen) if condition is None else self.network(seen, condition)
+
+
+@recorded
+class Intensity(nn.Module):
+    """A network's complex field U, (B, 2·n, …) with real parts first, → log rate, ln(scale·|U|²), (B, n, …).
+
+    Note 1. Fields are smooth where intensities have narrow minima, whose logarithm a network follows badly: of two
+    slits, the same network giving the logarithm itself was left with {LEFT}.
+    """
+
+    def __init__(self, network: nn.Module, scale: float = 1.0) -> None:
+        super().__init__()
+        self.network, self.scale = network, scale
+        self.out_features = network.out_features // 2
+
+    def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        field = self.network(z) if condition is None else self.network(z, condition)
+        real, imaginary = field.chunk(2, dim=1)
+        # an untrained network gives an even pattern
+        return (self.scale * ((1 + real).square() + imaginary.square() + _DARK)).log()
 
 
 @recorded

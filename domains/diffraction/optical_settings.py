@@ -47,6 +47,12 @@ class Grating(Section):
     period_um: Positive = 100.0
     duty: Positive = Field(default=0.5, description="open share of a period")
 
+    @model_validator(mode="after")
+    def _closed_between(self) -> Grating:
+        if (self.duty[1] if isinstance(self.duty, tuple) else self.duty) > 1:
+            raise ValueError(f"duty: the open share of a period is at most 1, found {self.duty}")
+        return self
+
 
 class Circle(Section):
     """A round hole."""

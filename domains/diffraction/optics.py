@@ -32,22 +32,25 @@ def angular_spectrum(
     propagation is unitary, and reversible.
     """
     axes, (wavelength, distance) = _checked(field, pitch, wavelength, distance)
-    squared: Tensor | float = 0.0  # (λ f)²
-    kept: Tensor | None = None
+    squared = torch.zeros_like(wavelength)  # (λ f)², of f ≥ 0 alone: the transfer function is even in them
+    carried = torch.ones_like(wavelength, dtype=torch.bool)
     for axis in axes:
         n = field.shape[axis]
-        f = torch.fft.fftfreq(n, pitch, dtype=wavelength.dtype, device=field.device)
+        f = torch.arange(n // 2 + 1, dtype=wavelength.dtype, device=field.device) / (n * pitch)
         f = f.reshape(-1, *[1] * (-1 - axis))
         squared = squared + (wavelength * f).square()
         if band_limit:
             limit = 1 / (wavelength * ((2 * distance / (n * pitch)).square() + 1).sqrt())
-            inside = f.abs() <= limit
-            kept = inside if kept is None else kept & inside
+            carried = carried & (f <= limit)
     # √(1 − s) − 1 = −s/(1 + √(1 − s)), which does not cancel for small s
     phase = -2 * math.pi * distance / wavelength * squared / (1 + (1 - squared).clamp(min=0).sqrt())
-    carried = squared < 1 if kept is None else kept & (squared < 1)
+    carried = carried & (squared < 1)
     transfer = torch.polar(carried.to(phase.dtype).expand_as(phase), phase).to(field.dtype)
-    return torch.fft.ifftn(torch.fft.fftn(field, dim=axes) * transfer, dim=axes)
+    for axis in axes:
+        n = field.shape[axis]
+        order = torch.fft.fftfreq(n, 1 / n, device=field.device).abs().round().long()
+        transfer = transfer.index_select(axis, order)
+    return torch.fft.ifftn(torch.fft.fftn(field, dim=axes).mul_(transfer), dim=axes)
 
 
 def fresnel(field: Tensor, pitch: Length, wavelength: Length, distance: Length) -> Tensor:
@@ -74,9 +77,12 @@ def _by_one_transform(
     field: Tensor, pitch: Length, wavelength: Length, distance: Length, near: bool
 ) -> Tensor:
     axes, (pitch, wavelength, distance) = _checked(field, pitch, pitch, wavelength, distance)
+    if (distance == 0).any():
+        raise InputError(
+            "at a distance of 0 there is no pattern yet: take the field itself, or angular_spectrum"
+        )
     curvature = math.pi / (wavelength * distance)
-    chirp: Tensor | float = 0.0
-    scale: Tensor | float = 1.0
+    chirp, scale = torch.zeros_like(curvature), torch.ones_like(curvature)
     for axis in axes:
         n = field.shape[axis]
         at = torch.arange(n, dtype=pitch.dtype, device=field.device) - n // 2
@@ -105,7 +111,7 @@ def _checked(field: Tensor, pitch: Length, *lengths: Length) -> tuple[tuple[int,
     smallest = pitch.min().item() if isinstance(pitch, Tensor) else pitch
     if not smallest > 0:
         raise InputError(f"the pitch of a field's grid is a length above 0 (m), not {smallest}")
-    # noted: phases of thousands of turns, so the lengths stay in double precision until the sine is taken
+    # the phases have thousands of turns: they are in double precision until the sine is taken
     real = torch.float64
     rows = [torch.as_tensor(length, dtype=real, device=field.device).reshape(-1) for length in lengths]
     for length in rows:

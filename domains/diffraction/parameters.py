@@ -6,7 +6,7 @@ import numpy as np
 
 from sciencevae.errors import InputError
 
-__all__ = ["MEANINGS", "in_unit_of", "units_of"]
+__all__ = ["MEANINGS", "WORDS", "in_unit_of", "units_of"]
 
 MEANINGS = {
     "wavelength_nm": "wavelength λ",
@@ -22,6 +22,21 @@ MEANINGS = {
     "shift_y_um": "shift of the aperture from the axis in y",
     "photons": "photons through the aperture in the exposure",
 }
+#: short names for sentences and axes
+WORDS = {
+    "wavelength_nm": "wavelength",
+    "distance_mm": "distance",
+    "width_um": "width",
+    "separation_um": "separation",
+    "period_um": "period",
+    "duty": "duty",
+    "diameter_um": "diameter",
+    "height_um": "height",
+    "rotation_deg": "rotation",
+    "shift_x_um": "shift in x",
+    "shift_y_um": "shift in y",
+    "photons": "photons",
+}
 _UNITS = {"nm": "nm", "mm": "mm", "um": "µm", "deg": "degree"}
 _METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "µm": 1e-6, "um": 1e-6, "μm": 1e-6, "nm": 1e-9}
 
@@ -36,7 +51,7 @@ def units_of(name: str) -> str:
 
 
 def in_unit_of(name: str, values: np.ndarray, units: str, where: str) -> np.ndarray:
-    """Values given in ``units`` in the unit of a parameter's name; InputError where these measure something else."""
+    """Values given in ``units`` in the unit of a parameter's name; InputError where these measure another thing."""
     own = units_of(name)
     if units == own:
         return values

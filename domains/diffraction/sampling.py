@@ -19,10 +19,23 @@ def check_sampling(source: Optical, aperture: Aperture) -> None:
     p > λz/(2L). The field's grid has ``oversample`` points a pixel and is periodic, so it has to hold aperture and
     sensor side by side, and an open part of the aperture takes at least two points.
     """
+    if aperture.kind == "slits" and aperture.number > 1:
+        widest, nearest = _edges(aperture.width_um)[1], _edges(aperture.separation_um)[0]
+        if nearest < widest:
+            raise ValueError(
+                f"separation_um: slits of up to {widest:g} µm overlap when their middles are {nearest:g} µm apart: a "
+                "larger separation_um, or a smaller width_um"
+            )
     sensor, pitch = source.sensor, source.sensor.pitch_um
     extent, feature = extent_um(aperture), feature_um(aperture)
     shift = max(abs(edge) for edge in _edges(source.shift_um))
     spread_um2 = _edges(source.wavelength_nm)[0] * _edges(source.distance_mm)[0]  # nm mm = µm²
+    if source.propagation == "fraunhofer" and 2 * extent**2 > spread_um2:
+        raise ValueError(
+            f"propagation: at {_edges(source.distance_mm)[0]:g} mm an aperture of {extent:.3g} µm is not yet in the far "
+            f"field, which begins at 2 L²/λ = {2 * extent**2 / _edges(source.wavelength_nm)[0]:.3g} mm: fresnel, "
+            "angular-spectrum, or a longer distance_mm"
+        )
     finest = spread_um2 / (2 * extent)
     if pitch > finest:
         raise ValueError(
@@ -32,12 +45,12 @@ def check_sampling(source: Optical, aperture: Aperture) -> None:
         )
     width = sensor.pixels * pitch
     if source.propagation != "angular-spectrum":
-        # note: the grid of the aperture follows from that of the pattern, λz/(n Δ)
+        # the grid of the aperture follows from that of the pattern, λz/(n Δ)
         step = _edges(source.wavelength_nm)[1] * _edges(source.distance_mm)[1] / (source.window * width)
-        remedy = f"window of at least {source.window * 2 * step / feature:.3g}"
+        remedy = f"a window of at least {source.window * 2 * step / feature:.3g}"
     else:
         step = pitch / source.oversample
-        remedy = f"oversample of at least {math.ceil(2 * pitch / feature)}"
+        remedy = f"an oversample of at least {math.ceil(2 * pitch / feature)}"
         if source.window * width < (needed := width + extent + 2 * shift):
             raise ValueError(
                 f"window: the field's grid of {source.window * width:.4g} µm holds sensor and aperture only from "
@@ -47,7 +60,7 @@ def check_sampling(source: Optical, aperture: Aperture) -> None:
     if feature < 2 * step:
         raise ValueError(
             f"oversample: an opening of {feature:.3g} µm takes fewer than two points of the field's grid, "
-            f"{step:.3g} µm apart: an {remedy}".replace("an window", "a window")
+            f"{step:.3g} µm apart: {remedy}"
         )
 
 

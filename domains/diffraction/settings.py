@@ -46,8 +46,11 @@ class Objective(Section):
     beta: float = Field(
         default=1.0, ge=0, description="weight of the KL; of the total correlation for tc (β) and factor (γ)"
     )
-    beta_rise: float = Field(
-        default=0.3, ge=0, le=1, description="share of the steps over which β rises from 0"
+    beta_start: float = Field(
+        default=0.0, ge=0, description="β at the first step; far above beta, coarse order is learned first"
+    )
+    beta_share: float = Field(
+        default=0.3, ge=0, le=1, description="share of the steps over which β goes from beta_start to beta"
     )
     supervised_weight: float = Field(
         default=100.0,

@@ -143,10 +143,14 @@ def _share(source: Optical, aperture: Aperture, drawn: Mapping[str, Tensor]) -> 
     else:
         one_transform = optics.fresnel if source.propagation == "fresnel" else optics.fraunhofer
         field = one_transform(field, pitch, wavelength, distance)
+        # openings are averaged over cells of the aperture's grid, which dims the outer part of the pattern
+        blur = torch.sinc((torch.arange(n) - n // 2) / n)
+        field = field / (blur if axes == 1 else blur[:, None] * blur)
     points = source.sensor.pixels * source.oversample
     first = n // 2 - points // 2
-    seen = (..., *[slice(first, first + points)] * axes)
-    energy = field[seen].abs().double().square() * step**axes
+    for axis in range(1, 1 + axes):
+        field = field.narrow(axis, first, points)
+    energy = field.abs().double().square() * step**axes
     return sensor.pixels(energy, source.oversample) / power.reshape(-1, *[1] * axes)
 
 
@@ -187,8 +191,8 @@ def _drawn(source: Optical, aperture: Aperture, samples: int, rng: np.random.Gen
         if not isinstance(value, tuple):
             return np.full(samples, float(value))
         if logarithmic:
-            return np.exp(rng.uniform(*np.log(value), samples))
-        return rng.uniform(*value, samples)
+            return np.exp(rng.uniform(np.log(value[0]), np.log(value[1]), samples))
+        return rng.uniform(value[0], value[1], samples)
 
     found = {name: draw(getattr(source, name)) for name in ("wavelength_nm", "distance_mm")}
     found["photons"] = draw(source.photons, logarithmic=True)

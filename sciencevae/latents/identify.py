@@ -21,11 +21,13 @@ from sciencevae.latents.collapse import ACTIVE
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Identified", "Power", "identify"]
+__all__ = ["LEAST", "Identified", "Power", "identify"]
 
 #: R² from which a parameter counts as identifiable (what is left of its spread is below 22 %), up to which as not
 #: (above 71 %), and from which a product of powers is listed as determined (below 10 %)
 IDENTIFIABLE, NOT_IDENTIFIABLE, DETERMINED = 0.95, 0.5, 0.99
+#: data that there have to be on each side
+LEAST = 50
 _NEIGHBOURS = (1.5, 3.0, 6.0, 12.0)  # in coefficients of the polynomial
 _ROWS = 4000  # reference data at most that neighbours are looked for among, and held-out data
 _RIDGE = 1e-6
@@ -65,13 +67,14 @@ class Identified:
     def sentences(self, units: Mapping[str, str] | None = None) -> list[str]:
         """What a report says of each parameter, and of what is determined in its place."""
         told = []
-        for row in self.table.itertuples():
-            unit = f" {units[row.parameter]}" if units and units.get(row.parameter, "1") != "1" else ""
-            verdict = {"partly": "determined in part"}.get(row.verdict, row.verdict)
+        for row in self.table.to_dict("records"):
+            name, verdict = row["parameter"], row["verdict"]
+            unit = f" {units[name]}" if units and units.get(name, "1") != "1" else ""
+            verdict = "determined in part" if verdict == "partly" else verdict
             told.append(
-                f"{row.parameter} is {verdict} from these data: R² = {row.r2:.3f} ({row.r2_low:.3f} to "
-                f"{row.r2_high:.3f}); data that share their latents differ by ±{row.resolution:.3g}{unit}, all data "
-                f"by ±{row.spread:.3g}{unit}."
+                f"{name} is {verdict} from these data: R² = {row['r2']:.3f} ({row['r2_low']:.3f} to "
+                f"{row['r2_high']:.3f}); data that share their latents differ by ±{row['resolution']:.3g}{unit}, "
+                f"all data by ±{row['spread']:.3g}{unit}."
             )
         if self.powers and any(len(power.exponents) > 1 for power in self.powers):
             listed = "; ".join(
@@ -96,12 +99,12 @@ def identify(
     parameters it is R²(n) = 1 − nᵀ⟨e eᵀ⟩n / nᵀ cov(ln θ) n for any exponents n: the n with small whole entries
     whose product is determined (R² ≥ 0.99) are listed, an independent set of them, simplest first.
 
-    held_out: (N,) booleans, what the model was not trained on; all others are the reference data. condition: (N, c),
-    what the model is told beside. Both are scaled to unit variance; latents of variance below 0.01 are inactive and
-    left out. powers: the parameters whose products are looked at; default all that are positive and not constant,
-    at most five. bootstrap: drawn sets of held-out data, for the errors.
+    held_out: (N,) booleans, what the model was not trained on; all others are the reference data. condition:
+    (N, c), what the model is told beside. Both are scaled to unit variance; latents of variance below 0.01 are
+    inactive and left out. powers: the parameters whose products are looked at; default all that are positive, at
+    most five. bootstrap: drawn sets of held-out data, for the errors.
 
-    InputError for fewer than 50 data on a side, for values that are not finite, and for a constant parameter.
+    InputError for fewer than ``LEAST`` data on a side, values that are not finite, and a constant parameter.
     """
     import pandas as pd
 
@@ -173,9 +176,18 @@ def _residuals(
         search = NearestNeighbors(n_neighbors=max(counts.values()) + 1).fit(u[reference])
         distance, near = search.kneighbors(u[tested])
         for (degree, _), k in counts.items():
-            yield values[tested] - _local(
-                u[reference], values[reference] - centre, u[tested], near[:, :k], distance[:, : k + 1], degree
-            ) - centre
+            yield (
+                values[tested]
+                - _local(
+                    u[reference],
+                    values[reference] - centre,
+                    u[tested],
+                    near[:, :k],
+                    distance[:, : k + 1],
+                    degree,
+                )
+                - centre
+            )
     yield values[tested] - centre
 
 
@@ -191,7 +203,9 @@ def _local(
         width = np.maximum(distance[rows, -1:], 1e-300)  # the first that is left out has weight 0
         weight = (1 - np.clip(distance[rows, :-1] / width, 0, 1) ** 3) ** 3 + 1e-9
         offset = (known[near[rows]] - at[rows, None]) / width[:, :, None]  # (n, k, d)
-        columns = [np.prod([offset[..., i] for i in term], axis=0) * np.ones(weight.shape) for term in exponents]
+        columns = [
+            np.prod([offset[..., i] for i in term], axis=0) * np.ones(weight.shape) for term in exponents
+        ]
         design = np.stack(columns, -1)  # (n, k, terms); the first is 1
         weighted = design * weight[..., None]
         normal = np.einsum("nki,nkj->nij", weighted, design)
@@ -253,15 +267,21 @@ def _checked(
         raise InputError(f"the latents have shape {z.shape}; expected a row a datum, (N, D)")
     for name, values in {"held_out": held, **theta}.items():
         if values.shape != (len(z),):
-            raise InputError(f"{name} has shape {values.shape}; there are {len(z)} latents: expected ({len(z)},)")
+            raise InputError(
+                f"{name} has shape {values.shape}; there are {len(z)} latents: expected ({len(z)},)"
+            )
         if not np.isfinite(values).all():
-            raise InputError(f"{int((~np.isfinite(values)).sum())} values of {name} are not finite: drop those rows")
+            raise InputError(
+                f"{int((~np.isfinite(values)).sum())} values of {name} are not finite: drop those rows"
+            )
         if name in theta and np.ptp(values) == 0:
             raise InputError(f"{name} has one value in these data: leave it out")
     if not np.isfinite(z).all():
         raise InputError("some latents are not finite: drop them (their status says why)")
     if min(held.sum(), (~held).sum()) < 50:
-        raise InputError(f"{held.sum()} data held out and {(~held).sum()} others: at least 50 of each are needed")
+        raise InputError(
+            f"{held.sum()} data held out and {(~held).sum()} others: at least 50 of each are needed"
+        )
     return z, theta, held
 
 
