@@ -29,7 +29,7 @@ __all__ = ["groups", "lattice", "phases", "probabilities", "short_exposures", "u
 
 _ROWS = 256
 _DRAWS = 16
-_VALID = 300  # patterns that baselines choose their preparation by
+_VALID = 120  # patterns that baselines choose their preparation by
 _REACH = 40  # bins, of the background's removal
 _WIDTHS = (0.0, 2.0, 4.0)  # σ in bins
 _VARIANTS = (1, 10)

@@ -44,8 +44,8 @@ def prepare(settings: Diffraction, files: Mapping[str, Path], input: Path | None
     crystals = structures(source, [path for path in found.values() if path.suffix.lower() == ".cif"])
     foreign = [c for c in crystals if c.name in source.unknown]
     known = [c for c in crystals if c.name not in source.unknown]
-    if len(known) < 2:
-        raise InputError(f"{len(known)} structure(s) to train on: name at least 2 in source.phases")
+    if not known:
+        raise InputError("no structures to train on: all that source.phases names are unknown")
     made = draw(source, known, source.patterns, source.seed)
     split = assign(np.arange(source.patterns), settings.prepare.fractions, settings.prepare.split_seed)
     parts = [_simulated(source, known, made, split, "simulated")]

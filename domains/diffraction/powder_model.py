@@ -62,7 +62,8 @@ def objective(settings: Diffraction, data: xr.Dataset) -> Objective:
     """−ELBO + w · (−log p(phases | z)): a few nats of phases stand against thousands of counts."""
     chosen = settings.objective
     rows = int((data["split"] == 0).sum())
-    beta = WarmUp(chosen.beta, round(chosen.beta_rise * settings.training.steps(rows)))
+    steps = round(chosen.beta_share * settings.training.steps(rows))
+    beta = WarmUp(chosen.beta, steps, start=chosen.beta_start)
     return ELBO(beta=beta, extra={"phases": Term(chosen.phases_weight, _phases)})
 
 
