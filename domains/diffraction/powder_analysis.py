@@ -417,24 +417,24 @@ def groups(run: Run) -> Findings:
 
 
 def lattice(run: Run) -> Findings:
-    """Of a run of one phase: how the strain of its cell orders along one latent, |Spearman| on test patterns.
+    """Of variants of one phase: how the strain of its cell orders along one latent, |Spearman| on test patterns.
 
     The latent is the one with the largest |Spearman| on validation patterns.
     """
-    if not _powder(run) or run.main.data.sizes["phase"] != 1:
-        return Findings()
     from scipy.stats import spearmanr
 
-    data, z = run.main.data, run.main.latents["z"].values
-    strain, split = data["strain"].values, data["split"].values
-    known = np.isfinite(strain)
-
-    def ordered(part: int, axis: int) -> float:
-        rows = known & (split == part)
-        return abs(float(spearmanr(z[rows, axis], strain[rows]).statistic))
-
-    axis = max(range(z.shape[1]), key=lambda k: ordered(1, k))
-    return Findings({"axis": axis, "spearman": ordered(2, axis)}, titles=TITLES)
+    found: dict[str, Any] = {}
+    for name, variant in run.variants.items():
+        if variant.settings.source.kind != "powder" or variant.data.sizes["phase"] != 1:
+            continue
+        z, strain = variant.latents["z"].values, variant.data["strain"].values
+        parts = [(variant.data["split"].values == part) & np.isfinite(strain) for part in (1, 2)]
+        valid, test = (
+            [abs(float(spearmanr(axis[rows], strain[rows]).statistic)) for axis in z.T] for rows in parts
+        )
+        best = int(np.argmax(valid))
+        found[name] = {"axis": best, "spearman": test[best]}
+    return Findings(found, titles=TITLES)
 
 
 def known_crystals(run: Run) -> list[Crystal]:
