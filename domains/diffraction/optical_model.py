@@ -14,7 +14,7 @@ from sciencevae.vae import decoders, encoders, priors
 from sciencevae.vae.model import VAE
 from sciencevae.vae.objectives import ELBO, BetaTCVAE, FactorVAE, Objective, Property
 
-from .optical_networks import Intensity, Leading, Stabilised
+from .optical_networks import Intensity, Leading, PointSources, Stabilised
 from .settings import Diffraction
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def build(settings: Diffraction, data: xr.Dataset) -> VAE:
     if len(shape) == 1:
         wide = 2 * shape[0]  # with the mask
         encode = Perceptron(wide, chosen.hidden, 2 * chosen.latent, condition_features=told)
-        decode = Perceptron(chosen.latent, chosen.hidden[::-1], 2 * shape[0], condition_features=told)
+        decode = PointSources(chosen.latent, chosen.hidden[::-1], shape[0], chosen.sources, told)
     else:
         seen, hidden = (2, *shape[1:]), chosen.hidden[-1]  # with the mask; real and imaginary part
         encode = ConvolutionalEncoder(

@@ -36,6 +36,9 @@ class Model(Section):
 
     latent: int = Field(default=6, ge=1, description="dimensions of z")
     hidden: tuple[int, ...] = Field(default=(256, 256), description="widths of the layers, of line profiles")
+    sources: int = Field(
+        default=48, ge=1, description="points whose light makes up a decoded line profile (Huygens)"
+    )
     channels: tuple[int, ...] = Field(default=(16, 32, 64), description="of the convolutions, of images")
 
 
