@@ -20,7 +20,7 @@ from .axes import d_from_two_theta
 
 __all__ = ["Crystal", "Reflections", "packaged", "read_cif", "reciprocal", "reflections"]
 
-_CENTRINGS = {
+_CENTRINGS: dict[str, list[tuple[float, float, float]]] = {
     "P": [(0, 0, 0)],
     "I": [(0, 0, 0), (0.5, 0.5, 0.5)],
     "F": [(0, 0, 0), (0, 0.5, 0.5), (0.5, 0, 0.5), (0.5, 0.5, 0)],

@@ -69,13 +69,13 @@ def draw(
     microstrain = random.uniform(*settings.microstrain, (n, count))
     march = random.uniform(*settings.march, (n, count))
     axis = AXES[random.integers(len(AXES), size=(n, count))]
-    w = random.uniform(*settings.fwhm, n) ** 2
+    width2 = random.uniform(*settings.fwhm, n) ** 2
     instrument = [
         random.uniform(*settings.zero, n),
         random.uniform(*settings.displacement_mm, n),
-        w * random.uniform(0.0, 0.5, n),
-        -w * random.uniform(0.0, 0.3, n),
-        w,
+        width2 * random.uniform(0.0, 0.5, n),
+        -width2 * random.uniform(0.0, 0.3, n),
+        width2,
     ]
     rate = torch.zeros(n, len(centres))
     for k, phase in enumerate(made):
@@ -85,9 +85,8 @@ def draw(
             specimen = Specimen(
                 *(torch.as_tensor(a[rows, k]) for a in (strain, size, microstrain, march, axis))
             )
-            device = Instrument(
-                *(torch.as_tensor(a[rows]) for a in instrument), settings.radius_mm, settings.alpha2
-            )
+            zero, displacement, u, v, w = (torch.as_tensor(a[rows]) for a in instrument)
+            device = Instrument(zero, displacement, u, v, w, settings.radius_mm, settings.alpha2)
             pattern = diffract(phase, specimen, device, tube, edges)
             rate[rows] += torch.as_tensor(fraction[rows, k], dtype=torch.float32)[:, None] * pattern
     rate /= rate.amax(1, keepdim=True)
@@ -118,7 +117,7 @@ def _background(random: np.random.Generator, settings: Powder, centres: torch.Te
         ]
     )
     air = random.uniform(0, 3, n)
-    shape = background(*(torch.as_tensor(a) for a in (coefficients, hump, air)), centres)
+    shape = background(torch.as_tensor(coefficients), torch.as_tensor(hump), torch.as_tensor(air), centres)
     level = torch.as_tensor(_log_uniform(random, settings.background, (n, 1)), dtype=shape.dtype)
     return level * shape / shape.mean(1, keepdim=True)
 

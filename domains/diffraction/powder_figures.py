@@ -174,7 +174,7 @@ def thinned_patterns(run: Run) -> tuple[Figure, str] | None:
     row = rows[np.argsort(mean)[len(mean) // 2]]
     counts = data["pattern"].values[[row]]
     thin, _ = thinned(counts, 0.01, 0)
-    rate = denoised(model, thin, 1.0)
+    rate = denoised(model, thin)
     figure, panels = plt.subplots(3, 1, figsize=(DOUBLE_COLUMN, 4.2), sharex=True)
     shown = {"1 % of the counts": thin, "denoised": rate, "all counts": counts}
     for axes, (name, values) in zip(panels, shown.items(), strict=True):

@@ -69,7 +69,7 @@ def smoothed(patterns: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def nearest(patterns: np.ndarray, against: np.ndarray, match: Match) -> np.ndarray:
-    """How like patterns (n, N) are to each phase, (n, K), to the best of its references (K, V, N), in known bins."""
+    """How like patterns (n, N) are to the best reference (K, V, N) of each phase, (n, K), in known bins."""
     out = np.empty((len(patterns), len(against)))
     flat = against.reshape(-1, against.shape[-1])
     for row, pattern in enumerate(patterns):

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -312,20 +313,16 @@ def _nexus(path: Path) -> Scan:
         return Scan(path.stem, angles, np.asarray(signal, float))
 
 
-def _default(file: object) -> object:
+def _default(file: Any) -> Any:
     """The NXdata that the file's ``default`` leads to, or the first one."""
-    import h5py
-
-    assert isinstance(file, h5py.Group)
     if "default" in file.attrs and (name := _text(file.attrs["default"])) in file:
         return _default(file[name])
     return next(iter(_data_groups(file)), None)
 
 
-def _data_groups(group: object) -> Iterator[object]:
+def _data_groups(group: Any) -> Iterator[Any]:
     import h5py
 
-    assert isinstance(group, h5py.Group)
     if {"signal", "axes"} <= set(group.attrs):
         yield group
     for child in group.values():

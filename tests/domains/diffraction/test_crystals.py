@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from sciencevae.builtin.diffraction.axes import (
     ANODES,
     check_two_theta,
@@ -18,6 +17,7 @@ from sciencevae.builtin.diffraction.axes import (
     two_theta_from_q,
 )
 from sciencevae.builtin.diffraction.crystals import packaged, read_cif, reflections
+
 from sciencevae.errors import InputError
 
 CU = ANODES["Cu"].alpha1
@@ -165,7 +165,9 @@ def test_structure_factors_are_those_of_gemmi(tmp_path):
     found = reflections(crystal, CU, 90, b_iso=0.0)
     for k, d in enumerate(found.d):
         members = found.members[found.family == k]
-        expected = sum(2 * abs(sum_of.calculate_sf_from_small_structure(small, hkl.tolist())) ** 2 for hkl in members)
+        expected = sum(
+            2 * abs(sum_of.calculate_sf_from_small_structure(small, hkl.tolist())) ** 2 for hkl in members
+        )
         assert found.f2[k] == pytest.approx(expected, rel=1e-3), d
     packed = reflections(packaged()["rutile"], CU, 90, b_iso=0.0)
     assert np.allclose(packed.d, found.d)

@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from sciencevae.builtin.diffraction.axes import ANODES, two_theta_from_d
 from sciencevae.builtin.diffraction.crystals import packaged
 from sciencevae.builtin.diffraction.mixtures import draw, edges_of
@@ -90,7 +89,9 @@ def test_scherrer_and_microstrain_widths():
     theta = math.asin(CU.alpha1 / 2 / 1.92023)
     angle = 2 * math.degrees(theta)
     size = math.degrees(0.9 * CU.alpha1 / (100.0 * math.cos(theta)))
-    assert width(pattern("Si", instrument=sharp, size=10.0), angle - 5, angle + 5) == pytest.approx(size, rel=0.02)
+    assert width(pattern("Si", instrument=sharp, size=10.0), angle - 5, angle + 5) == pytest.approx(
+        size, rel=0.02
+    )
     strain = math.degrees(4 * 0.01 * math.tan(theta))
     measured = width(pattern("Si", instrument=sharp, size=1e4, microstrain=0.01), angle - 5, angle + 5)
     assert measured == pytest.approx(strain, rel=0.02)
@@ -121,7 +122,9 @@ def test_zero_shift_and_displacement():
 
 def test_strain_moves_lines_as_the_cell_and_what_is_tied_moves_together():
     angle = float(two_theta_from_d(1.92023 * 1.01, CU.alpha1))
-    assert line(pattern("Si", strain=(0.01, 9.0, 9.0)), angle - 1, angle + 1)[0] == pytest.approx(angle, abs=0.011)
+    assert line(pattern("Si", strain=(0.01, 9.0, 9.0)), angle - 1, angle + 1)[0] == pytest.approx(
+        angle, abs=0.011
+    )
     ties = {name: Phase.of(packaged()[name], CU.alpha1, 60).ties for name in ("Si", "ZnO", "rutile")}
     assert ties == {"Si": (0, 0, 0), "ZnO": (0, 0, 2), "rutile": (0, 0, 2)}
 
@@ -186,7 +189,9 @@ def test_mixtures_are_sums_by_weight():
     silicon, oxide = (abs(middle - a) < 1.5 for a in (28.44, 42.92))
     single = [Phase.of(c, CU.alpha1, 62) for c in crystals]
     areas = [
-        diffract(p, specimen(size=100.0), device(alpha2=0.5), CU, torch.as_tensor(edges_of(source)))[0].numpy()
+        diffract(p, specimen(size=100.0), device(alpha2=0.5), CU, torch.as_tensor(edges_of(source)))[
+            0
+        ].numpy()
         for p in single
     ]
     ratio = areas[0][silicon].sum() / areas[1][oxide].sum()

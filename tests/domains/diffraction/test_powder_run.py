@@ -5,14 +5,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import xarray as xr
-
-from sciencevae import domain
 from sciencevae.builtin.diffraction import powder_analysis as analysis
 from sciencevae.builtin.diffraction.crystals import packaged
 from sciencevae.builtin.diffraction.dataset import prepare, read
 from sciencevae.builtin.diffraction.mixtures import draw, edges_of
 from sciencevae.builtin.diffraction.references import decompose, nearest, references, strip_background
 from sciencevae.builtin.diffraction.settings import Diffraction
+
+from sciencevae import domain
 from sciencevae.errors import InputError
 from sciencevae.runs import Run, configure
 
@@ -28,7 +28,13 @@ SETTINGS = {
     "dataset": "",
     "source": SOURCE,
     "model": {"latent": 6, "hidden": [48], "channels": [8, 16, 16]},
-    "training": {"epochs": 14, "batch_size": 32, "learning_rate": 4e-3, "gradient_clip": 1000.0, "threads": 1},
+    "training": {
+        "epochs": 14,
+        "batch_size": 32,
+        "learning_rate": 4e-3,
+        "gradient_clip": 1000.0,
+        "threads": 1,
+    },
 }
 
 
@@ -77,7 +83,7 @@ def test_unknown_phases_stand_out(run):
 def test_short_exposures_come_nearer_to_the_rate(run):
     table = run.table("short_exposures")
     table = table[table.exposure == 0.01]
-    error = dict(zip(table.method.str.split(",").str[0], table.held_out, strict=True))
+    error = dict(zip(table.method, table.held_out, strict=True))
     assert error["VAE"] < error["as counted"] / 2
 
 
@@ -110,7 +116,7 @@ def test_a_users_scans_are_encoded_in_order_and_bad_ones_keep_their_place(run, t
     assert np.isnan(block["pattern"].values[1]).all()
     found = analysis.probabilities(run.main.model(), analysis._batch(block, np.array([0, 2])))
     assert run.main.data["phase"].values[found.argmax(1)].tolist() == ["Si", "MgO"]
-    assert len(list(read(tmp_path / "1.xy", settings, run.main.data))[0]["sample"]) == 1
+    assert len(next(read(tmp_path / "1.xy", settings, run.main.data))["sample"]) == 1
 
 
 def test_measured_scans_are_test_data_without_known_phases(tmp_path):
@@ -134,7 +140,9 @@ def test_a_scan_of_another_tube_is_brought_to_the_axis_of_the_model(tmp_path):
     settings = Diffraction.model_validate(SETTINGS | {"source": changed})
     angles = np.arange(20, 90, 0.02)
     counts = 10 + np.round(1000 * sum(np.exp(-0.5 * ((angles - at) / 0.1) ** 2) for at in (33.19, 55.58)))
-    (tmp_path / "Si.xy").write_text("".join(f"{a:.2f} {c:.0f}\n" for a, c in zip(angles, counts, strict=True)))
+    (tmp_path / "Si.xy").write_text(
+        "".join(f"{a:.2f} {c:.0f}\n" for a, c in zip(angles, counts, strict=True))
+    )
     block = next(read(tmp_path / "Si.xy", settings, None))
     pattern, place = block["pattern"].values[0, 0], block["bin"].values
     assert "measured with Co" in block["note"].values[0]
@@ -220,7 +228,9 @@ def test_the_latent_of_a_strained_cell_is_chosen_on_validation_patterns():
     """Latent 1 orders as the strain does in both parts; latent 0 in the test part alone, and better."""
     random = np.random.default_rng(0)
     strain, split = random.uniform(-1, 1, 300), np.repeat([0, 1, 2], 100)
-    z = np.stack([np.where(split == 2, strain, random.normal(size=300)), -strain + 0.05 * random.normal(size=300)], 1)
+    z = np.stack(
+        [np.where(split == 2, strain, random.normal(size=300)), -strain + 0.05 * random.normal(size=300)], 1
+    )
     data = xr.Dataset(
         {"phases": (("sample", "phase"), np.ones((300, 1)))},
         coords={"strain": ("sample", strain), "split": ("sample", split), "phase": ["Si"]},

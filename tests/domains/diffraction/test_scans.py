@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from sciencevae.builtin.diffraction.axes import ANODES, d_from_two_theta, q_from_two_theta
 from sciencevae.builtin.diffraction.scans import Scan, bin_counts, read_scan
+
 from sciencevae.errors import InputError
 
 ANGLES = np.round(np.arange(10, 12, 0.02), 4)
@@ -74,7 +74,10 @@ def lines_with(number, text):
         (lines_with(7, "10.12 -3"), r"line 7: the intensity is -3.*background subtracted.*source.brightest"),
         (lines_with(7, "10.10 103"), r"line 7: 2θ is repeated \(10.1 after 10.1\).*each angle once"),
         (lines_with(7, "9.00 103"), "line 7: 2θ is not rising"),
-        (lines_with(len(ANGLES), "11.9"), f"line {len(ANGLES)}: .*ends in the middle of a row: fetch it again"),
+        (
+            lines_with(len(ANGLES), "11.9"),
+            f"line {len(ANGLES)}: .*ends in the middle of a row: fetch it again",
+        ),
         (lines_with(40, "10"), "line 40: '10' is one number, and the others are two"),
         (lines_with(40, "second scan"), "line 40: 'second scan' is no row of numbers"),
         (rows(angles=ANGLES + 200), "degrees, below 180"),
@@ -87,7 +90,8 @@ def test_bad_scans_are_refused_with_line_and_remedy(tmp_path, lines, message):
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("a.raw", "PowDLL"), ("a.brml", "PowDLL"), ("a.png", "one of .xy"), ("a.xy", "cannot be read")]
+    ("name", "message"),
+    [("a.raw", "PowDLL"), ("a.brml", "PowDLL"), ("a.png", "one of .xy"), ("a.xy", "cannot be read")],
 )
 def test_files_that_are_no_scans(tmp_path, name, message):
     if name != "a.xy":
@@ -107,7 +111,10 @@ def test_other_intensities_become_counts_only_when_asked(tmp_path):
 
 def test_axes_of_d_and_q(tmp_path):
     wavelength = ANODES["Cu"].mean
-    for axis, values in (("d", d_from_two_theta(ANGLES, wavelength)), ("q", q_from_two_theta(ANGLES, wavelength))):
+    for axis, values in (
+        ("d", d_from_two_theta(ANGLES, wavelength)),
+        ("q", q_from_two_theta(ANGLES, wavelength)),
+    ):
         lines = [f"{v:.8f} {c}" for v, c in zip(values, COUNTS, strict=True)]
         scan = scan_of(tmp_path, lines, axis=axis, wavelength=wavelength)
         assert np.allclose(scan.two_theta, ANGLES, atol=1e-4)
@@ -160,13 +167,13 @@ def test_nexus(tmp_path):
         scan = read_scan(nexus(tmp_path / "a.nxs", unit))
         assert np.allclose(scan.two_theta, ANGLES)
         assert np.array_equal(scan.counts, COUNTS)
-    for given, message in (
+    for changed, message in (
         ({"unit": "angstrom"}, "in 'angstrom'; a scan is over 2θ"),
         ({"attributes": False}, "NXdata with a signal"),
         ({"shape": (3, 4)}, "one value a point|has one axis"),
     ):
         with pytest.raises(InputError, match=message):
-            read_scan(nexus(tmp_path / "a.h5", **given))
+            read_scan(nexus(tmp_path / "a.h5", **changed))
     (tmp_path / "bad.h5").write_bytes(b"not hdf5")
     with pytest.raises(InputError, match="cannot be read"):
         read_scan(tmp_path / "bad.h5")
