@@ -6,7 +6,7 @@
     python -m benchmarks.powder_phases --scans runs/scans-* --demonstration runs/powder-*
 
 A seed is that of the weights, the training, the simulated patterns and the references. Scans and structures are the
-the data set ``xrd_autoanalyzer``. Preparations and thresholds are chosen on simulated validation patterns. The last
+data set ``xrd_autoanalyzer``. Preparations and thresholds are chosen on simulated validation patterns. The last result
 is kept in benchmarks/results/powder_phases.json and in the domain's README, between its markers.
 """
 
