@@ -320,10 +320,12 @@ def _files(settings: Any) -> dict[str, Path]:
     if not settings.dataset:
         return {}
     from sciencevae.data.fetch import fetch as fetch_files
+    from sciencevae.data.manifest import load_manifest
 
-    return fetch_files(
-        settings.dataset, parameters=settings.source.model_dump(mode="json", exclude_none=True) or None
-    )
+    # of data that are fetched as they are, ``source`` is the domain's own, read by its ``prepare``
+    made = any(file.generate for file in load_manifest(settings.dataset).files)
+    given = settings.source.model_dump(mode="json", exclude_none=True) if made else {}
+    return fetch_files(settings.dataset, parameters=given or None)
 
 
 def _prepared(domain: Domain, settings: Any, files: Mapping[str, Path], input: Path | None) -> xr.Dataset:

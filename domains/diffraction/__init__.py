@@ -19,12 +19,21 @@ DOMAIN = Domain(
     formats=(".npz", ".npy"),
     build=own("model.build"),
     objective=own("model.objective"),
+    # each gives nothing in a run of the other kind
     analyses={
         name: own(f"optical_analysis.{name}")
         for name in ("recovery", "identifiability", "denoising", "generation")
+    }
+    | {
+        name: own(f"powder_analysis.{name}")
+        for name in ("phases", "unknown", "short_exposures", "groups", "lattice")
     },
     figures={
         name: own(f"optical_figures.{name}")
         for name in ("patterns", "recovered", "determined", "denoised", "interpolated")
+    }
+    | {
+        name: own(f"powder_figures.{name}")
+        for name in ("scans", "phase_map", "confusion", "path", "thinned_patterns")
     },
 )

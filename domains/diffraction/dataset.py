@@ -32,9 +32,9 @@ def write(data: xr.Dataset, path: Path) -> None:
 def _kind(kind: str) -> ModuleType:
     """The module with ``prepare``, ``read`` and ``write`` of one kind of source."""
     if kind == "powder":
-        from . import powder
+        from . import powder_data
 
-        return powder
+        return powder_data
     from . import optical
 
     return optical

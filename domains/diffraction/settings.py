@@ -60,6 +60,9 @@ class Objective(Section):
         gt=0,
         description="of ½ Σ (parameter − z)², the parameters of prepare.supervised scaled",
     )
+    phases_weight: float = Field(
+        default=100.0, ge=0, description="of −log p(phases | z) beyond its part of the ELBO; powders"
+    )
 
 
 class Analyse(Section):

@@ -7,6 +7,7 @@ from sciencevae.networks.convolution import (
     ConvolutionalEncoder,
     ConvolutionalImage,
 )
+from sciencevae.networks.convolution1d import ConvolutionalDecoder1d, ConvolutionalEncoder1d
 from sciencevae.networks.fields import Fields, Identity
 from sciencevae.networks.perceptron import ACTIVATIONS, Perceptron, Reshaped
 from sciencevae.networks.recurrent import RecurrentEncoder
@@ -16,7 +17,9 @@ __all__ = [
     "CausalTransformer",
     "ConvolutionalCodes",
     "ConvolutionalDecoder",
+    "ConvolutionalDecoder1d",
     "ConvolutionalEncoder",
+    "ConvolutionalEncoder1d",
     "ConvolutionalImage",
     "Fields",
     "Identity",
