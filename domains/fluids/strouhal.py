@@ -101,7 +101,9 @@ def shedding_frequency(values: np.ndarray, time: np.ndarray, harmonics: int = 3)
     weights = np.linalg.lstsq(design, centred, rcond=None)[0]
     rest = centred - design @ weights
     order = np.arange(1, harmonics + 1)
-    turned = np.concatenate([weights[1 + harmonics :] * order[:, None], -weights[1:-harmonics] * order[:, None]])
+    turned = np.concatenate(
+        [weights[1 + harmonics :] * order[:, None], -weights[1:-harmonics] * order[:, None]]
+    )
     slope = 2 * np.pi * time[:, None] * (design[:, 1:] @ turned)  # ∂ model / ∂ f
     slope -= design @ np.linalg.lstsq(design, slope, rcond=None)[0]
     parameters = design.shape[1] + 1
