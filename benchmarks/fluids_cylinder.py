@@ -58,11 +58,11 @@ def shed(channel: Channel, duration: float, divide: int = 1) -> dict[str, float]
     }
 
 
-def richardson(values: list[float], ratio: float) -> dict[str, float]:
-    """Order and limit of f(h) = f₀ + c hᵖ from three values at h, h / ratio, h / ratio²; NaN where there is none."""
+def richardson(values: list[float], ratio: float) -> dict[str, float] | None:
+    """Order p and limit f₀ of f(h) = f₀ + c hᵖ from its values at h, h / ratio, h / ratio²; None: no such p > 0."""
     coarse, fine = values[1] - values[0], values[2] - values[1]
     if not coarse * fine > 0 or abs(fine) >= abs(coarse):
-        return {"order": math.nan, "limit": math.nan}
+        return None
     return {
         "order": math.log(coarse / fine) / math.log(ratio),
         "limit": values[2] + fine**2 / (coarse - fine),
@@ -79,9 +79,8 @@ def main() -> None:
     grids, base, duration = ((10, 15, 22), 10, 75.0) if quick else ((16, 24, 36), 16, 150.0)
     heights = (10.0, 20.0, 40.0) if quick else (10.0, 20.0, 40.0, 80.0)
     print(f"Re = {REYNOLDS:g}; literature, unbounded: {LITERATURE}")
-    print(
-        f"{'':14} {'D/h':>4} {'height':>6} {'block.':>6} {'St':>8} {'±':>8} {'drag':>7} {'lift rms':>8} {'steps/s':>8}"
-    )
+    print(f"{'':14} {'D/h':>4} {'height':>6} {'block.':>6}", end=" ")
+    print(f"{'St':>8} {'±':>8} {'drag':>7} {'lift rms':>8} {'steps/s':>8}")
 
     def row(label: str, channel: Channel, divide: int = 1) -> dict[str, float]:
         found = shed(channel, duration, divide)
@@ -93,10 +92,11 @@ def main() -> None:
         )
         return found
 
-    def limits(rows: list[dict[str, float]], ratio: float) -> dict[str, dict[str, float]]:
+    def limits(rows: list[dict[str, float]], ratio: float) -> dict[str, dict[str, float] | None]:
         found = {name: richardson([each[name] for each in rows[-3:]], ratio) for name in NUMBERS}
         for name, each in found.items():
-            print(f"    {name:10} order {each['order']:5.2f}, limit {each['limit']:.4f}")
+            told = f"order {each['order']:5.2f}, limit {each['limit']:.4f}" if each else "not of one order"
+            print(f"    {name:10} {told}")
         return found
 
     def sized(height: float) -> Channel:
