@@ -207,10 +207,10 @@ def _local(
             np.prod([offset[..., i] for i in term], axis=0) * np.ones(weight.shape) for term in exponents
         ]
         design = np.stack(columns, -1)  # (n, k, terms); the first is 1
-        weighted = design * weight[..., None]
-        normal = np.einsum("nki,nkj->nij", weighted, design)
+        weighted = (design * weight[..., None]).swapaxes(1, 2)  # (n, terms, k)
+        normal = weighted @ design
         ridge = _RIDGE * weight.sum(1)[:, None, None] * np.eye(len(exponents))
-        right = np.einsum("nki,nkp->nip", weighted, values[near[rows]])
+        right = weighted @ values[near[rows]]
         found[rows] = np.linalg.solve(normal + ridge, right)[:, 0]
     return found
 
