@@ -75,7 +75,7 @@ def generate(
                     progress(done, source.samples)
         for name in ("counts", "expected"):
             meaning = "counts of a pixel" + ("" if name == "counts" else " without noise")
-            file[name].attrs.update(units="counts", long_name=meaning)
+            file[name].attrs.update(units="count", long_name=meaning)
         for name, values in columns.items():
             file[name] = values
             file[name].attrs.update(units=units_of(name), long_name=MEANINGS[name])
