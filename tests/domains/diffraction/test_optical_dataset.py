@@ -135,7 +135,7 @@ def test_settings_that_sample_badly_are_refused_by_name(
 
 
 def test_what_a_model_is_told_has_to_be_a_parameter() -> None:
-    with pytest.raises(InputError, match="prepare.told: unknown parameter 'wavelenght_nm'.*wavelength_nm"):
+    with pytest.raises(InputError, match=r"prepare\.told: unknown parameter 'wavelenght_nm'.*wavelength_nm"):
         settings(prepare={"told": ["wavelenght_nm"]})
     with pytest.raises(InputError, match="2 supervised parameters need as many latents"):
         settings(prepare={"supervised": ["width_um", "wavelength_nm"]}, model={"latent": 1})
