@@ -1,6 +1,6 @@
 """Put the numbers of runs of optical patterns into the README of the domain ``diffraction``.
 
-    for s in 0 1; do
+    for s in 0 1 2; do
         sciencevae run diffraction --set seed=$s --out runs/slits-$s
         sciencevae run diffraction --config several --set seed=$s --out runs/several-$s
     done
@@ -41,10 +41,10 @@ SEVERAL = {
 
 
 def over(values: Iterable[float], form: str = ".3f") -> str:
-    """Mean, and the range where there are several."""
+    """Mean, and the range where there is one."""
     found = list(values)
-    mean = format(statistics.mean(found), form)
-    return mean if len(found) == 1 else f"{mean} ({min(found):{form}}–{max(found):{form}})"
+    mean, low, high = (format(of(found), form) for of in (statistics.mean, min, max))
+    return mean if low == high else f"{mean} ({low}–{high})"
 
 
 def gathered(folders: Iterable[Path]) -> dict[str, list[dict[str, Any]]]:
@@ -73,7 +73,7 @@ def slits(runs: list[dict[str, Any]]) -> list[str]:
         for product, r2 in run["identifiability"]["main"]["determined"].items():
             determined.setdefault(product, []).append(r2)
     lines = [
-        f"| {len(runs)} seeds, test data | |",
+        f"| test data; seeds: {len(runs)} | |",
         "|---|---|",
         "| one free parameter, the separation: Spearman of the latent | "
         f"{over(of('recovery', 'one', 'separation_um', 'spearman'), '.5f')} |",
@@ -95,7 +95,7 @@ def slits(runs: list[dict[str, Any]]) -> list[str]:
 def several(runs: list[dict[str, Any]]) -> list[str]:
     """One axis for each of several parameters."""
     lines = [
-        f"| {len(runs)} seeds, test data | parameter | Spearman of its axis | of the best principal component |",
+        f"| test data; seeds: {len(runs)} | parameter | Spearman of its axis | of the best principal component |",
         "|---|---|---|---|",
     ]
     for model, title in SEVERAL.items():

@@ -46,7 +46,8 @@ TITLES = {
 }
 _ROWS = 500  # patterns that are decoded for a table
 _RANKED = 10  # data at least, for a correlation of ranks
-_STEPS = 150  # that refine a posterior
+_PIXELS = 1 << 18  # of all patterns that are denoised
+_STEPS = 100  # that refine a posterior
 
 
 def recovery(run: Run) -> Findings:
@@ -155,8 +156,9 @@ def denoising(run: Run) -> Findings:
         if "expected" not in data:
             continue
         parts = {}
+        count = int(np.clip(_PIXELS // np.prod(_image(data)), 50, _ROWS))  # of images fewer: each is refined
         for part in ("train", "valid", "test"):
-            chosen = split_rows(data, part)[: 5 * _ROWS if part == "train" else _ROWS]
+            chosen = split_rows(data, part)[: 5 * _ROWS if part == "train" else count]
             own = data.isel(sample=chosen).load()
             x, expected = (own[v].values.reshape(len(chosen), *_image(own)) for v in ("x", "expected"))
             parts[part] = chosen, x, expected

@@ -46,7 +46,7 @@ def test_a_file_has_units_and_depends_on_the_seed_alone(tmp_path: Path) -> None:
         simulated(tmp_path / name)
     with h5py.File(tmp_path / "a.h5") as a, h5py.File(tmp_path / "b.h5") as b:
         assert (a["counts"][:] == b["counts"][:]).all()
-        assert a["counts"].attrs["units"] == "counts"
+        assert a["counts"].attrs["units"] == "count"
         assert a["wavelength_nm"].attrs["units"] == "nm"
         assert a["separation_um"].attrs["units"] == "µm"
         assert {name for name, data in a.items() if "units" not in data.attrs} == set()
@@ -132,6 +132,13 @@ def test_settings_that_sample_badly_are_refused_by_name(
         settings(source=changed)
     with pytest.raises(InputError, match=told):
         generate(tmp_path / "a.h5", SOURCE | changed, seed=0)
+
+
+def test_what_a_model_is_told_has_to_be_a_parameter() -> None:
+    with pytest.raises(InputError, match=r"prepare\.told: unknown parameter 'wavelenght_nm'.*wavelength_nm"):
+        settings(prepare={"told": ["wavelenght_nm"]})
+    with pytest.raises(InputError, match="2 supervised parameters need as many latents"):
+        settings(prepare={"supervised": ["width_um", "wavelength_nm"]}, model={"latent": 1})
 
 
 def test_a_sensor_has_shot_noise_read_noise_gain_and_saturates() -> None:
