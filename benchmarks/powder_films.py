@@ -2,13 +2,13 @@
 
     python -m benchmarks.powder_films runs/scans-0
 
-The model is one of scans.yaml, trained on simulated powders of other compounds. Each film takes the space group of
-its nearest neighbour among films of other series (names that differ in numbers alone are one series): in latents,
-by cosine, or in patterns without their background, smoothed by σ bins, by cosine and correlation over bins that both
-have. Scans that cover less than a third of the bins are left out. Balanced accuracy is the mean over space groups of
-the share that is right: over all seven (one has a single film, which no neighbour can tell), and over those of
-several series. The σ of patterns is the best one for this very table: there are too few films to choose it on
-others. The last result is kept in benchmarks/results/powder_films.json.
+The model is one of scans.yaml, trained on simulated powders of other compounds. Each film takes the space group
+of its nearest neighbour among films of other series (names that differ in numbers alone are one series): in
+latents, by cosine, or in patterns without their background, smoothed by σ bins, by cosine and correlation over
+bins both have. Scans that cover less than a third of the bins are left out. Balanced accuracy is the mean over
+space groups of the share that is right: over all seven (one has a single film, which no neighbour can tell),
+and over those of several series. The σ of patterns is the best one for this very table: there are too few films
+to choose it on others. The last result is kept in benchmarks/results/powder_films.json.
 """
 
 from __future__ import annotations
