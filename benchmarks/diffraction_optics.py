@@ -5,8 +5,9 @@
 
 Patterns a second of one thread's processor time: aperture, propagation, intensity. LightPipes' ``Forvard`` is the
 paraxial propagator without a band limit, in double precision, one field at a time; ours the band-limited angular
-spectrum, eight distances at once. Agreement: ‖I − I'‖/‖I'‖ over the middle half of the grid, with
-LightPipes' staircase edge of the hole in ours too ("same hole"), and with ours, antialiased; and of our precisions.
+spectrum, with a distance for each field, as many at once as fit a cache. Agreement: ‖I − I'‖/‖I'‖ over the middle
+half of the grid, with LightPipes' staircase edge of the hole in ours too ("same hole"), and with ours, antialiased;
+and of our precisions.
 The last result is kept in benchmarks/results/diffraction_optics.json.
 """
 
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from sciencevae.builtin.diffraction.optics import angular_spectrum
 
-from benchmarks.diffraction_ours import BATCH, DISTANCE, SIZE, WAVELENGTH
+from benchmarks.diffraction_ours import DISTANCE, SIZE, WAVELENGTH, batch
 from benchmarks.turns import HERE, Program, keep, spread, take_turns
 
 PEERS_PYTHON = HERE.parent / ".venv-optics" / "bin" / "python"
@@ -53,7 +54,8 @@ def compared(n: int, rounds: int, seconds: float) -> dict[str, Any]:
     middle = slice(n // 4, 3 * n // 4)
     images = {name: image[middle, middle] for name, image in images.items()}
     single, double, peer_cpu = (
-        [t / size for t in program.cpu] for program, size in zip(programs, (BATCH, BATCH, 1), strict=True)
+        [t / size for t in program.cpu]
+        for program, size in zip(programs, (batch(n), batch(n), 1), strict=True)
     )
 
     def apart(a: str, b: str) -> float:

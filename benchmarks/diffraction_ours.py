@@ -1,4 +1,4 @@
-"""Our propagation as a program that ``diffraction_optics.py`` measures: a batch of round holes on n×n points.
+"""Our propagation as a program that ``diffraction_optics.py`` measures: round holes on n×n points, some at once.
 
 PROBLEM  n · OPTION  PRECISION,FILE: single or double, and a file that the intensity of the first is written to
 """
@@ -17,17 +17,21 @@ from pace import Pace
 from sciencevae.builtin.diffraction import apertures, optics
 
 WAVELENGTH, DISTANCE, DIAMETER, SIZE = 550e-9, 0.01, 400e-6, 2.56e-3
-BATCH = 8
+
+
+def batch(n: int) -> int:
+    """Patterns at once: as many as fit a cache."""
+    return max(1, 2**19 // n**2)
 
 
 def pattern(n: int, dtype: torch.dtype) -> torch.Tensor:
     """Aperture, propagation and intensity of a batch, each with its own distance, (B, n, n)."""
     real = torch.float64 if dtype == torch.complex128 else torch.float32
     x = apertures.coordinates(n, SIZE / n, real)
-    middle, diameter = torch.zeros(BATCH, 2, dtype=real), torch.full((BATCH,), DIAMETER, dtype=real)
+    middle, diameter = torch.zeros(batch(n), 2, dtype=real), torch.full((batch(n),), DIAMETER, dtype=real)
     field = apertures.circle(x, x, SIZE / n, middle, diameter).to(dtype)
-    distance = torch.full((BATCH,), DISTANCE, dtype=torch.float64)
-    return optics.angular_spectrum(field, SIZE / n, WAVELENGTH, distance).abs().square()
+    distance = torch.full((batch(n),), DISTANCE, dtype=torch.float64)
+    return optics.intensity(optics.angular_spectrum(field, SIZE / n, WAVELENGTH, distance))
 
 
 def main() -> None:

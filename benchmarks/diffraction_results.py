@@ -1,15 +1,16 @@
 """Put the numbers of runs of optical patterns into the README of the domain ``diffraction``.
 
-    for s in 0 1 2; do
+    for s in 0 1; do
         sciencevae run diffraction --set seed=$s --out runs/slits-$s
         sciencevae run diffraction --config several --set seed=$s --out runs/several-$s
-        sciencevae run diffraction --config images --set seed=$s --out runs/images-$s
     done
-    python -m benchmarks.diffraction_results runs/slits-* runs/several-* runs/images-*
+    sciencevae run diffraction --config dim --out runs/dim-0
+    sciencevae run diffraction --config images --out runs/images-0
+    python -m benchmarks.diffraction_results runs/slits-* runs/several-* runs/dim-0 runs/images-0
 
-Runs that differ in nothing but the seed are taken together: means over them, with the smallest and the largest. Keeps
-the numbers in benchmarks/results/diffraction_optical.json, and rewrites what stands between the README's markers,
-together with those of benchmarks/results/diffraction_optics.json (the propagation beside LightPipes).
+Runs that differ in nothing but the seed are taken together: means over them, with the smallest and the largest.
+Keeps the numbers in benchmarks/results/diffraction_optical.json, and rewrites what stands between the README's
+markers, together with those of benchmarks/results/diffraction_optics.json (the propagation beside LightPipes).
 """
 
 from __future__ import annotations
@@ -26,6 +27,12 @@ from benchmarks.turns import HERE, keep
 
 README = HERE.parent / "domains" / "diffraction" / "README.md"
 WORDS = {"width_um": "width", "separation_um": "separation", "shift_x_um": "shift"}
+NOISY = {
+    "several": "one slit (`several`)",
+    "slits": "two slits (`config`)",
+    "dim": "the same at few photons (`dim`)",
+    "images": "images of holes (`images`)",
+}
 SEVERAL = {
     "main": "one slit, unsupervised",
     "two_slits": "two slits, unsupervised",
@@ -41,13 +48,11 @@ def over(values: Iterable[float], form: str = ".3f") -> str:
 
 
 def gathered(folders: Iterable[Path]) -> dict[str, list[dict[str, Any]]]:
-    """The metrics of the runs of each kind, by what tells them apart: slits, several, images."""
+    """The metrics of the runs of each kind, which a folder is named by: KIND-SEED."""
     kinds: dict[str, list[dict[str, Any]]] = {}
     for folder in folders:
         found = json.loads((folder / "metrics.json").read_text())
-        models = set(found["training"])
-        kind = "slits" if "told" in models else "several" if "two_slits" in models else "images"
-        kinds.setdefault(kind, []).append(found)
+        kinds.setdefault(folder.name.rpartition("-")[0], []).append(found)
     return kinds
 
 
@@ -104,7 +109,7 @@ def several(runs: list[dict[str, Any]]) -> list[str]:
 
 def denoised(kinds: dict[str, list[dict[str, Any]]]) -> list[str]:
     """What is left of the noise."""
-    runs = {kind: found for kind, found in kinds.items() if kind in ("slits", "images")}
+    runs = {NOISY[kind]: kinds[kind] for kind in NOISY if kind in kinds}
     lines = [
         "| variance left of the counts' noise, test patterns | " + " | ".join(runs) + " |",
         "|---" * (1 + len(runs)) + "|",
@@ -124,7 +129,8 @@ def propagation(result: dict[str, Any]) -> list[str]:
     ]
     for row in result["table"]:
         rates = " | ".join(f"{row[f'{kind}_per_second']:.0f}/s" for kind in ("single", "double", "peer"))
-        ratios = " and ".join("{:.1f} ({:.1f}–{:.1f})".format(*row[f"{kind}_ratio"]) for kind in ("single", "double"))
+        told = [row["single_ratio"], row["double_ratio"]]
+        ratios = " and ".join(f"{middle:.1f} ({low:.1f}–{high:.1f})" for middle, low, high in told)
         lines.append(f"| {row['n']} | {rates} | {ratios} | {row['difference_same_hole']:.1e} |")
     return lines
 
@@ -139,7 +145,9 @@ def write(name: str, lines: list[str]) -> None:
 
 def main() -> None:
     """Read the runs, keep their numbers, rewrite the README."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("runs", nargs="*", type=Path, help="run folders; none: what is kept")
     folders = parser.parse_args().runs
     path = HERE / "results" / "diffraction_optical.json"
@@ -148,7 +156,11 @@ def main() -> None:
         kept = ("recovery", "identifiability", "denoising", "generation")
         keep(
             "diffraction_optical",
-            {"runs": {kind: [{key: run[key] for key in kept} for run in found] for kind, found in kinds.items()}},
+            {
+                "runs": {
+                    kind: [{key: run[key] for key in kept} for run in found] for kind, found in kinds.items()
+                }
+            },
         )
     if "slits" in kinds:
         write("slits", slits(kinds["slits"]))

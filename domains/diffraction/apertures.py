@@ -14,9 +14,15 @@ from torch import Tensor
 __all__ = ["circle", "comb", "coordinates", "polygon", "rectangle", "slits"]
 
 
-def coordinates(n: int, pitch: float | Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
-    """The middles of n cells with the axis at cell n//2, (n,), or of each pitch (B,), (B, n)."""
-    at = torch.arange(n, dtype=dtype) - n // 2
+def coordinates(
+    n: int,
+    pitch: float | Tensor,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """The middles of n cells with the axis at cell n//2, (n,), or of each pitch (B,), (B, n), where these lie."""
+    device = pitch.device if isinstance(pitch, Tensor) else device
+    at = torch.arange(n, dtype=dtype, device=device) - n // 2
     return pitch[:, None].to(dtype) * at if isinstance(pitch, Tensor) else pitch * at
 
 
@@ -30,7 +36,7 @@ def slits(x: Tensor, pitch: float | Tensor, middles: Tensor, widths: Tensor) -> 
 
 def comb(number: int, separation: Tensor, middle: Tensor) -> Tensor:
     """The middles of ``number`` slits around ``middle``, (B, number)."""
-    at = torch.arange(number, dtype=separation.dtype) - (number - 1) / 2
+    at = torch.arange(number, dtype=separation.dtype, device=separation.device) - (number - 1) / 2
     return middle[:, None] + separation[:, None] * at
 
 

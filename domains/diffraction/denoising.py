@@ -64,7 +64,11 @@ def _filters(train: np.ndarray) -> dict[str, dict[str, Filter]]:
         return stabilised(lambda y: gaussian_filter(y, width, axes=space))
 
     def local(size: int) -> Filter:
-        return stabilised(lambda y: np.stack([wiener(one, (size,) * axes, noise=1.0) for one in y]))
+        def apply(y: np.ndarray) -> np.ndarray:
+            with np.errstate(divide="ignore", invalid="ignore"):  # where all pixels around are equal
+                return np.stack([np.nan_to_num(wiener(one, (size,) * axes, noise=1.0)) for one in y])
+
+        return stabilised(apply)
 
     stable = anscombe(train).reshape(len(train), -1)
     centre = stable.mean(0)

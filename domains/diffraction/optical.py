@@ -22,7 +22,7 @@ from .simulate import dimensions, pixel_middles_mm
 __all__ = ["prepare", "read", "write"]
 
 _ROWS = 4096
-_COUNTS = {"units": "counts", "long_name": "counts of a pixel", "scaling": "identity"}
+_COUNTS = {"units": "count", "long_name": "counts of a pixel", "scaling": "identity"}
 
 
 def prepare(settings: Diffraction, files: Mapping[str, Path], input: Path | None) -> xr.Dataset:
@@ -42,7 +42,7 @@ def prepare(settings: Diffraction, files: Mapping[str, Path], input: Path | None
         data = xr.concat(parts, "sample") if len(parts) > 1 else parts[0]
         if "expected" in file:
             expected = np.asarray(file["expected"][:], np.float32).reshape(data["x"].shape)
-            known = {"units": "counts", "long_name": "counts without noise", "scaling": "identity"}
+            known = {"units": "count", "long_name": "counts without noise", "scaling": "identity"}
             data["expected"] = (data["x"].dims, expected, known)
         if "group" in file:
             data = data.assign_coords(group=("sample", np.asarray(file["group"][:])))
@@ -86,7 +86,7 @@ def _blocks(file: Arrays, path: Path, settings: Diffraction, needed: Sequence[st
     if counts.dtype.kind not in "iuf":
         raise InputError(f"{path}: {name} is to be an array of real numbers, not {counts.dtype}")
     units = getattr(counts, "attrs", {}).get("units", "counts")
-    if units not in ("counts", "count", "1", "electrons"):
+    if units not in ("count", "counts", "1", "electron", "electrons"):
         raise InputError(
             f"{path}: {name} is in {units!r}; the likelihood is one of counts: give the counts of the converter"
         )
@@ -134,7 +134,7 @@ def _block(
         counts, dims = counts[:, None], ("sample", "channel", "line", "pixel")
     variables: dict[str, Any] = {"x": (dims, counts.astype(np.float32), _COUNTS)}
     if settings.prepare.exposure == "total":
-        about = {"units": "counts", "long_name": "mean count of a pixel"}
+        about = {"units": "count", "long_name": "mean count of a pixel"}
         variables["exposure"] = ("sample", np.maximum(mean, 1e-6).astype(np.float32), about)
     chosen = {"condition": settings.prepare.told, "target": settings.prepare.supervised}
     for variable, names in chosen.items():

@@ -45,6 +45,9 @@ TITLES = {
     "distance": "median distance to the nearest training pattern, relative",
 }
 _ROWS = 500  # patterns that are decoded for a table
+_RANKED = 10  # data at least, for a correlation of ranks
+_PIXELS = 1 << 18  # of all patterns that are denoised
+_STEPS = 100  # that refine a posterior
 
 
 def recovery(run: Run) -> Findings:
@@ -65,6 +68,8 @@ def recovery(run: Run) -> Findings:
         for parameter, values in varied(variant).items():
             known = np.isfinite(values)
             valid, test = (np.flatnonzero(known & (split == part)) for part in (1, 2))
+            if min(len(valid), len(test)) < _RANKED:
+                continue
             row: dict[str, Any] = {"model": name, "parameter": parameter}
             row["supervised"] = "yes" if parameter in supervised else "no"
             for prefix, codes in (("", z), ("pca_", linear)):
@@ -139,7 +144,10 @@ def identifiability(run: Run) -> Findings:
 
 
 def denoising(run: Run) -> Findings:
-    """Test patterns without their noise: decoded from the posterior mean, and by filters set on validation data."""
+    """Test patterns without their noise: decoded from the posterior mean, and by filters set on validation data.
+
+    The encoder's posterior mean, and that of a posterior which is fitted to each pattern by itself from there on.
+    """
     rows: list[dict[str, Any]] = []
     curves: list[pd.DataFrame] = []
     metrics: dict[str, dict[str, float]] = {}
@@ -148,14 +156,16 @@ def denoising(run: Run) -> Findings:
         if "expected" not in data:
             continue
         parts = {}
+        count = int(np.clip(_PIXELS // np.prod(_image(data)), 50, _ROWS))  # of images fewer: each is refined
         for part in ("train", "valid", "test"):
-            chosen = split_rows(data, part)[: 5 * _ROWS if part == "train" else _ROWS]
+            chosen = split_rows(data, part)[: 5 * _ROWS if part == "train" else count]
             own = data.isel(sample=chosen).load()
             x, expected = (own[v].values.reshape(len(chosen), *_image(own)) for v in ("x", "expected"))
             parts[part] = chosen, x, expected
         test, noisy, truth = parts["test"]
         estimates = {"counts": (noisy, "")}
         estimates["VAE"] = (decode_rows(variant, test).reshape(noisy.shape), "")
+        estimates["VAE, refined"] = (decode_rows(variant, test, refined=True).reshape(noisy.shape), "")
         estimates |= filters.tuned(parts["train"][1], parts["valid"][1:], noisy)
         photons = (
             data["photons"].values[test]
@@ -174,11 +184,14 @@ def denoising(run: Run) -> Findings:
     if not rows:
         return Findings()
     table, main = pd.DataFrame(rows), next(iter(metrics))
-    others = {method: chi2 for method, chi2 in metrics[main].items() if method not in ("VAE", "counts")}
+    others = {
+        method: chi2 for method, chi2 in metrics[main].items() if not method.startswith(("VAE", "counts"))
+    }
     best = min(others, key=lambda method: others[method])
     note = (
         f"{main}: decoded from its latents, a noisy pattern has {metrics[main]['VAE']:.3f} of its noise's variance "
-        f"left (counts: {metrics[main]['counts']:.2f}); the best filter, {best}, {others[best]:.3f}."
+        f"left, with latents refined for each pattern {metrics[main]['VAE, refined']:.3f} (counts: "
+        f"{metrics[main]['counts']:.2f}); the best filter, {best}, {others[best]:.3f}."
     )
     return Findings(metrics, {"denoising": table, "denoising_by_photons": pd.concat(curves)}, (note,), TITLES)
 
@@ -243,17 +256,21 @@ def varied(variant: Variant) -> dict[str, np.ndarray]:
     return {name: values for name, values in found.items() if np.nanmax(values) > np.nanmin(values)}
 
 
-def decode_rows(variant: Variant, rows: np.ndarray) -> np.ndarray:
-    """Mean counts decoded from the posterior means of rows, (n, *E)."""
+def decode_rows(variant: Variant, rows: np.ndarray, refined: bool = False) -> np.ndarray:
+    """Mean counts decoded from the posterior means of rows, (n, *E); refined: of each pattern's own posterior."""
     import torch
 
     from sciencevae.data.batches import as_batches
     from sciencevae.vae.model import centre
+    from sciencevae.vae.refine import refine
 
     model = variant.model()
     (batch,) = as_batches(variant.data.isel(sample=rows)).blocks(len(rows))
     with torch.no_grad():
-        return centre(model.decode(model.encode(batch.x, batch.context).mean, batch.context)).numpy()
+        posterior = model.encode(batch.x, batch.context)
+        if refined:
+            posterior = refine(model, batch, steps=_STEPS, samples=2, seed=0).posterior
+        return centre(model.decode(posterior.mean, batch.context)).numpy()
 
 
 def _principal_components(variant: Variant, count: int) -> np.ndarray:

@@ -131,6 +131,8 @@ def denoised(run: Run) -> Drawn | None:
 
     if not (run.tables / "denoising_by_photons.csv").exists():
         return None
+    from matplotlib.ticker import NullFormatter
+
     table = run.table("denoising_by_photons")
     models = list(dict.fromkeys(table.model))[:3]
     figure, panels = plt.subplots(
@@ -146,6 +148,7 @@ def denoised(run: Run) -> Drawn | None:
             centres = [rows.photons[place == k].median() for k in range(6)]
             axes.loglog(centres, means, "o-", color=colour, label=method, ms=2.5)
         axes.set(xlabel="photons", title=model)
+        axes.xaxis.set_minor_formatter(NullFormatter())
     panels[0][0].set_ylabel("variance left, of the counts' noise")
     panels[0][-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure, (

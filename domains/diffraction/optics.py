@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sciencevae.errors import InputError
 
-__all__ = ["angular_spectrum", "fraunhofer", "fresnel", "output_pitch"]
+__all__ = ["angular_spectrum", "fraunhofer", "fresnel", "intensity", "output_pitch"]
 
 Length = float | Tensor
 
@@ -71,6 +71,11 @@ def fraunhofer(field: Tensor, pitch: Length, wavelength: Length, distance: Lengt
 def output_pitch(n: int, pitch: Length, wavelength: Length, distance: Length) -> Length:
     """λz/(n Δ): the pitch of what ``fresnel`` and ``fraunhofer`` give of n points Δ apart."""
     return wavelength * distance / (n * pitch)
+
+
+def intensity(field: Tensor) -> Tensor:
+    """|U|², without the root and its square."""
+    return field.real.square().add_(field.imag.square())
 
 
 def _by_one_transform(

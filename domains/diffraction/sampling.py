@@ -23,18 +23,18 @@ def check_sampling(source: Optical, aperture: Aperture) -> None:
         widest, nearest = _edges(aperture.width_um)[1], _edges(aperture.separation_um)[0]
         if nearest < widest:
             raise ValueError(
-                f"separation_um: slits of up to {widest:g} µm overlap when their middles are {nearest:g} µm apart: a "
-                "larger separation_um, or a smaller width_um"
+                f"separation_um: slits of up to {widest:g} µm overlap when their middles are {nearest:g} µm apart: "
+                "a larger separation_um, or a smaller width_um"
             )
     sensor, pitch = source.sensor, source.sensor.pitch_um
     extent, feature = extent_um(aperture), feature_um(aperture)
     shift = max(abs(edge) for edge in _edges(source.shift_um))
     spread_um2 = _edges(source.wavelength_nm)[0] * _edges(source.distance_mm)[0]  # nm mm = µm²
     if source.propagation == "fraunhofer" and 2 * extent**2 > spread_um2:
+        shortest, begins = _edges(source.distance_mm)[0], 2 * extent**2 / _edges(source.wavelength_nm)[0]
         raise ValueError(
-            f"propagation: at {_edges(source.distance_mm)[0]:g} mm an aperture of {extent:.3g} µm is not yet in the far "
-            f"field, which begins at 2 L²/λ = {2 * extent**2 / _edges(source.wavelength_nm)[0]:.3g} mm: fresnel, "
-            "angular-spectrum, or a longer distance_mm"
+            f"propagation: at {shortest:g} mm an aperture of {extent:.3g} µm is not yet in the far field, which "
+            f"begins at 2 L²/λ = {begins:.3g} mm: fresnel, angular-spectrum, or a longer distance_mm"
         )
     finest = spread_um2 / (2 * extent)
     if pitch > finest:

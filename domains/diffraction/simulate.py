@@ -31,7 +31,9 @@ __all__ = ["VERSION", "generate", "patterns"]
 VERSION: int = 1
 """Raised whenever the same parameters and seed would give other patterns."""
 
-_POINTS = 1 << 20  # of the field's grid that are propagated at once
+_POINTS = (
+    1 << 19
+)  # of the field's grid that are propagated at once: more do not fit a cache, and take twice as long
 
 Columns = dict[str, np.ndarray]
 
@@ -73,7 +75,7 @@ def generate(
                     progress(done, source.samples)
         for name in ("counts", "expected"):
             meaning = "counts of a pixel" + ("" if name == "counts" else " without noise")
-            file[name].attrs.update(units="counts", long_name=meaning)
+            file[name].attrs.update(units="count", long_name=meaning)
         for name, values in columns.items():
             file[name] = values
             file[name].attrs.update(units=units_of(name), long_name=MEANINGS[name])
@@ -150,7 +152,7 @@ def _share(source: Optical, aperture: Aperture, drawn: Mapping[str, Tensor]) -> 
     first = n // 2 - points // 2
     for axis in range(1, 1 + axes):
         field = field.narrow(axis, first, points)
-    energy = field.abs().double().square() * step**axes
+    energy = optics.intensity(field).double() * step**axes
     return sensor.pixels(energy, source.oversample) / power.reshape(-1, *[1] * axes)
 
 
@@ -163,7 +165,8 @@ def _mask(
     middle = torch.stack([length["shift_x_um"], length.get("shift_y_um", length["shift_x_um"])], 1)
     if aperture.kind in ("slits", "grating"):
         if aperture.kind == "slits":
-            middles = apertures.comb(aperture.number, length["separation_um"], middle[:, 0])
+            apart = length.get("separation_um", torch.zeros_like(middle[:, 0]))  # of one slit there is none
+            middles = apertures.comb(aperture.number, apart, middle[:, 0])
             widths = length["width_um"]
         else:
             middles = apertures.comb(aperture.lines, length["period_um"], middle[:, 0])
@@ -199,6 +202,8 @@ def _drawn(source: Optical, aperture: Aperture, samples: int, rng: np.random.Gen
     for axis in "xy"[: dimensions(source)]:
         found[f"shift_{axis}_um"] = draw(source.shift_um)
     sizes = [name for name in MEANINGS if name in type(aperture).model_fields]
+    if aperture.kind == "slits" and aperture.number == 1:
+        sizes.remove("separation_um")
     found |= {name: draw(getattr(aperture, name)) for name in sizes}
     if aperture.kind == "polygon":
         turn = rng.uniform(0, 2 * np.pi / aperture.corners, (samples, 1))

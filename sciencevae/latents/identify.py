@@ -29,6 +29,7 @@ IDENTIFIABLE, NOT_IDENTIFIABLE, DETERMINED = 0.95, 0.5, 0.99
 #: data that there have to be on each side
 LEAST = 50
 _NEIGHBOURS = (1.5, 3.0, 6.0, 12.0)  # in coefficients of the polynomial
+_TERMS = 80  # of a polynomial: from 12 latents on there are straight ones alone
 _ROWS = 4000  # reference data at most that neighbours are looked for among, and held-out data
 _RIDGE = 1e-6
 _VALUES = 2 << 20  # of neighbours' polynomials at once
@@ -168,6 +169,8 @@ def _residuals(
     centre = values[reference].mean(0)
     if d:
         sizes = {degree: len(_exponents(d, degree)) for degree in (1, 2)}
+        if sizes[2] > _TERMS:
+            del sizes[2]
         counts = {
             (degree, times): min(int(times * size) + 2, len(reference) - 1)
             for degree, size in sizes.items()
@@ -207,10 +210,10 @@ def _local(
             np.prod([offset[..., i] for i in term], axis=0) * np.ones(weight.shape) for term in exponents
         ]
         design = np.stack(columns, -1)  # (n, k, terms); the first is 1
-        weighted = design * weight[..., None]
-        normal = np.einsum("nki,nkj->nij", weighted, design)
+        weighted = (design * weight[..., None]).swapaxes(1, 2)  # (n, terms, k)
+        normal = weighted @ design
         ridge = _RIDGE * weight.sum(1)[:, None, None] * np.eye(len(exponents))
-        right = np.einsum("nki,nkp->nip", weighted, values[near[rows]])
+        right = weighted @ values[near[rows]]
         found[rows] = np.linalg.solve(normal + ridge, right)[:, 0]
     return found
 

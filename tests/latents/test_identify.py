@@ -92,7 +92,8 @@ def test_latents_that_say_nothing_determine_nothing() -> None:
         found = identify(z, parameters(), HELD)
         assert set(found.table.verdict) == {"not identifiable"}
         assert (found.table.r2.abs() < 0.1).all()
-        assert found.powers == () and found.dimensions == 0
+        assert found.powers == ()
+        assert found.dimensions == 0
 
 
 def test_the_error_covers_the_scatter_between_data_sets() -> None:

@@ -46,7 +46,7 @@ def test_a_file_has_units_and_depends_on_the_seed_alone(tmp_path: Path) -> None:
         simulated(tmp_path / name)
     with h5py.File(tmp_path / "a.h5") as a, h5py.File(tmp_path / "b.h5") as b:
         assert (a["counts"][:] == b["counts"][:]).all()
-        assert a["counts"].attrs["units"] == "counts"
+        assert a["counts"].attrs["units"] == "count"
         assert a["wavelength_nm"].attrs["units"] == "nm"
         assert a["separation_um"].attrs["units"] == "µm"
         assert {name for name, data in a.items() if "units" not in data.attrs} == set()
@@ -246,7 +246,7 @@ def test_units_that_measure_something_else_are_refused(tmp_path: Path) -> None:
             list(DOMAIN.read(tmp_path / "own.h5", settings(prepare={"told": ["wavelength_nm"]}), None))
 
 
-@pytest.mark.parametrize("name", ["config", "several", "images"])
+@pytest.mark.parametrize("name", ["config", "several", "dim", "images"])
 def test_configurations_are_what_the_manifest_takes(name: str) -> None:
     from sciencevae.data.manifest import load_manifest
 

@@ -55,7 +55,7 @@ def test_axes_are_beside_principal_components(run: Run) -> None:
     assert "photons" in table.loc["images"].index, "where the model learns the brightness"
 
 
-def test_decoded_means_have_less_noise_than_counts(run: Run) -> None:
+def test_what_is_left_of_noise_is_in_units_of_the_counts_own(run: Run) -> None:
     table = run.table("denoising").set_index(["model", "method"])
     for model in ("main", "images"):
         assert 0.8 < table.loc[(model, "counts"), "chi2"] < 1.25, "shot noise alone"
