@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING
 
 from sciencevae.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["MEANINGS", "WORDS", "in_unit_of", "units_of"]
 

@@ -7,8 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from sciencevae.config import PrepareSettings, RunSettings, Section
+from sciencevae.errors import did_you_mean
 
 from .optical_settings import Optical
+from .parameters import MEANINGS
 from .powder_settings import Powder
 
 __all__ = ["Analyse", "Diffraction", "Model", "Objective", "Prepare"]
@@ -80,6 +82,18 @@ class Diffraction(RunSettings):
     model: Model = Field(default_factory=Model)
     objective: Objective = Field(default_factory=Objective)
     analyse: Analyse = Field(default_factory=Analyse)
+
+    @model_validator(mode="after")
+    def _parameters_are_known(self) -> Diffraction:
+        """Said before anything is simulated."""
+        if isinstance(self.source, Optical):
+            for key in ("told", "supervised"):
+                for name in getattr(self.prepare, key):
+                    if name not in MEANINGS:
+                        raise ValueError(
+                            f"prepare.{key}: unknown parameter {name!r}{did_you_mean(name, MEANINGS)}"
+                        )
+        return self
 
     @model_validator(mode="after")
     def _axes_for_what_is_supervised(self) -> Diffraction:

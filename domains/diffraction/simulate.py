@@ -9,7 +9,7 @@ Called by ``fetch`` for a manifest whose source is ``generate: {command: science
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +63,8 @@ def generate(
         done = 0
         for k, aperture in enumerate(kinds):
             rows = np.flatnonzero(number == k)
-            generator = torch.Generator().manual_seed(hash_seed(seed, k))
-            for at, found, drawn in patterns(source, aperture, len(rows), hash_seed(seed, k)):
+            generator = torch.Generator().manual_seed(_seed_of(seed, k))
+            for at, found, drawn in patterns(source, aperture, len(rows), _seed_of(seed, k)):
                 where = rows[at]
                 expected[where] = found.float().numpy()
                 counts[where] = sensor.read_out(found, source.sensor, generator).numpy()
@@ -93,7 +93,9 @@ def generate(
         )
 
 
-def patterns(source: Optical, aperture: Aperture, samples: int, seed: int) -> Any:
+def patterns(
+    source: Optical, aperture: Aperture, samples: int, seed: int
+) -> Iterator[tuple[np.ndarray, Tensor, Columns]]:
     """Blocks of (rows, mean counts (b, …) in double precision, drawn parameters) of one kind of aperture."""
     rng = np.random.default_rng(seed)
     drawn = _drawn(source, aperture, samples, rng)
@@ -124,7 +126,7 @@ def pixel_middles_mm(source: Optical) -> np.ndarray:
     return (first / source.oversample + np.arange(camera.pixels)) * camera.pitch_um / 1000
 
 
-def hash_seed(seed: int, number: int) -> int:
+def _seed_of(seed: int, number: int) -> int:
     """A seed of each kind of aperture."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 

@@ -134,6 +134,13 @@ def test_settings_that_sample_badly_are_refused_by_name(
         generate(tmp_path / "a.h5", SOURCE | changed, seed=0)
 
 
+def test_what_a_model_is_told_has_to_be_a_parameter() -> None:
+    with pytest.raises(InputError, match=r"prepare\.told: unknown parameter 'wavelenght_nm'.*wavelength_nm"):
+        settings(prepare={"told": ["wavelenght_nm"]})
+    with pytest.raises(InputError, match="2 supervised parameters need as many latents"):
+        settings(prepare={"supervised": ["width_um", "wavelength_nm"]}, model={"latent": 1})
+
+
 def test_a_sensor_has_shot_noise_read_noise_gain_and_saturates() -> None:
     generator = torch.Generator().manual_seed(0)
     expected = torch.full((40_000,), 30.0, dtype=torch.float64)
