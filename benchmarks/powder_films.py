@@ -2,13 +2,13 @@
 
     python -m benchmarks.powder_films runs/scans-0
 
-The model is one of scans.yaml, trained on simulated powders of other compounds. Each film takes the space group of
-its nearest neighbour among films of other series (names that differ in numbers alone are one series): in latents,
-by cosine, or in patterns without their background, smoothed by σ bins, by cosine and correlation over bins that both
-have. Scans that cover less than a third of the bins are left out. Balanced accuracy is the mean over space groups of
-the share that is right: over all seven (one has a single film, which no neighbour can tell), and over those of
-several series. The σ of patterns is the best one for this very table: there are too few films to choose it on
-others. The last result is kept in benchmarks/results/powder_films.json.
+The model is one of scans.yaml, trained on simulated powders of other compounds. Each film takes the space group
+of its nearest neighbour among films of other series (names that differ in numbers alone are one series): in
+latents, by cosine, or in patterns without their background, smoothed by σ bins, by cosine and correlation over
+bins both have. Scans that cover less than a third of the bins are left out. Balanced accuracy is the mean over
+space groups of the share that is right: over all seven (one has a single film, which no neighbour can tell),
+and over those of several series. The σ of patterns is the best one for this very table: there are too few films
+to choose it on others. The last result is kept in the README and in benchmarks/results/powder_films.json.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from sciencevae.builtin.diffraction.mixtures import edges_of
 from sciencevae.builtin.diffraction.references import smoothed, strip_background
 from sciencevae.builtin.diffraction.scans import bin_counts, read_scan
 
+from benchmarks.powder_phases import lines, rewrite
 from benchmarks.turns import keep
 from sciencevae.data.fetch import fetch
 from sciencevae.data.manifest import load_manifest
@@ -95,10 +96,16 @@ def main() -> None:
     for name, centred in (("cosine", False), ("correlation", True)):
         tried = [scored(distances(smoothed(stripped, width), centred), groups, series) for width in WIDTHS]
         rows[f"patterns ({name})"] = max(tried, key=lambda found: found["balanced"])
-    print(f"{len(counts)} films, {len(np.unique(series))} series")
-    print(f"{'nearest neighbour in':28}{'accuracy':>10}{'balanced':>10}{'of several series':>20}")
-    for name, row in rows.items():
-        print(f"{name:28}{row['accuracy']:10.3f}{row['balanced']:10.3f}{row['several']:20.3f}")
+    head = f"{len(counts)} films, {len(np.unique(series))} series: nearest neighbour in"
+    text = lines(
+        (head, "accuracy", "balanced", "balanced, of several series"),
+        (
+            (name, *(f"{row[key]:.3f}" for key in ("accuracy", "balanced", "several")))
+            for name, row in rows.items()
+        ),
+    )
+    print(text)
+    rewrite("powder_films", text)
     keep("powder_films", {"films": len(counts), "series": len(np.unique(series)), "table": rows})
 
 

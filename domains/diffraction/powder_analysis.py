@@ -390,10 +390,10 @@ def _misfit(rate: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def groups(run: Run) -> Findings:
-    """Clusters of the latents of single-phase patterns, beside their phases: the adjusted Rand index.
+    """Clusters of the latents of held-out single-phase patterns, beside their phases: the adjusted Rand index.
 
-    As many clusters as there are phases (k-means), of the latents and, to compare, of as many principal components
-    of the patterns themselves.
+    As many clusters as there are phases (k-means), of the latents, in which the phases of training patterns had a
+    part, and of as many principal components of the patterns, in which they had none.
     """
     if not _powder(run):
         return Findings()
@@ -403,7 +403,8 @@ def groups(run: Run) -> Findings:
 
     data = run.main.data
     truth = data["phases"].values
-    rows = np.flatnonzero((data["origin"].values == "simulated") & (truth.sum(1) == 1))[:4000]
+    held_out = (data["origin"].values == "simulated") & (data["split"].values > 0)
+    rows = np.flatnonzero(held_out & (truth.sum(1) == 1))
     number = len(np.unique(truth[rows].argmax(1)))
     if number < 2:
         return Findings()

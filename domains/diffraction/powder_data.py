@@ -33,7 +33,7 @@ def prepare(settings: Diffraction, files: Mapping[str, Path], input: Path | None
 
     Rows by ``origin``: "simulated" mixtures of the structures, dealt out to train, valid and test; in test also
     mixtures with one of ``source.unknown`` ("unknown") and "measured" scans, whose phases the model is not told:
-    NaN. The measured ones' names, up to a dot and parted by +, are their ``label`` ("MnO+TiO2.2.xy").
+    −1. The measured ones' names, up to a dot and parted by +, are their ``label`` ("MnO+TiO2.2.xy").
     ``expected`` are the counts without noise, NaN of scans; ``exposure`` the mean count of a bin.
 
     ``input``: a folder with scans, and with .cif files of the phases to expect; without these, the structures that
@@ -161,10 +161,11 @@ def _dataset(source: Powder, counts: np.ndarray, phases: np.ndarray, names: Sequ
     known = np.isfinite(counts)
     mean = np.where(known, counts, 0).sum(1) / np.maximum(known.sum(1), 1)
     about = {"units": "counts", "long_name": "mean count of a bin"}
+    present = {"units": "1", "long_name": "1 where the phase is there, −1 where it is not known"}
     return xr.Dataset(
         {
             "pattern": (("sample", "channel", "bin"), counts[:, None].astype(np.float32), _COUNTS),
-            "phases": (("sample", "phase"), phases.astype(np.float32), {"units": "1", "scaling": "identity"}),
+            "phases": (("sample", "phase"), np.nan_to_num(phases, nan=-1.0).astype(np.int8), present),
             "exposure": ("sample", np.maximum(mean, 1e-3).astype(np.float32), about),
         },
         coords={

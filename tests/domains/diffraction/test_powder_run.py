@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from sciencevae.builtin.diffraction import powder_analysis as analysis
@@ -14,6 +15,7 @@ from sciencevae.builtin.diffraction.settings import Diffraction
 
 from sciencevae import domain
 from sciencevae.errors import InputError
+from sciencevae.latents.files import decode_file, encode_file, score_file
 from sciencevae.runs import Run, configure
 
 SOURCE = {
@@ -116,6 +118,17 @@ def test_a_users_scans_are_encoded_in_order_and_bad_ones_keep_their_place(run, t
     assert np.isnan(block["pattern"].values[1]).all()
     found = analysis.probabilities(run.main.model(), analysis._batch(block, np.array([0, 2])))
     assert run.main.data["phase"].values[found.argmax(1)].tolist() == ["Si", "MgO"]
+    model, out = run.main.model_path, tmp_path.parent / "out"
+    out.mkdir()
+    assert encode_file(model, tmp_path, out / "z.parquet") == 2
+    table = pd.read_parquet(out / "z.parquet")
+    assert table["id"].tolist() == ["1", "2", "3"]
+    assert np.isfinite(table["z_0"]).tolist() == [True, False, True]
+    decode_file(model, out / "z.parquet", out / "x.npz")
+    decoded, counts = np.load(out / "x.npz")["counts"], block["pattern"].values[:, 0]
+    for row in (0, 2):
+        assert np.corrcoef(decoded[row], counts[row])[0, 1] > 0.5
+    assert score_file(model, tmp_path, out / "s.parquet") == 2
     assert len(next(read(tmp_path / "1.xy", settings, run.main.data))["sample"]) == 1
 
 
@@ -129,7 +142,7 @@ def test_measured_scans_are_test_data_without_known_phases(tmp_path):
     row = data.isel(sample=data["origin"].values == "measured")
     assert row["label"].values.tolist() == ["Si"]
     assert row["split"].values.tolist() == [2]
-    assert np.isnan(row["phases"].values).all()
+    assert (row["phases"].values == -1).all()
     assert data.attrs["refused"] == 1
     assert "holds no numbers" in data.attrs["refused_reasons"]
 
