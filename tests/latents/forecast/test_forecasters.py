@@ -306,9 +306,9 @@ def test_hopf_normal_form_dmd_fails_and_networks_do_not():
     """The transient onto a limit cycle, 30 frames (1.4 turns) ahead, on runs that were not trained on."""
     train, valid, test = hopf(24, 0, 8), hopf(6, 1, 8), hopf(12, 2, 30)
     settings = TrainingSettings(
-        epochs=60, batch_size=64, learning_rate=4e-3, schedule="cosine", compile=False
+        epochs=30, batch_size=128, learning_rate=4e-3, schedule="cosine", compile=False
     )
-    falling = WarmUp(end=0.0, steps=300, start=1.0)
+    falling = WarmUp(end=0.0, steps=100, start=1.0)
     found = {}
     for name, forecaster in {
         "dmd": Linear(2, 1),
@@ -325,7 +325,7 @@ def test_hopf_normal_form_dmd_fails_and_networks_do_not():
             assert amplitude.min() > 0.8
             assert amplitude.max() < 1.2
     assert min(found["dmd"], found["delays"]) > 0.15, found
-    assert max(found["residual"], found["recurrent"]) < 0.5 * min(found["dmd"], found["delays"]), found
+    assert max(found["residual"], found["recurrent"]) < 0.25 * min(found["dmd"], found["delays"]), found
 
 
 def test_a_condition_tells_runs_apart():
