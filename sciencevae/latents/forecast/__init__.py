@@ -20,7 +20,7 @@ a series that is too short.
     forecaster.calibrate(valid: Windows, samples=64) -> factors of the spread (H, D), kept in the forecaster
 
     Persistence(dim)
-    Linear(dim, window, ridge=0.0, rank=None, frames=1)     delays with a ridge; window=1: DMD; rank: truncated
+    Linear(dim, window, ridge=0.0, rank=None, frames=1, decay=1.0)   delays with a ridge; window=1: DMD
     Residual(dim, window, hidden=(128, 128), frames=1, base=None)    base (by default z_t) + f_k(window, condition)
     Recurrent(dim, window, width=128, frames=1)             LSTM encoder of the window, LSTM decoder of ``frames``
     Ensemble([forecaster, …])                               members that differ in their seed, trained in one step
