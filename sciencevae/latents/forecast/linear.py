@@ -58,8 +58,8 @@ class Linear(Forecaster):
     """z_{t+1+k} ~ N(b_k + A_k (z_{t−L+1} … z_t, c), Σ_k), least squares with a ridge, k = 0 … frames − 1:
 
     min_A 1/N ‖Y − b − X A‖² + ridge ‖A‖² over standardised delays X (N, L·D + c), Σ the covariance of the residuals
-    by N − degrees of freedom. rank: X replaced by its truncated singular value decomposition. decay d < 1: the ridge
-    of a frame l steps back is ridge / d^(2l), for what is long past matters less, and many delays do not overfit.
+    by N − degrees of freedom. rank: X replaced by its truncated singular value decomposition. decay d < 1: the
+    ridge of a frame l steps back is ridge / d^(2l): what is long past matters less, and many delays do not overfit.
 
     window=1 is dynamic mode decomposition (Schmid 2010; exact DMD, Tu et al. 2014, for an affine map), a longer
     window DMD of delays (Arbabi & Mezić 2017); frames > 1 is a map of its own for each lead time. ``eigenvalues``:
