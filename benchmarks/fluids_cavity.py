@@ -155,7 +155,14 @@ def trained(cavity: Cavity, seed: int, linear: dict[str, float], epochs: int) ->
         train, LATENTS, fc.Linear(MODES, READ, frames=AHEAD, scaling="common", **linear), 96
     )
     settings = TrainingSettings(**{**TRAINING, "epochs": epochs, "seed": seed, "compile": False})
-    fit(model, fc.lagged_batch(model, train), ELBO(), fc.lagged_batch(model, valid), settings, progress=False)
+    fit(
+        model,
+        fc.lagged_batch(model, train),
+        ELBO(0.01),
+        fc.lagged_batch(model, valid),
+        settings,
+        progress=False,
+    )
     z = torch.full((len(cavity.x), LATENTS), torch.nan)
     for part in SPLITS:
         windows = cavity.windows(cavity.x, part, READ, 1)

@@ -44,6 +44,7 @@ class WindowEncoder(nn.Module):
     centre: Tensor
     projection: Tensor
     place: Tensor
+    log_variance: Tensor
 
     def __init__(
         self,
@@ -80,7 +81,7 @@ class WindowEncoder(nn.Module):
         self.leave = _along(width, frames * self.channels)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(cast(Tensor, self.leave.bias))
-        self.log_variance = nn.Parameter(torch.zeros(dim))
+        self.register_buffer("log_variance", torch.zeros(dim))
 
     def forward(self, _: Any, window: Tensor) -> Tensor:
         seen = self.seen(window) + self.added(window)
@@ -109,22 +110,28 @@ def _along(channels: int, others: int) -> nn.Conv1d:
     return nn.Conv1d(channels, others, 5, padding=2)
 
 
-def lagged_vae(train: Windows, dim: int, linear: Linear, width: int = 128, dropout: float = 0.2) -> VAE:
+def lagged_vae(
+    train: Windows, dim: int, linear: Linear, width: int = 128, dropout: float = 0.2, beta: float = 0.01
+) -> VAE:
     """A VAE for windows of frames, histories (N, L, *E) and futures (N, ≥ K, *E), its linear part fitted to them.
 
     q(z_t | x_{t−L+1} … x_t) and p(x_t, x_{t+1} … x_{t+K} | z_t), K = ``linear.frames``, each lead time with an
     error of its own (the latents of a time-lagged autoencoder; Wehmeyer & Noé 2018, Hernández et al. 2018). The
-    decoder is linear and stays as it is, the principal directions of the linear forecasts; what ``fit`` trains, on
-    ``lagged_batch(model, windows)``, is the convolution. Then z_t holds what the past tells of the future,
-    denoised; and, the decoder being linear, a forecast E[z_{t+k} | past] is decoded to E[x_{t+k+1} | past], by the
-    tower property: no regression need have the noise of a frame as its target. Models that differ in the seed
-    alone share the decoder, so that their latents can be averaged.
+    decoder is linear and stays as it is, dim/(K + 1) principal directions of each of these frames as linear
+    dynamics forecasts it; what ``fit`` trains, on ``lagged_batch(model, windows)`` by ``ELBO(beta)``, is the
+    convolution. Then z_t holds what the past tells of the future, denoised; and, the decoder being linear, a
+    forecast E[z_{t+k} | past] is decoded to E[x_{t+k+1} | past], by the tower property: no regression need have
+    the noise of a frame as its target. Models that differ in the seed alone share the decoder, so that their
+    latents can be averaged.
 
-    linear: a forecaster of POD coefficients, (modes, window, frames), not yet fitted.
+    linear: a forecaster of POD coefficients, (modes, window, frames), not yet fitted. beta: that of the objective,
+    an information bottleneck (Alemi et al. 2017): q sees the past alone, and near 1 it would shrink the forecasts.
     """
     shape, steps = tuple(train.history.shape[2:]), train.history.shape[1]
     flat = Windows(train.history.flatten(2), train.future.flatten(2), train.rows)
     frames = linear.frames
+    if dim % (frames + 1):
+        raise InputError(f"dim is shared out over {frames + 1} frames: give a multiple of that, not {dim}")
     encoder = WindowEncoder(shape, steps, frames, dim, linear, width, dropout)
     pod = POD.fit(torch.cat([flat.history[0], flat.future[:, 0]]), linear.dim)
     encoder.mean, encoder.basis = pod.mean, pod.modes
@@ -134,16 +141,19 @@ def lagged_vae(train: Windows, dim: int, linear: Linear, width: int = 128, dropo
         seen = encoder.seen(flat.history.flatten(1))  # (N, K + 1, n)
         error = (seen[:, 1:] - flat.future[:, :frames]).square().mean((0, 2)).sqrt()
         encoder.weights = 1 / torch.cat([error[:1], error])[:, None]
-        scaled = (seen * encoder.weights).flatten(1)
-        basis = POD.fit(scaled, dim)
-        spread = basis.variances.sqrt()
-        encoder.centre, encoder.projection = basis.mean, (basis.modes / spread[:, None]).mT.contiguous()
-        encoder.log_variance.data = (
-            -basis.variances.log1p()
-        )  # of the posterior of a linear model with noise 1
-    network = Perceptron(dim, [], scaled.shape[1]).requires_grad_(False)
+        # A basis of all frames together would hold them in the relation that linear dynamics gives them, and leave
+        # no room for what the convolution adds: each frame has modes of its own.
+        each = [POD.fit(frame, dim // (frames + 1)) for frame in (seen * encoder.weights).unbind(1)]
+        variances = torch.cat([pod.variances for pod in each]).clamp(min=1e-8)
+        modes, mean = torch.block_diag(*(pod.modes for pod in each)), torch.cat([pod.mean for pod in each])
+        spread = variances.sqrt()[:, None]
+        encoder.centre, encoder.projection = mean, (modes / spread).mT.contiguous()
+        encoder.log_variance = -(
+            variances / beta
+        ).log1p()  # the best one, the decoder being linear with noise 1
+    network = Perceptron(dim, [], len(mean)).requires_grad_(False)
     layer = network.layers[-1]
-    layer.weight.data, layer.bias.data = (basis.modes * spread[:, None]).mT.contiguous(), basis.mean.clone()
+    layer.weight.data, layer.bias.data = (modes * spread).mT.contiguous(), mean.clone()
     return VAE(
         priors.StandardNormal(dim),
         encoders.Gaussian(encoder, dim, conditional=True),

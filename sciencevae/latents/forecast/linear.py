@@ -108,15 +108,9 @@ class Linear(Forecaster):
         y = self._standard(train.future[:, : self.frames]).flatten(1)  # (N, K·D)
         x, y = x.double() * self._priors(x), y.double()
         x_mean, y_mean = x.mean(0), y.mean(0)
-        u, s, v = torch.linalg.svd(x - x_mean, full_matrices=False)
-        kept = s > s[0] * max(x.shape) * torch.finfo(x.dtype).eps
-        if self.rank is not None:
-            kept &= torch.arange(len(s)) < self.rank
-        u, s, v = u[:, kept], s[kept], v[kept]
-        damped = s.square() + self.ridge * len(x)
-        a = v.mT @ ((s / damped)[:, None] * (u.mT @ (y - y_mean)))  # (L·D + c, K·D)
+        a, used = _least_squares(x - x_mean, y - y_mean, self.ridge * len(x), self.rank)  # (L·D + c, K·D)
         residual = y - y_mean - (x - x_mean) @ a
-        free = max(len(x) - 1 - float((s.square() / damped).sum()), 1.0)
+        free = max(len(x) - 1 - used, 1.0)
         by_frame = residual.unflatten(1, (self.frames, self.dim)).transpose(0, 1)  # (K, N, D)
         covariance = by_frame.mT @ by_frame / free
         # a covariance of residuals that vanish, or of fewer rows than latents, has no Cholesky factor
@@ -156,6 +150,21 @@ class Linear(Forecaster):
     def _delays(window: Tensor, condition: Tensor | None) -> Tensor:
         x = window.flatten(1)
         return x if condition is None else torch.cat([x, condition.reshape(len(x), -1)], 1)
+
+
+def _least_squares(x: Tensor, y: Tensor, ridge: float, rank: int | None) -> tuple[Tensor, float]:
+    """min_A ‖y − x A‖² + ridge ‖A‖², and the degrees of freedom it uses, tr x (xᵀx + ridge)⁻¹ xᵀ."""
+    if ridge > 0 and rank is None:  # well conditioned: ten times as fast
+        gram = x.mT @ x
+        factor = torch.linalg.cholesky(gram + ridge * torch.eye(len(gram), dtype=x.dtype))
+        return torch.cholesky_solve(x.mT @ y, factor), float(torch.cholesky_solve(gram, factor).trace())
+    u, s, v = torch.linalg.svd(x, full_matrices=False)
+    kept = s > s[0] * max(x.shape) * torch.finfo(x.dtype).eps
+    if rank is not None:
+        kept &= torch.arange(len(s)) < rank
+    u, s, v = u[:, kept], s[kept], v[kept]
+    damped = s.square() + ridge
+    return v.mT @ ((s / damped)[:, None] * (u.mT @ y)), float((s.square() / damped).sum())
 
 
 def _history(residual: Tensor, begun: float) -> History:
