@@ -70,7 +70,7 @@ def test_before_training_it_is_the_linear_forecast():
 
 def test_what_bends_is_learnt(tmp_path):
     train, valid = cut(carried(1200, 0, bend=True)), cut(carried(300, 1, bend=True))
-    model = model_of(train, 3 * 20)
+    model = model_of(train, 3 * ROWS * COLUMNS)
     mean = train.future.mean((0, 1))
 
     def errors():
@@ -83,7 +83,7 @@ def test_what_bends_is_learnt(tmp_path):
     )
     fit(model, lagged_batch(model, train), ELBO(0.01), lagged_batch(model, valid), settings, progress=False)
     after = errors()
-    assert after[0] < 0.8 * before[0], (before, after)
+    assert after[0] < 0.7 * before[0], (before, after)
     save(model, tmp_path / "model.safetensors")
     loaded = load(tmp_path / "model.safetensors")
     assert torch.equal(lagged_encode(loaded, valid.history), lagged_encode(model, valid.history))
