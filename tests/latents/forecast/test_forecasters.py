@@ -144,6 +144,30 @@ def test_lstm_cell_is_torchs():
         assert torch.allclose(found, expected, atol=1e-12)
 
 
+def test_recurrent_is_torchs_lstm_from_sequence_to_sequence():
+    """An LSTM over all but the last frame; from its state another goes on, fed that frame and then its own."""
+    torch.manual_seed(0)
+    ours = Recurrent(D, L, 7, frames=3).double()
+    nn.init.normal_(ours.head.weight)
+    ours.fitted += 1  # in place of training: the scaling stays as it is, none
+    reader, writer = (nn.LSTM(D, 7, batch_first=True).double() for _ in range(2))
+    for theirs, cell in ((reader, ours.reader), (writer, ours.writer)):
+        for kind, layer in (("ih", cell.input), ("hh", cell.hidden)):
+            getattr(theirs, f"weight_{kind}_l0").data = layer.weight.data
+            getattr(theirs, f"bias_{kind}_l0").data = layer.bias.data
+    history = torch.randn(5, L, D, dtype=torch.double)
+    window, found = history, []
+    for _ in range(2):  # two blocks of three frames: the second reads a window that ends in forecasts
+        _, state = reader(window[:, :-1])
+        frame = window[:, -1:]
+        for _ in range(3):
+            h, state = writer(frame, state)
+            frame = frame + ours.head(h)
+            found.append(frame)
+        window = torch.cat([window, *found[-3:]], 1)[:, -L:]
+    assert torch.allclose(ours.rollout(history, 6), torch.cat(found, 1), atol=1e-12)
+
+
 # ---- linear systems ----------------------------------------------------------------------------------
 
 
