@@ -384,7 +384,7 @@ def test_a_condition_tells_runs_apart():
     held = series.rows[:, 0] >= 600
     torch.manual_seed(0)
     settings = TrainingSettings(
-        epochs=60, batch_size=64, learning_rate=5e-3, schedule="cosine", compile=False
+        epochs=30, batch_size=64, learning_rate=8e-3, schedule="cosine", compile=False
     )
     errors = []
     for c in (0, 1):
