@@ -391,6 +391,41 @@ def molecules_prepare(result: Result) -> str:
     return rows("| | molecules | a second | memory of the process | of a worker |", lines)
 
 
+def fluids_cavity(result: Result) -> str:
+    """Errors of forecasts of the measured cavity flow, differences to the best baseline, and distributions."""
+    lines, differences = [], []
+    for name, row in result["rows"].items():
+        cells = []
+        for lead in ("1", "8"):
+            seeds = row[lead].get("seeds")
+            told = f" (single seeds {min(seeds):.3f}–{max(seeds):.3f})" if seeds else ""
+            cells.append(f"{row[lead]['test']:.3f}{told}")
+            if pair := row[lead].get("paired"):
+                differences.append(
+                    f"{lead} ahead: {pair['difference']:+.4f} ± {pair['stderr']:.4f} against {pair['against']}"
+                )
+        lines.append(f"| {name} | {cells[0]} | {cells[1]} |")
+    law = [
+        f"| {name} | " + " | ".join(
+            f"{found[who]['crps']:.2f} | {' / '.join(f'{c:.0%}' for c in found[who]['coverage'])}"
+            for found in (result["distributions"][lead] for lead in ("1", "8"))
+        ) + " |"
+        for who, name in (("ours", "ours"), ("ridge", "ridge on POD modes, Gaussian"))
+    ]  # fmt: skip
+    sharper = "; ".join(
+        f"{lead} ahead: {found['difference']:+.3f} ± {found['stderr']:.3f} m/s"
+        for lead, found in result["distributions"].items()
+    )
+    return "\n\n".join(
+        [
+            rows("| error, test | 1 frame ahead | 8 frames |", lines),
+            "Paired differences: " + "; ".join(differences) + ".",
+            rows("| draws, test | CRPS at 1, m/s | coverage of 68/95 % | CRPS at 8, m/s | coverage |", law),
+            f"Paired differences of the CRPS, ours less the ridge: {sharper}.",
+        ]
+    )
+
+
 MOLECULES: dict[str, Callable[[Result], str]] = {
     "molecules": molecules, "moses_rate": moses_rate, "moses_golden": moses_golden,
     "moses_curve": moses_curve, "moses_draws": moses_draws,
@@ -401,6 +436,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "training_step": training_step, "priors": priors, "parts": parts, "loader": loader, "encode": encode,
     "imports": imports, "digits": digits, "evidence": evidence, "stars_fields": stars_fields,
     "stars_recovery": stars_recovery, "stars_latents": stars_latents,
+    "fluids_cavity": fluids_cavity,
 }  # fmt: skip
 
 
