@@ -124,9 +124,9 @@ class Smoke:
         self.second_order = advection == "maccormack"
         (ny, nx), like = shape, scenes.buoyancy
         inflow = _disc(scenes.inflow_x, scenes.inflow_y, scenes.inflow_radius, shape, spacing_m)
-        solid = _disc(scenes.obstacle_x, scenes.obstacle_y, scenes.obstacle_radius, shape, spacing_m)
-        _refuse(~inflow.flatten(1).any(1), "the inflow covers no cell", "make its radius larger than a cell")
-        _refuse((inflow & solid).flatten(1).any(1), "the inflow lies in the obstacle", "move one of them")
+        solid = _disc(scenes.obstacle_x, scenes.obstacle_y, scenes.obstacle_radius, shape, spacing_m) > 0.5
+        _refuse(inflow.amax((1, 2)) < 0.5, "the inflow covers no cell", "make its radius larger than a cell")
+        _refuse(((inflow > 0) & solid).flatten(1).any(1), "the inflow lies in the obstacle", "move one of them")
         gain = -torch.expm1(-scenes.inflow_rate * dt_s)[:, None, None] * inflow  # of one step, (B, ny, nx)
         self.gain, self.gain_u, self.gain_v = gain, _to_u(gain), _to_v(gain)
         self.inflow_u, self.inflow_v = scenes.inflow_u[:, None, None], scenes.inflow_v[:, None, None]
@@ -249,10 +249,11 @@ def _to_v(centred: Tensor) -> Tensor:
 
 
 def _disc(x: Tensor, y: Tensor, radius: Tensor, shape: tuple[int, int], spacing_m: float) -> Tensor:
-    """Cells whose centre lies within ``radius``: (B, ny, nx) bool."""
+    """The share of each cell that lies within ``radius``, but for the curvature: (B, ny, nx) in [0, 1]."""
     rows, columns = ((torch.arange(n, dtype=x.dtype, device=x.device) + 0.5) * spacing_m for n in shape)
     x, y, radius = (a[:, None, None] for a in (x, y, radius))
-    return (columns - x).square() + (rows[:, None] - y).square() < radius.square()
+    distance = torch.hypot(columns - x, rows[:, None] - y)
+    return ((radius - distance) / spacing_m + 0.5).clamp(0, 1) * (radius > 0)
 
 
 def _refuse(wrong: Tensor, what: str, remedy: str) -> None:

@@ -134,8 +134,8 @@ class Spectral:
         cells = self._cells(spectrum)
         if float(cells.max()) > CFL_MOST:
             raise InputError(
-                f"run {int(cells.argmax())} would cross {float(cells.max()):.2g} cells in a step, at most {CFL_MOST:g} "
-                f"may be: take a time step of {self.dt_s * CFL_MOST / float(cells.max()):.2g} s or less"
+                f"run {int(cells.argmax())} would cross {float(cells.max()):.2g} cells in a step, at most "
+                f"{CFL_MOST:g}: take a time step of {self.dt_s * CFL_MOST / float(cells.max()):.2g} s or less"
             )
         return spectrum
 
