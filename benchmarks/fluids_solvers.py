@@ -3,11 +3,11 @@
     python -m benchmarks.fluids_solvers [--quick]
 
 Steps a second of one core's processor time, those of all scenes of a batch counted; one thread, float32, 64 × 64
-cells, semi-Lagrangian advection, Δt 0.02 s; 16 scenes at once, of PhiFlow 32; in turns within one run. Our conjugate
-gradients go to a relative tolerance of 1e-5, PhiFlow's to 1e-3 (in float32 they often stop with an error at 1e-5).
-PhiFlow (``benchmarks/peers/setup-fluids``) is tried with its torch backend, compiled, and with NumPy and SciPy's LU.
-The agreement is the L2 norm of the difference over that of our fields after 25 steps; beside walls PhiFlow takes the
-velocity along them as 0. Spectral steps are whole fourth-order Runge–Kutta steps.
+cells, semi-Lagrangian advection, Δt 0.02 s; 16 scenes at once, of PhiFlow 32; in turns within one run. Our
+conjugate gradients go to a relative tolerance of 1e-5, PhiFlow's to 1e-3 (in float32 they often stop with an error
+at 1e-5). PhiFlow (``benchmarks/peers/setup-fluids``) is tried with its torch backend, compiled, and with NumPy and
+SciPy's LU. The agreement is the L2 norm of the difference over that of our fields after 25 steps; beside walls
+PhiFlow takes the velocity along them as 0. Spectral steps are whole fourth-order Runge–Kutta steps.
 The last result is
 kept in benchmarks/results/fluids_solvers.json.
 """
