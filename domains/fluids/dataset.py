@@ -74,7 +74,7 @@ def prepare(settings: Fluids, files: Mapping[str, Path], input: Path | None) -> 
         "provenance": json.dumps({str(k): str(v) for k, v in fields.attrs.items()}),
         "note": str(fields.attrs.get("note", "")),
     }
-    return ds.assign_attrs(scaling=_scaling(ds).to_json())
+    return ds.assign_attrs(scaling=_scaling(ds, chosen.centre).to_json())
 
 
 def selected(fields: xr.Dataset, path: Path, chosen: Prepare) -> xr.Dataset:
@@ -309,11 +309,8 @@ def _with_images(x: Any, image: Any, rows: dict[str, np.ndarray]) -> Any:
     return da.concatenate([x, image[train]])
 
 
-def _scaling(ds: xr.Dataset) -> Scaling:
-    """The mean frame of training, and scales: a velocity has one for all components, modes have one together.
-
-    Where mirror images train, the mean is that of a flow that is even in y.
-    """
+def _scaling(ds: xr.Dataset, centre: str) -> Scaling:
+    """The mean of training, and scales: a velocity has one for all components, modes have one together."""
     if "mode" in ds["x"].dims:
         fitted = dict(Scaling.fit(ds).fields)
         x = fitted["x"]
@@ -321,9 +318,11 @@ def _scaling(ds: xr.Dataset) -> Scaling:
     else:
         fitted = dict(Scaling.fit(ds, keep={"x": ["channel", "row", "column"]}).fields)
         x = fitted["x"]
-        variance = np.square(np.where(x.scale == 1.0, 0.0, x.scale)).mean((1, 2))
+        if centre == "value":
+            x = Scaling.fit(ds).fields["x"]
+        variance = np.nanmean(np.square(np.where(x.scale == 1.0, np.nan, x.scale)), (1, 2))
         shared = np.sqrt(_shared(variance, list(ds.attrs["channels"])))
-        scale = np.where(shared > 0, shared, 1.0)[:, None, None]
+        scale = np.where(shared > 0, shared, 1.0)[:, None, None]  # NaN, of a constant field: 1
     loc = np.nan_to_num(x.loc).astype(np.float32).astype(float)
     fitted["x"] = Affine(x.kind, loc, scale, x.unit)
     return Scaling(fitted)

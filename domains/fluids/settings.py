@@ -54,6 +54,11 @@ class Prepare(PrepareSettings):
         default=10, ge=0, description="frames that a forecast goes; between two blocks of one run lie more "
         "than window + horizon frames"
     )  # fmt: skip
+    centre: Literal["frame", "value"] = Field(
+        default="frame",
+        description="subtract the mean frame of training, or the mean value of each field (for a flow that is alike "
+        "everywhere, and for a stream function)",
+    )
     modes: int | None = Field(
         default=None,
         ge=1,
@@ -96,6 +101,9 @@ class Objective(Section):
 class Analyse(Section):
     """What is measured on the trained models."""
 
+    transient: bool = Field(
+        default=False, description="runs grow from a steady flow to a saturated one: report both apart"
+    )
     forecasters: list[Literal["linear", "residual", "lstm"]] = Field(
         default=["linear", "residual"], description="tried; the best on validation data is kept"
     )
@@ -118,3 +126,9 @@ class Fluids(RunSettings):
     model: Model = Field(default_factory=Model)
     objective: Objective = Field(default_factory=Objective)
     analyse: Analyse = Field(default_factory=Analyse)
+
+    @model_validator(mode="after")
+    def _uniform_mean_of_a_stream_function(self) -> Fluids:
+        if self.model.stream_function and self.prepare.centre != "value":
+            raise ValueError("model.stream_function: the mean frame may have divergence: prepare.centre=value")
+        return self
