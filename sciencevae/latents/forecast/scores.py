@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -80,7 +81,7 @@ def coverage(samples: Tensor, truth: Tensor, levels: Sequence[float] = (0.68, 0.
             place = chance * (count + 1) - 1
             if not 0 <= place <= count - 1:
                 raise InputError(
-                    f"{count} draws have no interval of {level:.0%}: draw at least {int(2 / (1 - level))} samples"
+                    f"{count} draws have no interval of {level:.0%}: draw at least {math.ceil(2 / (1 - level) - 1.001)} samples"
                 )
             low = min(int(place), count - 2)
             ends.append(torch.lerp(ordered[low], ordered[low + 1], place - low))
