@@ -39,13 +39,15 @@ class Obstacles:
     """Solid cells (B, ny, nx) of each scene: which faces are open, and which lie between solid and fluid."""
 
     def __init__(self, solid: Tensor) -> None:
-        self.fluid = ~solid
+        self.shape = solid.shape[1:]
         touched_u, touched_v = solid[..., 1:] | solid[..., :-1], solid[:, 1:] | solid[:, :-1]
         self.open_u, self.open_v = ~touched_u, ~touched_v
         skin_u, skin_v = solid[..., 1:] ^ solid[..., :-1], solid[:, 1:] ^ solid[:, :-1]
         skin = torch.cat([skin_u.flatten(1), skin_v.flatten(1)], 1)
         most = int(skin.sum(1).max())
-        self.skin = skin.byte().argsort(dim=1, descending=True, stable=True)[:, :most]  # (B, K), padded with others
+        self.skin = skin.byte().argsort(dim=1, descending=True, stable=True)[
+            :, :most
+        ]  # (B, K), padded with others
         self.is_skin = skin.gather(1, self.skin)  # (B, K)
 
 
@@ -65,7 +67,7 @@ class Cosines:
         eigenvalues = lambda_y[:, None] + lambda_x
         eigenvalues[0, 0] = math.inf  # the mean of p is free: 0
         self._inverse = 1 / eigenvalues
-        self.obstacles, self._response = obstacles, None
+        self.obstacles = obstacles
         if obstacles is not None:
             self._response = self._capacitance(obstacles).to(like)  # in float64, whatever the solver works in
         self._y, self._x, self._inverse = (a.to(like) for a in (self._y, self._x, self._inverse))
@@ -93,8 +95,8 @@ class Cosines:
         return faces[:, :count].reshape(-1, ny, nx - 1), faces[:, count:].reshape(-1, ny - 1, nx)
 
     def _capacitance(self, obstacles: Obstacles) -> Tensor:
-        """−(Eᵀ P E)⁺ of each scene, (B, K, K); its null space is the pressure of a solid against its surroundings."""
-        (ny, nx), (B, K) = obstacles.fluid.shape[1:], obstacles.skin.shape
+        """−(Eᵀ P E)⁺ of each scene, (B, K, K); its null space is a solid's pressure against what is around it."""
+        (ny, nx), (B, K) = obstacles.shape, obstacles.skin.shape
         response = self._inverse.new_zeros(B, K, K)
         for scene in range(B):
             faces = obstacles.skin[scene][obstacles.is_skin[scene]]
@@ -110,7 +112,7 @@ class Cosines:
 class ConjugateGradients:
     """Iterative, as published solvers do it: until ‖residual‖ ≤ ``tolerance`` ‖divergence‖ in every scene.
 
-    Raises RunError where that takes more than ``10 (nx + ny)`` iterations, as it does below what the dtype resolves.
+    Raises RunError where that takes more than ``10 (nx + ny)`` iterations, as below what the dtype resolves.
     """
 
     def __init__(
@@ -130,8 +132,9 @@ class ConjugateGradients:
         p, direction = torch.zeros_like(residual), residual
         square = (residual * residual).sum((1, 2), keepdim=True)
         enough = self.tolerance**2 * square
-        for self.iterations in range(self.most):
+        for iteration in range(self.most):
             if bool((square <= enough).all()):
+                self.iterations = iteration
                 break
             image = -divergence(*self._open_gradient(direction))
             rate = square / (direction * image).sum((1, 2), keepdim=True).clamp(min=1e-30)

@@ -64,7 +64,7 @@ class Scenes:
 
 
 def random_scenes(number: int, seed: int, obstacles: bool = False) -> Scenes:
-    """Scenes (float32) for a box of 1 m × 1 m, with an inflow somewhere low; half of them with an obstacle if wanted.
+    """Scenes (float32) for a box of 1 m × 1 m, with an inflow somewhere low; half with an obstacle if wanted.
 
     Uniform: x in 0.25–0.75, y in 0.1–0.25, radius 0.06–0.1 m, |u| ≤ 0.3, v in 0–0.3 m/s, rate 4 / s, buoyancy
     0.5–1 m/s²; obstacle x in 0.3–0.7, y in 0.5–0.7, radius 0.08–0.14 m. A scene does not depend on their number.
@@ -124,9 +124,9 @@ class Smoke:
         self.second_order = advection == "maccormack"
         (ny, nx), like = shape, scenes.buoyancy
         inflow = _disc(scenes.inflow_x, scenes.inflow_y, scenes.inflow_radius, shape, spacing_m)
-        solid = _disc(scenes.obstacle_x, scenes.obstacle_y, scenes.obstacle_radius, shape, spacing_m)
-        _refuse(~inflow.flatten(1).any(1), "the inflow covers no cell", "make its radius larger than a cell")
-        _refuse((inflow & solid).flatten(1).any(1), "the inflow lies in the obstacle", "move one of them")
+        solid = _disc(scenes.obstacle_x, scenes.obstacle_y, scenes.obstacle_radius, shape, spacing_m) > 0.5
+        _refuse(inflow.amax((1, 2)) < 0.5, "the inflow covers no cell", "make its radius larger than a cell")
+        _refuse(((inflow > 0) & solid).flatten(1).any(1), "the inflow lies in the obstacle", "move one of them")
         gain = -torch.expm1(-scenes.inflow_rate * dt_s)[:, None, None] * inflow  # of one step, (B, ny, nx)
         self.gain, self.gain_u, self.gain_v = gain, _to_u(gain), _to_v(gain)
         self.inflow_u, self.inflow_v = scenes.inflow_u[:, None, None], scenes.inflow_v[:, None, None]
@@ -136,6 +136,7 @@ class Smoke:
             "u": _points(ny, nx + 1, like)[:, 1:-1],
             "v": _points(ny + 1, nx, like)[1:-1],
         }
+        self.solid = solid
         self.obstacles = Obstacles(solid) if bool(solid.any()) else None
         self.project = (
             Cosines(shape, like, self.obstacles)
@@ -159,7 +160,7 @@ class Smoke:
         )
         d = d + self.gain * (1 - d)
         if self.obstacles is not None:
-            d = d * self.obstacles.fluid
+            d = d * ~self.solid
         u = u + self.gain_u * (self.inflow_u - u)
         v = v + self.lift * _to_v(d)
         v = v + self.gain_v * (self.inflow_v - v)
@@ -183,6 +184,11 @@ class Smoke:
     def divergence(self, state: State) -> Tensor:
         """∇·u, 1/s, (B, ny, nx)."""
         return divergence(state.u[..., 1:-1], state.v[:, 1:-1]) / self.spacing_m
+
+    def centred(self, state: State) -> Tensor:
+        """(u, v) at the centres of cells, m/s, (B, 2, ny, nx)."""
+        u, v = state.u, state.v
+        return torch.stack([(u[..., 1:] + u[..., :-1]) / 2, (v[:, 1:] + v[:, :-1]) / 2], 1)
 
     def _advect(self, name: str, field: Tensor, u: Tensor, v: Tensor) -> Tensor:
         """``field`` at the feet of the straight paths that end in its inner points, where the velocity is u, v."""
@@ -243,10 +249,11 @@ def _to_v(centred: Tensor) -> Tensor:
 
 
 def _disc(x: Tensor, y: Tensor, radius: Tensor, shape: tuple[int, int], spacing_m: float) -> Tensor:
-    """Cells whose centre lies within ``radius``: (B, ny, nx) bool."""
+    """The share of each cell that lies within ``radius``, but for the curvature: (B, ny, nx) in [0, 1]."""
     rows, columns = ((torch.arange(n, dtype=x.dtype, device=x.device) + 0.5) * spacing_m for n in shape)
     x, y, radius = (a[:, None, None] for a in (x, y, radius))
-    return (columns - x).square() + (rows[:, None] - y).square() < radius.square()
+    distance = torch.hypot(columns - x, rows[:, None] - y)
+    return ((radius - distance) / spacing_m + 0.5).clamp(0, 1) * (radius > 0)
 
 
 def _refuse(wrong: Tensor, what: str, remedy: str) -> None:

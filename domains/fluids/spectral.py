@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.fft import irfft2, rfft2
@@ -41,13 +42,15 @@ class Kolmogorov:
 class Ring:
     """Noise, white in time, on the wave vectors of length ``low``–``high`` (in 2π/L).
 
-    It brings in the energy ``power`` (B,), m²/s³, in the mean. A run's noise is set by ``seed`` and its row alone.
+    It brings in the energy ``power`` (B,), m²/s³, in the mean. A run's noise is set by ``seed`` and by its number,
+    the first of a batch being ``first``.
     """
 
     power: Tensor
     low: float
     high: float
     seed: int
+    first: int = 0
 
 
 class Budget(NamedTuple):
@@ -102,7 +105,9 @@ class Spectral:
         rate = viscosity.double()[:, None, None] * square + friction
         self._decay, self._half_decay = ((-rate * dt).exp().to(like) for dt in (dt_s, dt_s / 2))
         # modes of the other half of the plane count too; the first column holds its own
-        self._weight = torch.full_like(x, 2).index_fill(-1, torch.tensor([0], device=x.device), 1).to(like) / points**4
+        self._weight = (
+            torch.full_like(x, 2).index_fill(-1, torch.tensor([0], device=x.device), 1).to(like) / points**4
+        )
         self._curl: Tensor | float = 0.0
         self._force_u: Tensor | None = None
         self._ring: _RingNoise | None = None
@@ -130,7 +135,7 @@ class Spectral:
         if float(cells.max()) > CFL_MOST:
             raise InputError(
                 f"run {int(cells.argmax())} would cross {float(cells.max()):.2g} cells in a step, at most "
-                f"{CFL_MOST:g} may be: take a time step of {self.dt_s * CFL_MOST / float(cells.max()):.2g} s or less"
+                f"{CFL_MOST:g}: take a time step of {self.dt_s * CFL_MOST / float(cells.max()):.2g} s or less"
             )
         return spectrum
 
@@ -208,17 +213,23 @@ class _RingNoise:
         self._rows, self._columns = ((length >= ring.low) & (length <= ring.high) & kept & half).nonzero().T
         count = len(self._rows)
         if not count:
-            raise InputError(f"no resolved wave vector has a length of {ring.low:g}–{ring.high:g}: widen the ring")
+            raise InputError(
+                f"no resolved wave vector has a length of {ring.low:g}–{ring.high:g}: widen the ring"
+            )
         self._k = (length[self._rows, self._columns] * (2 * math.pi / length_m)).to(like.dtype)
-        self._amplitude = points**2 * (2 * ring.power.cpu().to(like.dtype) * dt_s / (2 * count)).sqrt()[:, None]
-        self._generators = [torch.Generator().manual_seed(ring.seed + row) for row in range(len(ring.power))]
+        self._amplitude = (
+            points**2 * (2 * ring.power.cpu().to(like.dtype) * dt_s / (2 * count)).sqrt()[:, None]
+        )
+        self._generators = [_generator(ring.seed, ring.first + row) for row in range(len(ring.power))]
         self._points, self._like = points, like
 
     def draw(self) -> Tensor:
         """The kicks of one step, (B, n, n/2 + 1)."""
         n, count, like = self._points, len(self._k), self._like
         normal = torch.stack([torch.randn(2, count, generator=g, dtype=like.dtype) for g in self._generators])
-        kicks = torch.view_as_complex(normal.movedim(1, -1).contiguous()) * (self._amplitude * self._k / math.sqrt(2))
+        kicks = torch.view_as_complex(normal.movedim(1, -1).contiguous()) * (
+            self._amplitude * self._k / math.sqrt(2)
+        )
         spectrum = kicks.new_zeros(len(kicks), n, n // 2 + 1)
         spectrum[:, self._rows, self._columns] = kicks
         own = self._columns == 0  # the first column holds both a mode and its mirror image
@@ -234,18 +245,23 @@ def random_vorticity(
     E(k) ∝ k⁷ exp(−3.5 (k/peak)²), k in 2π/L (McWilliams, J. Fluid Mech. 146, 1984, has a broader one). A run is set
     by ``seed`` and its row alone.
     """
-    white = torch.stack(
-        [
-            torch.randn(points, points, generator=torch.Generator().manual_seed(seed + row), dtype=torch.float64)
-            for row in range(number)
-        ]
-    )
+    generators = [_generator(seed, row) for row in range(number)]
+    white = torch.stack([torch.randn(points, points, generator=g, dtype=torch.float64) for g in generators])
     y, x, kept = _wave_vectors(points, white.device)
     k = torch.hypot(x, y)
     spectrum = rfft2(white) * kept * k**4 * torch.exp(-1.75 * (k / peak) ** 2)
-    velocity = irfft2(torch.stack([1j * y * spectrum, -1j * x * spectrum], 1) / k.square().clamp(min=1), s=white.shape[1:])
+    velocity = irfft2(
+        torch.stack([1j * y * spectrum, -1j * x * spectrum], 1) / k.square().clamp(min=1), s=white.shape[1:]
+    )
     now = velocity.square().sum(1).mean((1, 2)) / 2 * (length_m / (2 * math.pi)) ** 2
     return (irfft2(spectrum, s=white.shape[1:]) * (energy / now).sqrt()[:, None, None]).float()
+
+
+def _generator(seed: int, run: int) -> torch.Generator:
+    """Of one run, unlike that of any other run of any seed."""
+    return torch.Generator().manual_seed(
+        int(np.random.SeedSequence((seed, run)).generate_state(1, np.uint64)[0] >> 1)
+    )
 
 
 def _wave_vectors(points: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -256,7 +272,12 @@ def _wave_vectors(points: int, device: torch.device) -> tuple[Tensor, Tensor, Te
 
 
 def _check(
-    viscosity: Tensor, points: int, dt_s: float, length_m: float, friction: float, force: Kolmogorov | Ring | None
+    viscosity: Tensor,
+    points: int,
+    dt_s: float,
+    length_m: float,
+    friction: float,
+    force: Kolmogorov | Ring | None,
 ) -> None:
     if points < 8 or points % 2:
         raise InputError(f"an even number of points, 8 or more, is needed, found {points}")
@@ -274,6 +295,8 @@ def _check(
     if force is not None:
         rows = len(force.amplitude if isinstance(force, Kolmogorov) else force.power)
         if rows != len(viscosity):
-            raise InputError(f"a force for {rows} runs and a viscosity for {len(viscosity)}: give one for each run")
+            raise InputError(
+                f"a force for {rows} runs and a viscosity for {len(viscosity)}: give one for each run"
+            )
     if isinstance(force, Ring) and not bool((force.power >= 0).all()):
         raise InputError("the power of the force must not be negative")
