@@ -174,6 +174,7 @@ def forecast(run: Run) -> Findings:
     definition). The chosen forecasters are kept as ``forecaster.safetensors`` beside their models.
     """
     from sciencevae.latents.forecast import save_forecaster
+    from sciencevae.latents.forecast.apply import FORECASTER
 
     from . import forecasting as f
     from .frames import Frames, decoded
@@ -193,8 +194,8 @@ def forecast(run: Run) -> Findings:
         chosen = f.choose(cut, frames, asked)
         if len(cut.valid):
             chosen.forecaster.calibrate(cut.valid)
-        told = {"model": str(variant.key), "window": int(cut.train.history.shape[1]), "kind": chosen.kind}
-        save_forecaster(chosen.forecaster, variant.folder / "forecaster.safetensors", told)
+        told = {"variant": variant.name, "method": chosen.kind, "time_step": float(frames.data.attrs["time_step"])}
+        save_forecaster(chosen.forecaster, variant.folder / FORECASTER, told)
         step = float(frames.data.attrs["time_step"])
         starts = _starts(run, frames, cut.test)
 

@@ -119,7 +119,9 @@ def read(path: Path, settings: Fluids, template: xr.Dataset | None = None) -> It
     """
     if template is None:
         raise InputError("a series is read for a trained model")
-    fields = selected(open_fields(Path(path), settings.prepare.units), Path(path), settings.prepare)
+    # times that training was limited to are none of a new series
+    chosen = settings.prepare.model_copy(update={"start": None, "stop": None})
+    fields = selected(open_fields(Path(path), chosen.units), Path(path), chosen)
     basis = Basis.of(template) if "mode" in template["x"].dims else None
     if basis is not None and "coefficients" in fields:
         frames: Any = fields["coefficients"].data.reshape(-1, fields.sizes["mode"])

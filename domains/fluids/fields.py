@@ -72,9 +72,11 @@ def canonical(found: xr.Dataset, path: Path, units: Mapping[str, str]) -> xr.Dat
     import xarray as xr
 
     known = {alias: name for name, aliases in NAMES.items() for alias in aliases}
-    renamed = {d: known[str(d)] for d in found.dims if str(d) in known and known[str(d)] != d}
-    found = found.rename({old: new for old, new in renamed.items() if new not in found.variables})
-    found = found.rename_dims({d: known[str(d)] for d in found.dims if known.get(str(d), d) != d})
+    for dim in list(found.dims):
+        name = known.get(str(dim), str(dim))
+        if name != dim:
+            taken = name in found.variables and found[name].dims == (dim,)
+            found = found.swap_dims({dim: name}) if taken else found.rename({dim: name})
     on_points = "point" in found.dims
     inner = ("point",) if on_points else ("y", "x")
     fields = [n for n, v in found.data_vars.items() if {"time", *inner} <= set(v.dims)]
