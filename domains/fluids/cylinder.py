@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -199,30 +199,22 @@ def perturb(flow: Flow, amplitude: float, x: float) -> Flow:
     return flow
 
 
-def _run(flow: Flow, window: Window, duration: float, every: float) -> Iterator[dict[str, np.ndarray]]:
-    """The frames of a run, the first one at once."""
+def _run(flow: Flow, window: Window, frames: int, every: float) -> Iterator[dict[str, np.ndarray]]:
+    """The frames of a run; the first after one step, which gives the pressure of the perturbed flow."""
     read, steps = window.reader(flow.grid), round(every / flow.dt)
-    flow.step()  # gives the pressure and the force of the perturbed flow
-    for frame in range(round(duration / every)):
-        for _ in range(steps if frame else 0):
+    for frame in range(frames):
+        for _ in range(steps if frame else 1):
             flow.step()
-        velocity, vorticity, pressure = read(flow)
         drag, lift = 2 * flow.force_now()
-        yield {
-            "velocity": velocity,
-            "vorticity": vorticity,
-            "pressure": pressure,
-            "drag": drag,
-            "lift": lift,
-        }
+        yield dict(zip(_FIELDS, (*read(flow), drag, lift), strict=True))
 
 
-_FIELDS = {  # name: (dimensions of one frame, unit, meaning)
-    "velocity": (("component", "y", "x"), "U", "velocity along x and y; 0 in the cylinder"),
-    "vorticity": (("y", "x"), "U/D", "dv/dx - du/dy; 0 in the cylinder"),
-    "pressure": (("y", "x"), "rho U^2", "pressure above its mean at outflow; 0 in the cylinder"),
-    "drag": ((), "1", "drag coefficient, force along x over rho U^2 D / 2"),
-    "lift": ((), "1", "lift coefficient, force along y over rho U^2 D / 2"),
+_FIELDS = {  # name: (dimensions, unit, meaning)
+    "velocity": ("run t component y x", "U", "velocity (x, y); 0 in the cylinder"),
+    "vorticity": ("run t y x", "U/D", "vorticity dv/dx - du/dy; 0 in the cylinder"),
+    "pressure": ("run t y x", "rho U^2", "pressure above its mean at outflow; 0 in the cylinder"),
+    "drag": ("run t", "1", "drag coefficient, force along x over rho U^2 D / 2"),
+    "lift": ("run t", "1", "lift coefficient, force along y over rho U^2 D / 2"),
 }
 _RUNS = {
     "reynolds": ("1", "U D / kinematic viscosity"),
@@ -253,26 +245,27 @@ def generate(
     numbers, starts = [float(number) for number in chosen["reynolds"]], int(chosen["starts"])
     duration, every = float(chosen["duration"]), float(chosen["every"])
     if not (numbers and starts >= 1 and duration >= every > 0):
-        raise InputError("expected one Reynolds number, one start and one frame at least (duration ≥ every > 0)")
+        raise InputError(
+            "expected one Reynolds number, one start and one frame at least (duration ≥ every > 0)"
+        )
     for reynolds in numbers:
         channel.check(reynolds)
     window, frames = Window(), round(duration / every)
     with h5py.File(path, "w") as file:
-        _describe(file, window, np.arange(frames) * every, {**chosen, "channel": asdict(channel)}, seed)
-    flows: dict[float, tuple[np.ndarray, np.ndarray]] = {}
+        _create(file, window, np.arange(frames) * every, chosen, seed)
+    symmetric: dict[float, tuple[np.ndarray, np.ndarray]] = {}
     for run in range(starts * len(numbers)):
         reynolds = numbers[run % len(numbers)]
         flow = start(channel, reynolds, every)
-        if reynolds not in flows:
+        if reynolds in symmetric:
+            flow.u[:], flow.v[:] = symmetric[reynolds]
+        else:
             steady(flow)
-            flows[reynolds] = flow.u.copy(), flow.v.copy()
-        flow = start(channel, reynolds, every)
-        flow.u[:], flow.v[:] = flows[reynolds]
+            symmetric[reynolds] = flow.u.copy(), flow.v.copy()
         random = np.random.default_rng([seed, run])
         amplitude = random.choice([-1, 1]) * 10 ** random.uniform(-3, -1.5)
         place = random.uniform(1, 5)
-        perturb(flow, amplitude, place)
-        found = list(_run(flow, window, duration, every))
+        found = list(_run(perturb(flow, amplitude, place), window, frames, every))
         with h5py.File(path, "r+") as file:
             for name in _FIELDS:
                 file[name].resize(run + 1, axis=0)
@@ -284,36 +277,51 @@ def generate(
             progress(run + 1, starts * len(numbers))
 
 
-def _describe(file: h5py.File, window: Window, time: np.ndarray, parameters: dict[str, Any], seed: int) -> None:
+def _create(
+    file: h5py.File, window: Window, time: np.ndarray, parameters: Mapping[str, Any], seed: int
+) -> None:
     """Everything but the runs."""
     sizes = {"component": 2, "y": window.rows, "x": window.columns}
-    for name, values, units in (("time", time, "D/U"), ("x", window.x, "D"), ("y", window.y, "D")):
+    fixed = {
+        "time": (time, "t", "D/U", "since the first frame"),
+        "x": (window.x, "x", "D", "downstream of the axis"),
+        "y": (window.y, "y", "D", "across"),
+        "solid": (window.solid, "y x", "1", "centre of the cell inside the cylinder"),
+    }
+    for name, (values, dims, units, meaning) in fixed.items():
         file[name] = values
-        file[name].attrs["units"] = units
-    file["solid"] = window.solid
-    file["solid"].attrs.update(units="1", long_name="centre of the cell inside the cylinder")
-    for name, (dimensions, units, meaning) in _FIELDS.items():
-        shape = (len(time), *(sizes[dimension] for dimension in dimensions))
-        packed = {"chunks": (1, min(16, len(time)), *shape[1:]), "compression": "gzip", "shuffle": True}
-        file.create_dataset(name, (0, *shape), "f4", maxshape=(None, *shape), compression_opts=1, **packed)
-        file[name].attrs.update(
-            units=units, long_name=meaning, dimensions=json.dumps(["run", "time", *dimensions])
-        )
+        _describe(file[name], dims, units, meaning)
+    for name, (dims, units, meaning) in _FIELDS.items():
+        shape = (len(time), *(sizes[dim] for dim in dims.split()[2:]))
+        chunks = (1, min(16, len(time)), *shape[1:])
+        packed = {"chunks": chunks, "compression": "gzip", "compression_opts": 1, "shuffle": True}
+        file.create_dataset(name, (0, *shape), "f4", maxshape=(None, *shape), **packed)
+        _describe(file[name], dims, units, meaning)
     for name, (units, meaning) in _RUNS.items():
         file.create_dataset(name, (0,), "f8", maxshape=(None,))
-        file[name].attrs.update(units=units, long_name=meaning)
+        _describe(file[name], "run", units, meaning)
     file.attrs.update(
+        kind="cylinder",
         title="Wakes of a circular cylinder, from the steady flow to vortex shedding",
-        units="D = U = rho = 1",
+        boundary_x="replicate",
+        boundary_y="replicate",
         seed=seed,
         version=VERSION,
         parameters=json.dumps(parameters),
     )
 
 
+def _describe(dataset: h5py.Dataset, dims: str, units: str, meaning: str) -> None:
+    dataset.attrs.update(units=units, long_name=meaning, dims=dims.split())
+    for axis, name in enumerate(dims.split()):
+        dataset.dims[axis].label = name
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Write a file from the command line."""
     import argparse
+
+    from sciencevae.data.atomic import atomic_path
 
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("path", type=Path, help="HDF5 file to write")
@@ -332,7 +340,8 @@ def main(arguments: list[str] | None = None) -> None:
     def show(done: int, total: int) -> None:
         print(f"\r{done}/{total} runs", end="" if done < total else "\n", flush=True)
 
-    generate(path, given, seed, show)
+    with atomic_path(path) as temporary:
+        generate(temporary, given, seed, show)
 
 
 if __name__ == "__main__":

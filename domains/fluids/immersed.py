@@ -108,14 +108,14 @@ class Poisson:
         root = np.sqrt(dy)
         diagonal = -(np.append(inner_y, 0) + np.append(0, inner_y)) / dy
         eigenvalues, vectors = eigh_tridiagonal(diagonal, inner_y / (root[1:] * root[:-1]))
-        eigenvalues[-1] = 0.0  # the constant
+        eigenvalues[-1] = 0.0  # of the constant
         self.modes = np.ascontiguousarray(vectors / root[:, None])  # (Ny, modes)
         self.back = np.ascontiguousarray(self.modes.T)
         pivot = -(np.append(inner_x, 0) + np.append(0, inner_x))[:, None] + np.outer(dx, eigenvalues)
         for i in range(1, len(dx)):
             pivot[i] -= inner_x[i - 1] ** 2 / pivot[i - 1]
+        pivot[-1, -1] = np.inf  # the one free constant: the mean of p over the last column is zero
         self.inverse = 1 / pivot
-        self.inverse[-1, -1] = 0.0  # the one free constant: the mean across of the last column is zero
         self.upper = inner_x
 
     def sweep(self, hat: np.ndarray) -> np.ndarray:
@@ -232,11 +232,12 @@ class Flow:
         u[:, 0], u[:, -1] = u[:, 1], u[:, -2]
         v[0] = -v[1]
 
-    def outflow(self, u: np.ndarray, v: np.ndarray) -> None:
+    def outflow(self, u: np.ndarray, v: np.ndarray, now: float, before: float) -> None:
         """Carry the last column out with speed U, then let as much out as comes in."""
-        courant = self.dt / self.grid.dx[-1]
-        u[-1] = self.u[-1] - courant * (self.u[-1] - self.u[-2])
-        v[-1] = self.v[-1] - courant * (self.v[-1] - self.v[-2])
+        for field, star, old in ((self.u, u, self._old[0]), (self.v, v, self._old[1])):
+            tendency = (field[-2] - field[-1]) / self.grid.dx[-1]
+            star[-1] = field[-1] + now * tendency + before * old[-1]
+            old[-1] = tendency
         dy = self.grid.dy
         u[-1] += ((u[0, 1:-1] - u[-1, 1:-1]) @ dy) / dy.sum()
 
@@ -268,7 +269,7 @@ class Flow:
         _advance_u(self.u, self.v, u, old_u, grid.dx, *rest)
         _advance_v(self.u, self.v, v, old_v, over_dx, grid.dy, *rest)
         u[0] = self.u[0]
-        self.outflow(u, v)
+        self.outflow(u, v, now, before)
         impulse, total = self.project(u, v)
         self._star, self.u, self.v = (self.u, self.v), u, v
         self._before, self.pressure = self.pressure, impulse / dt
@@ -289,9 +290,8 @@ class Flow:
         self._first = True
 
     def pressure_now(self) -> np.ndarray:
-        """p at the time of the velocity, extrapolated from the last two half steps; its mean at outflow is 0."""
-        p = 1.5 * self.pressure - 0.5 * self._before
-        return p - p[-1] @ self.grid.dy / self.grid.dy.sum()
+        """p at the time of the velocity, extrapolated from the last two half steps; its mean at outflow is zero."""
+        return 1.5 * self.pressure - 0.5 * self._before
 
     def force_now(self) -> np.ndarray:
         """The force (2,) at the time of the velocity, extrapolated likewise."""
