@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sciencevae.errors import InputError
 from sciencevae.spec import recorded
 
-__all__ = ["GRUCell", "RecurrentEncoder", "check_length", "unrolled"]
+__all__ = ["GRUCell", "LSTMCell", "RecurrentEncoder", "check_length", "unrolled"]
 
 
 def check_length(tokens: Tensor, length: int) -> None:
@@ -41,6 +41,26 @@ class GRUCell(nn.Module):
         reset, update = (of_x[0] + of_h[0]).sigmoid(), (of_x[1] + of_h[1]).sigmoid()
         new = (of_x[2] + reset * of_h[2]).tanh()
         return new + update * (h - new)
+
+
+class LSTMCell(nn.Module):
+    """c' = f ⊙ c + i ⊙ g, h' = o ⊙ tanh c' with i, f, o = sigmoid(W x + V h), g = tanh(W x + V h).
+
+    Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000, open at first (its bias 1). As torch's,
+    which under ``vmap`` or in a compiled graph does not run.
+    """
+
+    def __init__(self, in_features: int, width: int) -> None:
+        super().__init__()
+        self.input, self.hidden = nn.Linear(in_features, 4 * width), nn.Linear(width, 4 * width)
+        with torch.no_grad():
+            self.input.bias[width : 2 * width] += 1
+
+    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B, E), h and c (B, W) → the next h and c."""
+        enter, keep, new, out = (self.input(x) + self.hidden(h)).chunk(4, dim=-1)
+        c = keep.sigmoid() * c + enter.sigmoid() * new.tanh()
+        return out.sigmoid() * c.tanh(), c
 
 
 def unrolled(
