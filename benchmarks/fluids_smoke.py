@@ -1,6 +1,6 @@
 """Forecasts of rising smoke in the latents of a VAE: their error on scenes held out, and how much faster they are.
 
-    python -m benchmarks.fluids_smoke [--quick] [--epochs N] [--data FILE.h5]
+    python -m benchmarks.fluids_smoke [--quick] [--only PART …] [--epochs N] [--folder DIR]
 
 480 scenes of 64 × 64 cells with random inflows and buoyancies, a frame every 0.1 s (5 solver steps) from rest to
 4 s, 400 to train on (and their mirror images), 40 to choose on, 40 held out. A convolutional VAE of single frames
@@ -11,15 +11,19 @@ of training, by lead time; density and velocity are scaled to a fluctuation of 1
 
 Speed: processor time of one core for the 20 frames, 64 scenes at once: of the solvers, and of the forecast, which
 encodes 6 frames, takes 20 steps of the LSTM and decodes every frame, or the last alone. The published way solves
-for the pressure by conjugate gradients, here to 1e-3, the default of mantaflow, which Wiewel et al. ran. The last
-result is kept in benchmarks/results/fluids_smoke.json.
+for the pressure by conjugate gradients, here to 1e-3, the default of mantaflow, which Wiewel et al. ran.
+
+The trained VAE and LSTM stay in the folder, and are taken from there if they are there already. Each part (vae,
+pod, dmd, persistence, speed) is kept in benchmarks/results/fluids_smoke.json when it is done.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +33,16 @@ import torch
 from torch import Tensor
 
 import sciencevae as sv
-from benchmarks.turns import keep
+from benchmarks.turns import HERE, keep
 from sciencevae.data.fetch import fetch
 from sciencevae.latents.forecast import (
     POD,
-    Forecaster,
     Linear,
     Prediction,
     Recurrent,
     Windows,
+    load_forecaster,
+    save_forecaster,
     windows_of,
 )
 from sciencevae.networks import ConvolutionalDecoder, ConvolutionalEncoder
@@ -55,6 +60,7 @@ FIELDS = {"density": slice(0, 1), "velocity": slice(1, 3), "all": slice(0, 3)}
 MIRROR = torch.tensor([1.0, -1.0, 1.0])[:, None, None]  # u changes its sign
 
 Encode = Callable[[Tensor], Tensor]
+Rows = dict[str, dict[str, list[float]]]
 
 
 class Scenes:
@@ -72,6 +78,13 @@ class Scenes:
         spread[1:] = spread[1:].square().mean().sqrt()  # of a velocity, not of its components
         x /= spread[:, None, None]
         self.train, self.valid, self.test = x.split(sizes)
+
+    @cached_property
+    def pod(self) -> POD:
+        """256 modes of 2000 training frames, or of all."""
+        frames = self.train.flatten(0, 1)
+        some = frames[torch.linspace(0, len(frames) - 1, min(2000, len(frames))).long()]
+        return POD.fit(some, min(256, len(some) - 1))
 
     def training_frames(self) -> Tensor:
         """(N, 3, y, x), mirror images among them."""
@@ -146,24 +159,6 @@ def errors(decode: Encode, forecast: Tensor, truth: Windows, runs: Tensor) -> di
     }
 
 
-def linear(pod: POD, scenes: Scenes, counts: tuple[int, ...]) -> tuple[str, Forecaster, int]:
-    """DMD, of one frame and of all six, with the number of modes that is best on the validation scenes."""
-    best: tuple[float, str, Forecaster, int] | None = None
-    for count in counts:
-        train, valid = (
-            cut(lambda x, n=count: pod.encode(x)[:, :n], runs, stride=2)
-            for runs in (scenes.train, scenes.valid)
-        )
-        for window in (1, WINDOW):
-            made = Linear(count, window, ridge=1e-4, scaling="common")
-            made.fit(train)
-            error = errors(padded(pod), made.rollout(valid.history, HORIZON), valid, scenes.valid)["all"][-1]
-            if np.isfinite(error) and (best is None or error < best[0]):
-                best = (error, f"DMD of {window} frame{'s' * (window > 1)}, {count} POD modes", made, count)
-    assert best is not None
-    return best[1:]
-
-
 def padded(pod: POD) -> Encode:
     """Decode the first so many coefficients."""
 
@@ -171,6 +166,86 @@ def padded(pod: POD) -> Encode:
         return pod.mean + torch.tensordot(a, pod.modes[: a.shape[1]], dims=1)
 
     return decode
+
+
+def some_of(pod: POD, count: int) -> Encode:
+    """Encode to the first so many coefficients."""
+
+    def encode(x: Tensor) -> Tensor:
+        return ((x - pod.mean) * pod.weight).flatten(1) @ pod.modes[:count].flatten(1).T
+
+    return encode
+
+
+def mean_of(model: sv.VAE) -> Encode:
+    """Encode to the mean of q(z | x)."""
+
+    def encode(x: Tensor) -> Tensor:
+        return model.encode(x).mean
+
+    return encode
+
+
+def of_vae(scenes: Scenes, asked: argparse.Namespace) -> Rows:
+    """The VAE and its LSTM, trained or taken from the folder."""
+    files = [asked.folder / name for name in ("vae.safetensors", "lstm.safetensors")]
+    if files[0].exists():
+        model = sv.load(files[0])
+    else:
+        valid = scenes.valid.flatten(0, 1)[::4].clone()
+        model = vae(scenes.training_frames(), valid, asked.epochs, asked.seed, asked.latent)
+        sv.save(model, files[0])
+    encode, decode = mean_of(model), model.decoder.network
+    if files[1].exists():
+        forecaster, _ = load_forecaster(files[1])
+    else:
+        forecaster = lstm(encode, scenes, asked.lstm_epochs, asked.seed)
+        save_forecaster(forecaster, files[1], {})
+    test = cut(encode, scenes.test)
+    return {
+        "VAE, the true frame decoded": errors(decode, test.future, test, scenes.test),
+        "VAE and LSTM": errors(decode, forecaster.rollout(test.history, HORIZON), test, scenes.test),
+    }
+
+
+def of_pod(scenes: Scenes, asked: argparse.Namespace) -> Rows:
+    """As many POD coefficients as latents, with the same LSTM."""
+    encode, decode = some_of(scenes.pod, asked.latent), padded(scenes.pod)
+    forecaster, test = lstm(encode, scenes, asked.lstm_epochs, asked.seed), cut(encode, scenes.test)
+    name = f"POD, {asked.latent} modes"
+    return {
+        f"{name}, the true frame": errors(decode, test.future, test, scenes.test),
+        f"{name}, and the same LSTM": errors(
+            decode, forecaster.rollout(test.history, HORIZON), test, scenes.test
+        ),
+    }
+
+
+def of_dmd(scenes: Scenes, asked: argparse.Namespace) -> Rows:
+    """Linear dynamics of one frame and of all six; window and modes are those best on the validation scenes."""
+    decode, best = padded(scenes.pod), None
+    for count in (32, 64, 128, 256):
+        encode = some_of(scenes.pod, min(count, len(scenes.pod.modes)))
+        train, valid = (cut(encode, runs, stride=2) for runs in (scenes.train, scenes.valid))
+        for window in (1, WINDOW):
+            made = Linear(train.history.shape[2], window, ridge=1e-4, scaling="common")
+            made.fit(train)
+            error = errors(decode, made.rollout(valid.history, HORIZON), valid, scenes.valid)["all"][-1]
+            if np.isfinite(error) and (best is None or error < best[0]):
+                best = (error, f"DMD of {window} frame{'s' * (window > 1)}, {count} POD modes", made, encode)
+    assert best is not None
+    _, name, made, encode = best
+    test = cut(encode, scenes.test)
+    return {name: errors(decode, made.rollout(test.history, HORIZON), test, scenes.test)}
+
+
+def of_persistence(scenes: Scenes, asked: argparse.Namespace) -> Rows:
+    """The last frame as the forecast."""
+    frames = scenes.test.flatten(0, 1)
+    numbers = torch.arange(len(frames), dtype=torch.float32)
+    test = cut(lambda x: numbers[: len(x)][:, None], scenes.test[:, :, :1, :1, :1])
+    last = torch.from_numpy(test.rows[:, WINDOW - 1])[:, None, None].expand(-1, HORIZON, 1)
+    return {"persistence": errors(lambda rows: frames[rows[:, 0]], last, test, scenes.test)}
 
 
 def seconds(run: Callable[[], Any], repeats: int = 5) -> float:
@@ -184,7 +259,7 @@ def seconds(run: Callable[[], Any], repeats: int = 5) -> float:
 
 
 @torch.no_grad()
-def speeds(model: sv.VAE, forecaster: Forecaster, scenes: Scenes) -> dict[str, float]:
+def speeds(scenes: Scenes, asked: argparse.Namespace) -> dict[str, float]:
     """Milliseconds of one core for the 20 frames of a scene: solvers, and forecasts."""
     from sciencevae.builtin.fluids.smoke import Smoke, random_scenes
 
@@ -201,19 +276,23 @@ def speeds(model: sv.VAE, forecaster: Forecaster, scenes: Scenes) -> dict[str, f
         steps = 2 if options else 10
         one = seconds(lambda: [solver.step(state) for _ in range(steps)], 3) / steps  # noqa: B023
         found[name] = one * HORIZON * int(SOURCE["every"])
+    model = sv.load(asked.folder / "vae.safetensors")
+    forecaster, _ = load_forecaster(asked.folder / "lstm.safetensors")
     frames = scenes.test[:, :WINDOW]
     frames = frames.repeat(-(-number // len(frames)), 1, 1, 1, 1)[:number]
-    network = model.decoder.network
 
-    def forecast(last: bool) -> None:
+    def forecast(which: range) -> None:
         z = model.encode(frames.flatten(0, 1)).mean.unflatten(0, (number, WINDOW))
         ahead = forecaster.rollout(z, HORIZON)
-        for k in [HORIZON - 1] if last else range(HORIZON):
-            network(ahead[:, k])
+        for k in which:
+            model.decoder.network(ahead[:, k])
 
-    found["forecast, every frame decoded"] = seconds(lambda: forecast(False))
-    found["forecast, the last frame decoded"] = seconds(lambda: forecast(True))
+    found["forecast, every frame decoded"] = seconds(lambda: forecast(range(HORIZON)))
+    found["forecast, the last frame decoded"] = seconds(lambda: forecast(range(HORIZON - 1, HORIZON)))
     return {name: value / number * 1e3 for name, value in found.items()}
+
+
+PARTS = {"vae": of_vae, "pod": of_pod, "dmd": of_dmd, "persistence": of_persistence}
 
 
 def main() -> None:
@@ -224,96 +303,61 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="a tenth of the scenes, one epoch; nothing is kept"
     )
+    parser.add_argument("--only", nargs="+", choices=[*PARTS, "speed"], default=[*PARTS, "speed"])
     parser.add_argument("--epochs", type=int, default=24, help="of the VAE")
     parser.add_argument("--lstm-epochs", type=int, default=24)
     parser.add_argument("--latent", type=int, default=LATENT)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", type=Path, help="made already; else it is made and cached")
-    parser.add_argument(
-        "--model", type=Path, help="where the trained VAE is kept, and taken from if it is there"
-    )
+    parser.add_argument("--folder", type=Path, default=HERE.parent / "runs" / "fluids_smoke")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    path = asked.data or fetch("fluids", parameters=SOURCE, seed=1)["fluids.h5"]
-    scenes = Scenes(path, 10 if asked.quick else 1)
-    epochs, lstm_epochs = (1, 1) if asked.quick else (asked.epochs, asked.lstm_epochs)
-    start = time.process_time()
-    if asked.model and asked.model.exists():
-        model = sv.load(asked.model)
-    else:
-        model = vae(
-            scenes.training_frames(),
-            scenes.valid.flatten(0, 1)[::4].clone(),
-            epochs,
-            asked.seed,
-            asked.latent,
-        )
-        if asked.model:
-            sv.save(model, asked.model)
-    trained = time.process_time() - start
-    pod = POD.fit(
-        scenes.train.flatten(0, 1)[:: max(1, 9 // (1 + 9 * asked.quick))][:2000],
-        256 if not asked.quick else 64,
+    if asked.quick:
+        asked.epochs, asked.lstm_epochs, asked.folder = 1, 1, asked.folder / "quick"
+    scenes = Scenes(
+        asked.data or fetch("fluids", parameters=SOURCE, seed=1)["fluids.h5"], 10 if asked.quick else 1
     )
+    same = {key: getattr(asked, key) for key in ("epochs", "lstm_epochs", "latent", "seed")} | {
+        "source": SOURCE
+    }
+    result = so_far({})
+    for part in asked.only:
+        start = time.process_time()
+        found = speeds(scenes, asked) if part == "speed" else PARTS[part](scenes, asked)
+        minutes = (time.process_time() - start) / 60
+        if not asked.quick:
+            result = so_far(same)  # another process may have kept a part in the meantime
+        result["milliseconds" if part == "speed" else "errors"] |= found
+        result["cpu_minutes"][part] = minutes
+        if not asked.quick:
+            keep("fluids_smoke", result)
+    show(result)
 
-    def encode(x: Tensor) -> Tensor:
-        return model.encode(x).mean
 
-    def decode(z: Tensor) -> Tensor:
-        return model.decoder.network(z)
+def so_far(same: dict[str, Any]) -> dict[str, Any]:
+    """The parts kept with the same settings."""
+    path = HERE / "results" / "fluids_smoke.json"
+    kept = json.loads(path.read_text()) if same and path.exists() else {}
+    names = ("errors", "milliseconds", "cpu_minutes")
+    alike = all(kept.get(key) == value for key, value in same.items())
+    return same | {name: kept.get(name, {}) if alike else {} for name in names}
 
-    test = cut(encode, scenes.test)
-    table: dict[str, dict[str, list[float]]] = {}
-    true = torch.cat([test.history, test.future], 1)[:, WINDOW:]
-    table["VAE, the true frame decoded"] = errors(decode, true, test, scenes.test)
-    start = time.process_time()
-    forecaster = lstm(encode, scenes, lstm_epochs, asked.seed)
-    trained += time.process_time() - start
-    table["VAE and LSTM"] = errors(decode, forecaster.rollout(test.history, HORIZON), test, scenes.test)
 
-    def linear_encode(x: Tensor) -> Tensor:
-        return pod.encode(x)[:, : asked.latent]
-
-    windows = cut(linear_encode, scenes.test)
-    table[f"POD, the true frame in {asked.latent} modes"] = errors(
-        padded(pod), windows.future, windows, scenes.test
-    )
-    same = lstm(linear_encode, scenes, lstm_epochs, asked.seed)
-    table[f"POD, {asked.latent} modes, and the same LSTM"] = errors(
-        padded(pod), same.rollout(windows.history, HORIZON), windows, scenes.test
-    )
-    name, dmd, count = linear(pod, scenes, (16, 64) if asked.quick else (32, 64, 128, 256))
-    windows = cut(lambda x: pod.encode(x)[:, :count], scenes.test)
-    table[name] = errors(padded(pod), dmd.rollout(windows.history, HORIZON), windows, scenes.test)
-    frames = scenes.test.flatten(0, 1)
-    still = torch.from_numpy(test.rows[:, WINDOW - 1])
-    table["persistence"] = errors(
-        lambda rows: frames[rows.long()], still[:, None].expand(-1, HORIZON), test, scenes.test
-    )
-    print(
-        f"relative L2 error on {len(scenes.test)} scenes held out, {len(test)} windows; "
-        f"trained in {trained / 60:.0f} CPU-minutes"
-    )
-    print(
-        f"{'frames ahead':44}"
-        + "".join(f"{f'{k}':>8}" for k in LEADS)
-        + f"{'density':>9}{'velocity':>9}  (at {HORIZON})"
-    )
-    for row, found in table.items():
-        print(f"{row:44}" + "".join(f"{found['all'][k - 1]:8.3f}" for k in LEADS)
+def show(result: dict[str, Any]) -> None:
+    """What there is."""
+    for part, minutes in result["cpu_minutes"].items():
+        print(f"{part}: {minutes:.1f} CPU-minutes")
+    print(f"{'relative L2 error, frames ahead':36}" + "".join(f"{k:8d}" for k in LEADS)
+          + f"{'density':>9}{'velocity':>9}  (at {HORIZON})")  # fmt: skip
+    for row, found in result["errors"].items():
+        print(f"{row:36}" + "".join(f"{found['all'][k - 1]:8.3f}" for k in LEADS)
               + f"{found['density'][-1]:9.3f}{found['velocity'][-1]:9.3f}")  # fmt: skip
-    times = speeds(model, forecaster, scenes)
-    published, ours = times["solver, conjugate gradients to 1e-3"], times["solver, cosines"]
-    print(f"{'':40}{'ms a scene':>11}{'published way is':>18}{'cosines are':>13}")
-    for row, value in times.items():
-        print(f"{row:40}{value:11.2f}{published / value:17.1f}×{ours / value:12.1f}×")
-    if not asked.quick:
-        keep(
-            "fluids_smoke",
-            {"source": SOURCE, "latent": asked.latent, "epochs": epochs, "lstm_epochs": lstm_epochs,
-             "seed": asked.seed, "windows": len(test), "cpu_minutes": trained / 60, "errors": table,
-             "milliseconds": times},
-        )  # fmt: skip
+    times = result["milliseconds"]
+    if times:
+        published, ours = times["solver, conjugate gradients to 1e-3"], times["solver, cosines"]
+        print(f"{f'{HORIZON} frames':36}{'ms a scene':>11}{'published way is':>18}{'cosines are':>13}")
+        for row, value in times.items():
+            print(f"{row:36}{value:11.2f}{published / value:17.1f}×{ours / value:12.1f}×")
 
 
 if __name__ == "__main__":
