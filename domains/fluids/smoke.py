@@ -126,7 +126,9 @@ class Smoke:
         inflow = _disc(scenes.inflow_x, scenes.inflow_y, scenes.inflow_radius, shape, spacing_m)
         solid = _disc(scenes.obstacle_x, scenes.obstacle_y, scenes.obstacle_radius, shape, spacing_m) > 0.5
         _refuse(inflow.amax((1, 2)) < 0.5, "the inflow covers no cell", "make its radius larger than a cell")
-        _refuse(((inflow > 0) & solid).flatten(1).any(1), "the inflow lies in the obstacle", "move one of them")
+        _refuse(
+            ((inflow > 0) & solid).flatten(1).any(1), "the inflow lies in the obstacle", "move one of them"
+        )
         gain = -torch.expm1(-scenes.inflow_rate * dt_s)[:, None, None] * inflow  # of one step, (B, ny, nx)
         self.gain, self.gain_u, self.gain_v = gain, _to_u(gain), _to_v(gain)
         self.inflow_u, self.inflow_v = scenes.inflow_u[:, None, None], scenes.inflow_v[:, None, None]

@@ -53,7 +53,9 @@ def forecast_file(
     path = model if isinstance(model, str | Path) else model.model_path
     trained = Trained.open(path, overrides)
     if not isinstance(model, str | Path):
-        trained = dataclasses.replace(trained, template=model.data.isel(sample=slice(0, 0)))
+        rows = [name for name, coord in model.data.coords.items() if "sample" in coord.dims]
+        template = model.data.drop_vars(rows).isel(sample=slice(0, 0))
+        trained = dataclasses.replace(trained, template=template)
     beside = Path(path).with_name(FORECASTER)
     if not beside.is_file():
         raise InputError(
@@ -156,9 +158,16 @@ def _frames(
         some = [trained.model.decode(one.flatten(0, 1), context).sample() for one in draws]
     values = trained.scaling.invert("x", middle).numpy()
     members = np.stack([trained.scaling.invert("x", one).numpy() for one in some])
-    variables = {
+    variables: dict[str, Any] = {
         "x": (known.dims, values, known.attrs),
         "x_members": (("member", *known.dims), members, known.attrs),
     }
+    if condition is not None:
+        told = trained.template["condition"]
+        variables["condition"] = (
+            told.dims,
+            trained.scaling.invert("condition", condition).numpy(),
+            told.attrs,
+        )
     attributes = trained.template.attrs | {"domain": trained.domain.name, "model": trained.fingerprint}
     return xr.Dataset(variables, coords=trained.template.coords, attrs=attributes)
