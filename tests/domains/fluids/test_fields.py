@@ -55,6 +55,13 @@ def test_what_is_written_is_read_back(tmp_path: Path, ending: str) -> None:
     assert found["u"].attrs["units"] == "m/s"
 
 
+def test_netcdf4_is_read_with_its_extra(tmp_path: Path) -> None:
+    pytest.importorskip("h5netcdf")
+    wanted = series()
+    wanted.to_netcdf(tmp_path / "flow.nc", engine="h5netcdf")
+    np.testing.assert_allclose(open_fields(tmp_path / "flow.nc")["v"].values, wanted["v"].values)
+
+
 def test_dimensions_of_other_names_and_order(tmp_path: Path) -> None:
     one = series(runs=1).isel(run=0, drop=True)
     other = (
