@@ -7,8 +7,8 @@ Each task is a configuration of the domain ``fluids``, run up to its analyses wi
     wake      the rank-9 reconstruction at Re = 100 (no snapshots of a solver): reconstruction held out in time
     cylinder  our own solver's wakes at Re 60 to 140, Re = 100 held out: forecasts beside their baselines
 
-Told is the mean over the seeds and their standard deviation. ``--input`` names a file in place of the data set's (the
-cylinder's takes about an hour to simulate). The last result is kept in benchmarks/results/fluids_wake.json.
+Told is the mean over the seeds and their standard deviation. ``--input`` names a file in place of the data set's
+(the cylinder's takes about an hour to simulate). The last result is kept in benchmarks/results/fluids_wake.json.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ def main() -> None:
     for task in arguments.tasks or TASKS:
         rows: dict[str, list[float]] = {}
         for seed in range(arguments.seeds):
-            for name, value in numbers(run(task, seed, arguments.out, given.get(task), arguments.set)).items():
+            for name, value in numbers(
+                run(task, seed, arguments.out, given.get(task), arguments.set)
+            ).items():
                 rows.setdefault(name, []).append(float(value))
         result["tasks"][task] = rows
         print(f"\n{task}, {arguments.seeds} seeds")

@@ -103,7 +103,8 @@ def canonical(found: xr.Dataset, path: Path, units: Mapping[str, str]) -> xr.Dat
     runs = next(iter(variables.values())).sizes["run"]
     ds = xr.Dataset(variables, attrs=found.attrs)
     coords: dict[str, Any] = {}
-    for name, variable in found.variables.items():
+    for key, variable in found.variables.items():
+        name = str(key)
         if (variable.dims == ("run",) and runs > 1) or (
             name in ("x", "y", "mass") and variable.dims in ((name,), ("point",))
         ):

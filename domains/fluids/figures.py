@@ -86,7 +86,7 @@ def film(run: Run) -> tuple[Moving, str]:
 
 
 def reconstruction(run: Run) -> tuple[Figure, str]:
-    """The error of each test frame against time, beside POD of as many modes."""
+    """The error of decoded test frames, beside POD of as many modes."""
     import matplotlib.pyplot as plt
 
     table = run.table("reconstruction")
@@ -96,9 +96,9 @@ def reconstruction(run: Run) -> tuple[Figure, str]:
     figure, panel = plt.subplots(figsize=(DOUBLE_COLUMN / 2, 0.35 * len(table) + 0.8))
     for shift, name, label, colour in ((-0.18, "error", "VAE", 0), (0.18, "pod", "POD", 1)):
         panel.barh(place + shift, 100 * table[name], 0.34, color=COLOURS[colour], label=label)
-    panel.set(yticks=place, yticklabels=labels, xlabel="relative error of test frames (%)", xscale="log")
+    panel.set(yticks=place, yticklabels=labels, xlabel="relative error of test frames (%)", xlim=(0, None))
     panel.invert_yaxis()
-    panel.legend()
+    panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure, (
         "Error of decoded test frames (L2, weighted by mass, over the L2 of the fluctuation about the training "
         "mean), beside POD of as many modes."
@@ -154,8 +154,8 @@ def forecast(run: Run) -> tuple[Figure, str]:
     panels[0, 0].set_ylabel("relative error")
     panels[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure, (
-        "Error of forecasts of test frames by lead time; 1 is the training mean as the forecast. Solid: forecasts in "
-        "the model's latents; dashed: POD with the same choice of forecasters, DMD, the last frame."
+        "Error of forecasts of test frames by lead time; 1 is the training mean as the forecast. Solid: in the "
+        "model's latents; dashed: POD with the same choice of forecasters, DMD, the last frame."
     )
 
 

@@ -25,7 +25,7 @@ __all__ = ["forecast"]
 START = (0.01, 0.5)
 _PEERS = (8, 16, 32)  # modes that DMD is tried with, beside as many as there are latents
 _RIDGES = (1e-8, 1e-5, 1e-3)
-_UNSURE = 64  # test windows of which draws are compared with the truth
+_UNSURE = 32  # test windows of which draws are compared with the truth
 
 
 def forecast(run: Run) -> Findings:
@@ -70,8 +70,8 @@ def forecast(run: Run) -> Findings:
         metrics[name] = {"chosen": chosen.kind, "valid_error": chosen.valid, "largest_energy": largest}
         notes.append(_sentence(f"{name}: {chosen.kind}", rows, max(asked.lead_times)))
         notes.append(
-            f"{name}: over {len(energy)} frames the energy of the forecast stays below {largest:.2f} of the largest in "
-            "training."
+            f"{name}: over {len(energy)} frames the energy of the forecast stays below {largest:.2f} of the largest "
+            "in training."
         )
     tables = {"forecast": pd.DataFrame(rows), "rollout": pd.concat(energies)}
     if spectra is not None:

@@ -62,7 +62,9 @@ def test_baselines_stand_in_the_table(run: Run) -> None:
     frames = Frames(run.main)
     test = [rows for rows in np.split(np.arange(160), 10) if (frames.split[rows] == 2).all()]
     last = np.concatenate([rows[2:-4] for rows in test])
-    wanted = relative(frames.squares(frames.scaled(last) - frames.scaled(last + 1)), frames.fluctuation(last + 1))
+    wanted = relative(
+        frames.squares(frames.scaled(last) - frames.scaled(last + 1)), frames.fluctuation(last + 1)
+    )
     found = table[(table.model == "last frame") & (table.lead == 1)].error.iloc[0]
     assert found == pytest.approx(wanted, rel=1e-5)
 
@@ -87,7 +89,9 @@ def test_errors_of_reconstruction_are_those_of_the_fields(run: Run) -> None:
             scale = float(frames.scaling.fields["x"].scale.flat[0])
             basis = float(variant.data["basis_scale"].values[0])
             other = float(Scaling.of(run.main.data).fields["x"].scale.flat[0])
-            assert frames.fluctuation(rows).sum() * (scale * basis / other) ** 2 == pytest.approx(energy, rel=1e-3)
+            assert frames.fluctuation(rows).sum() * (scale * basis / other) ** 2 == pytest.approx(
+                energy, rel=1e-3
+            )
 
 
 def test_decoded_fields_of_the_run_have_no_divergence(run: Run) -> None:
@@ -159,4 +163,6 @@ def test_long_forecasts_and_regimes_are_told(run: Run) -> None:
 
 def test_cells_of_a_stretched_axis_fill_it() -> None:
     axis = np.cumsum(np.linspace(0.1, 0.5, 9))
-    assert cell_sizes(axis).sum() == pytest.approx(np.ptp(axis) + (axis[1] - axis[0] + axis[-1] - axis[-2]) / 2)
+    assert cell_sizes(axis).sum() == pytest.approx(
+        np.ptp(axis) + (axis[1] - axis[0] + axis[-1] - axis[-2]) / 2
+    )
