@@ -146,8 +146,8 @@ def generate(
     """Write runs of a flow to ``path`` (HDF5, float32).
 
     ``parameters``: kind (a key of KINDS), runs, frames (of each run), every (steps from frame to frame), skip
-    (steps before the first frame), points (a side), dt_s, and what the kind has in KINDS beside these. The same
-    parameters and seed give the same runs, whose number does not matter to any of them.
+    (steps before the first frame), points (a side), dt_s, and what the kind has in KINDS beside these; None means
+    the kind's default. The same parameters and seed give the same runs, however many there are.
 
     Datasets: density or vorticity (run, t, y, x), velocity (run, t, component, y, x), solid (run, y, x) where there
     are obstacles, time (t,), y, x, and the parameters of each run (run,), all with ``units`` and named dimensions.
@@ -156,6 +156,7 @@ def generate(
     """
     import h5py
 
+    parameters = {name: value for name, value in parameters.items() if value is not None}
     kind = str(parameters.get("kind", "smoke"))
     if kind not in KINDS:
         raise InputError(f"no kind of flow {kind!r}{did_you_mean(kind, KINDS)}")

@@ -8,9 +8,10 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from sciencevae.builtin.fluids.simulate import generate, main
+from sciencevae.builtin.fluids.simulate import KINDS, generate, main
 from sciencevae.builtin.fluids.smoke import Smoke, random_scenes
 
+from sciencevae.data.manifest import load_manifest
 from sciencevae.errors import InputError
 
 SMALL = {"frames": 4, "every": 3, "points": 16, "dt_s": 0.05}
@@ -57,6 +58,14 @@ def test_a_run_is_the_same_however_many_there_are(tmp_path: Path, force: str) ->
         with h5py.File(tmp_path / "other.h5") as other:
             first = {tuple(field[0, 0]) for field in few["vorticity"]}
             assert not first & {tuple(field[0, 0]) for field in other["vorticity"]}
+
+
+def test_manifest_names_the_parameters_of_all_kinds(tmp_path: Path) -> None:
+    recipe = load_manifest("fluids").file("fluids.h5").generate
+    assert set(recipe.parameters) >= {"kind"}.union(*(defaults for defaults, _ in KINDS.values()))
+    generate(tmp_path / "a.h5", {**recipe.parameters, **SMALL, "runs": 1}, recipe.seed)
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file.attrs["kind"] == "spectral"
 
 
 @pytest.mark.parametrize(
