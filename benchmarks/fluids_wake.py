@@ -114,19 +114,24 @@ def tables(result: Found) -> str:
             named = " | ".join(shown.get(m, m) for m in methods)
             title = f"forecast, {phase}, %; D/U ahead" if phase != "all" else "forecast, %; D/U ahead"
             parts.append(rows(f"| {title} | {named} |", lines))
-        last = list(first["forecast"]["all"])[-1]
-
-        def drawn(name: str, percent: bool = True, at: str = last) -> str:
-            return told(seeds, lambda s: s["forecast"]["all"][at][name], percent)
-
-        cycle = first["cycle"]
-        parts.append(
-            f"Draws, {last} D/U ahead: CRPS {drawn('CRPS', False)} rms fluctuations; {drawn('68 %')} % of the truth "
-            f"lies in the central 68 %, {drawn('95 %')} % in 95 %. The limit cycle at Re = 100 has the frequency "
-            f"{cycle['strouhal']:.4f} ± {cycle['strouhal_error']:.4f} U/D (latents of the first seed), and its radius "
-            f"in their leading plane spreads by {told(seeds, lambda s: s['cycle']['roundness'])} %."
-        )
+        parts.append(_draws(seeds))
     return "\n\n".join(parts)
+
+
+def _draws(seeds: list[Found]) -> str:
+    """Of the probabilistic forecast at the longest lead time, and of the limit cycle."""
+    last = list(seeds[0]["forecast"]["all"])[-1]
+
+    def drawn(name: str, percent: bool = True) -> str:
+        return told(seeds, lambda s: s["forecast"]["all"][last][name], percent)
+
+    cycle = seeds[0]["cycle"]
+    return (
+        f"Draws, {last} D/U ahead: CRPS {drawn('CRPS', False)} rms fluctuations; {drawn('68 %')} % of the truth lies "
+        f"in the central 68 %, {drawn('95 %')} % in 95 %. The limit cycle at Re = 100 has the frequency "
+        f"{cycle['strouhal']:.4f} ± {cycle['strouhal_error']:.4f} U/D (latents of the first seed), and its radius in "
+        f"their leading plane spreads by {told(seeds, lambda s: s['cycle']['roundness'])} %."
+    )
 
 
 def main() -> None:

@@ -25,7 +25,8 @@ from scipy.optimize import brentq
 
 from sciencevae.errors import InputError, did_you_mean
 
-from .immersed import RADIUS, Flow, Grid
+from .immersed import RADIUS, Flow
+from .staggered import Grid
 
 __all__ = ["DEFAULTS", "VERSION", "Channel", "Window", "generate", "perturb", "start", "steady"]
 
