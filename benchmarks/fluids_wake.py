@@ -127,10 +127,10 @@ def _draws(seeds: list[Found]) -> str:
 
     cycle = seeds[0]["cycle"]
     return (
-        f"Draws, {last} D/U ahead: CRPS {drawn('CRPS', False)} rms fluctuations; {drawn('68 %')} % of the truth lies "
-        f"in the central 68 %, {drawn('95 %')} % in 95 %. The limit cycle at Re = 100 has the frequency "
-        f"{cycle['strouhal']:.4f} ± {cycle['strouhal_error']:.4f} U/D (latents of the first seed), and its radius in "
-        f"their leading plane spreads by {told(seeds, lambda s: s['cycle']['roundness'])} %."
+        f"Draws, {last} D/U ahead: CRPS {drawn('CRPS', False)} rms fluctuations; {drawn('68 %')} % of the truth "
+        f"lies in the central 68 %, {drawn('95 %')} % in 95 %. The limit cycle at Re = 100 has the frequency "
+        f"{cycle['strouhal']:.4f} ± {cycle['strouhal_error']:.4f} U/D (first seed), and its radius in "
+        f"the leading plane of the latents spreads by {told(seeds, lambda s: s['cycle']['roundness'])} %."
     )
 
 
