@@ -60,8 +60,8 @@ class Prepare(PrepareSettings):
     )
     centre: Literal["frame", "value"] = Field(
         default="frame",
-        description="subtract the mean frame of training, or the mean value of each field (for a flow that is alike "
-        "everywhere, and for a stream function)",
+        description="subtract the mean frame of training, or the mean value of each field (for a flow that is "
+        "alike everywhere, and for a stream function)",
     )
     modes: int | None = Field(
         default=None,
