@@ -75,9 +75,7 @@ def numbers(made: Run) -> Found:
         cycles = cycles[cycles.reynolds == 100]
     cycle = cycles.iloc[0]
     found["cycle"] = {name: float(cycle[name]) for name in ("strouhal", "strouhal_error", "roundness")}
-    data = made.main.data
-    runs = sorted({*zip(data["run"].values.tolist(), data["mirrored"].values.tolist(), strict=True)})
-    return found | {"runs": sum(1 for _, mirrored in runs if not mirrored)}
+    return found | {"runs": len(made.table("trajectories"))}
 
 
 def told(seeds: list[Found], of: Callable[[Found], float], percent: bool = True) -> str:

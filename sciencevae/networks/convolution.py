@@ -148,8 +148,8 @@ class ConvolutionalEncoder(nn.Module):
     """Image → vector: (B, C, H, W) → (B, out_features).
 
     shape: (C, H, W); channels: of the convolutions, each of which halves H and W; hidden: width of the dense
-    layer behind them, which the condition (B, condition_features) is joined to the input of. padding: of the rows' and
-    of the columns' axis, each "zeros", "replicate" or "periodic".
+    layer behind them, which the condition (B, condition_features) is joined to the input of. padding: of the rows'
+    and of the columns' axis, each "zeros", "replicate" or "periodic".
 
     >>> ConvolutionalEncoder((1, 28, 28), 8)(torch.zeros(5, 1, 28, 28)).shape
     torch.Size([5, 8])

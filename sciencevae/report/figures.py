@@ -107,7 +107,7 @@ class Mapped:
 
 @dataclass(frozen=True)
 class Moving:
-    """A figure that moves: one moment of it on paper, and films by their endings, "gif" (the page shows it), "mp4"."""
+    """A figure that moves: one moment on paper, and films by their endings, "gif" (which the page shows), "mp4"."""
 
     figure: Figure
     films: Mapping[str, bytes]

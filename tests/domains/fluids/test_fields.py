@@ -154,7 +154,7 @@ def test_too_few_frames_and_unknown_names(tmp_path: Path) -> None:
     write_fields(series(), tmp_path / "flow.nc")
     with pytest.raises(InputError, match=r"prepare\.window"):
         prepared(tmp_path / "flow.nc", window=12, horizon=12)
-    with pytest.raises(InputError, match="did you mean 'u'|no field 'w'"):
+    with pytest.raises(InputError, match="no field 'w'"):
         prepared(tmp_path / "flow.nc", fields=["w"])
     with pytest.raises(InputError, match="speed"):
         prepared(tmp_path / "flow.nc", condition=["sped"])
@@ -182,7 +182,7 @@ def test_stretches_of_one_run_have_gaps_longer_than_window_and_horizon(blocks: i
     gaps = used[change + 1] - used[change] - 1
     assert len(gaps) == 3 * blocks - 1
     assert (gaps > 4 + 5).all()
-    with pytest.raises(InputError, match="prepare.blocks"):
+    with pytest.raises(InputError, match=r"prepare\.blocks"):
         split_of(1, 60, {}, settings.model_copy(update={"blocks": 4}))
 
 

@@ -23,8 +23,8 @@ from sciencevae.latents.forecast.apply import forecast_file
 from sciencevae.runs import Run, configure
 
 TOY = [
-    "source={kind: spectral, points: 16, runs: 10, frames: 16, every: 5, skip: 50, force: kolmogorov, strength: 1.0, "
-    "wavenumber: 2, viscosity: [0.1, 0.3], energy: 0.1, peak: 2.0}",
+    "source={kind: spectral, points: 16, runs: 10, frames: 16, every: 5, skip: 50, force: kolmogorov, "
+    "strength: 1.0, wavenumber: 2, viscosity: [0.1, 0.3], energy: 0.1, peak: 2.0}",
     "prepare={fields: [u, v], condition: [viscosity], centre: value, window: 3, horizon: 4, "
     "fractions: {train: 0.6, valid: 0.2, test: 0.2}}",
     "model={latent: 4, channels: [4, 8], hidden: [16], stream_function: true}",
