@@ -21,10 +21,10 @@ def on_grid(
     gx = x.min() + (np.arange(width) + 0.5) * np.ptp(x) / width
     gy = y.min() + (np.arange(height) + 0.5) * np.ptp(y) / height
     # nodes on the edges of elements stand twice in x
-    unique, first = np.unique(np.round(np.stack([x, y], 1), 6), axis=0, return_index=True)
+    _, first = np.unique(np.round(np.stack([x, y], 1), 6), axis=0, return_index=True)
     flat = values.reshape(-1, len(x))[:, first].T
     at = np.stack(np.meshgrid(gx, gy), -1)
-    found = LinearNDInterpolator(unique, flat)(at)  # (H, W, n)
+    found = LinearNDInterpolator(np.stack([x, y], 1)[first], flat)(at)  # (H, W, n)
     found[np.hypot(at[..., 0], at[..., 1]) < hole] = np.nan
     return gx, gy, np.moveaxis(found, -1, 0).reshape(*values.shape[:-1], height, width)
 

@@ -1,10 +1,10 @@
 """The wake of a cylinder at Re = 100 (PySINDy's example data, MIT): a rank-9 reconstruction on spectral elements.
 
 Not raw snapshots: u(x, t) = base(x) + Σ_i a_i(t) mode_i(x), the unstable steady flow, eight POD modes of the
-saturated wake and the shift mode (Noack et al. 2003, J. Fluid Mech. 497, 335), mass-orthonormal on 2,622 elements of
-7 × 7 Gauss–Lobatto–Legendre nodes; the mass is the quadrature weight. So the mass-weighted Gaussian likelihood of all
-nodes is exactly that of the nine coefficients, which is what the model is given. In units of the diameter D and the
-inflow U; the domain −5 ≤ y ≤ 5 is narrow (blockage 10 %), hence its Strouhal number of 0.179.
+saturated wake and the shift mode (Noack et al. 2003, J. Fluid Mech. 497, 335), mass-orthonormal on 2,622 elements
+of 7 × 7 Gauss–Lobatto–Legendre nodes; the mass is the quadrature weight. So the mass-weighted Gaussian likelihood
+of all nodes is exactly that of the nine coefficients, which is what the model is given. In units of the diameter D
+and the inflow U; the domain −5 ≤ y ≤ 5 is narrow (blockage 10 %), hence its Strouhal number of 0.179.
 """
 
 from __future__ import annotations

@@ -43,8 +43,8 @@ def forecast_file(
     """The ``steps`` frames that follow each run of a file, and how sure they are. Gives the number of runs.
 
     model: a model's file with ``forecaster.safetensors`` beside it, or a variant of a run, of which what is too
-    large for a model's file is at hand, too. Each run needs as many usable frames at its end as the forecaster looks
-    at.
+    large for a model's file is at hand, too. Each run needs as many usable frames at its end as the forecaster
+    looks at.
 
     Written, as the domain writes: ``x``, decoded from the mean of the latents' law step by step, and ``x_members``,
     ``members`` draws of p(z_t …) and p(x | z); coordinates ``run``, ``time``, and ``lead`` (frames).

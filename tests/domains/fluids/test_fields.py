@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -237,9 +238,12 @@ def test_nek_files_in_either_byte_order(tmp_path: Path, order: str) -> None:
 
 
 @pytest.mark.reference
-def test_the_wake_keeps_its_energy_and_its_symmetry(reference_wake: Path) -> None:
+def test_the_wake_keeps_its_energy_and_its_symmetry() -> None:
     """The mass-weighted energy of all nodes is that of the coefficients; modes 1, 2, 5, 6 are odd."""
-    wake = open_wake(reference_wake)
+    path = Path(os.environ.get("SCIENCEVAE_MIRROR", "")) / "cylinder_wake_re100" / "cylinder_pod.npz"
+    if not path.is_file():
+        pytest.skip("no mirror with the cylinder wake")
+    wake = open_wake(path)
     assert wake.attrs["odd_modes"] == [1, 1, 0, 0, 1, 1, 0, 0, 0]
     a = wake["coefficients"].values[0, 2000]
     fluctuation = np.tensordot(a, wake["basis_modes"].values.astype(float), 1)
