@@ -73,7 +73,7 @@ def richardson(values: list[float], ratio: float) -> dict[str, float] | None:
 
 
 def runs(path: Path) -> list[dict[str, float]]:
-    """Each run of a file of the generator: its Strouhal number, and when the lift passed 1 and 50 % of the cycle's."""
+    """Each run of a generated file: its Strouhal number, and when the lift passed 1 and 50 % of the cycle."""
     found = []
     print(
         f"{'Re':>4} {'St':>8} {'±':>8} {'Williamson':>10} {'drag':>7} {'lift rms':>8} {'t(1 %)':>7} {'t(50 %)':>7}"
