@@ -19,11 +19,11 @@ DOMAIN = Domain(
     formats=(".h5", ".nc", ".zarr"),
     build=own("model.build"),
     objective=own("model.objective"),
-    analyses={
-        name: own(f"analysis.{name}") for name in ("reconstruction", "trajectories", "regimes", "forecast")
-    },
+    analyses={name: own(f"analysis.{name}") for name in ("reconstruction", "trajectories", "regimes")}
+    | {"forecast": own("outlook.forecast")},
     figures={
-        name: own(f"figures.{name}") for name in ("snapshots", "reconstruction", "trajectories", "forecast")
+        name: own(f"figures.{name}")
+        for name in ("film", "snapshots", "reconstruction", "trajectories", "forecast", "rollout", "spectra")
     },
     citations=(
         """@article{WiewelEtAl2019,

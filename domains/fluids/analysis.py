@@ -1,4 +1,4 @@
-"""What is looked at: reconstruction, latent trajectories, regimes of parameters, forecasts beside their baselines."""
+"""What is looked at: reconstruction, latent trajectories, regimes of runs with different parameters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sciencevae.registry import Findings
 if TYPE_CHECKING:
     from sciencevae.runs import Run
 
-__all__ = ["forecast", "reconstruction", "regimes", "trajectories"]
+__all__ = ["TITLES", "reconstruction", "regimes", "trajectories"]
 
 #: what the columns and metrics are, on the page
 TITLES = {
@@ -36,9 +36,6 @@ TITLES = {
 }
 #: a frame is of the saturated flow from here on, in units of how fast frames change in the end
 SATURATED = 0.9
-#: where forecasts of a transient start
-START = (0.01, 0.5)
-_PEERS = (8, 16, 32)  # modes that DMD is tried with, beside as many as there are latents
 
 
 def reconstruction(run: Run) -> Findings:
@@ -101,11 +98,13 @@ def reconstruction(run: Run) -> Findings:
 def trajectories(run: Run) -> Findings:
     """The plane of the two leading components of the latents in the saturated flow: is it a circle, and how fast?
 
-    The frequency is that of the leading component of each run, in cycles per unit of time (the Strouhal number where
-    D and U are the units).
+    The frequency is that of all latents of a run, in cycles per unit of time (the Strouhal number where D and U are
+    the units); of runs that are steady, or last for fewer than three cycles, there is none.
     """
+    from sciencevae.errors import InputError
+
     from .frames import Frames
-    from .periods import frequency
+    from .strouhal import shedding_frequency
 
     rows, notes = [], []
     for name, variant in run.variants.items():
@@ -121,16 +120,22 @@ def trajectories(run: Run) -> Findings:
             row |= {key: float(variant.data[key].values[own[0]]) for key in parameters}
             if len(late) >= 16 and z[late].std() > 0:
                 row |= _cycle(z[late])
-                row["strouhal"], row["strouhal_error"] = frequency(frames.time[late], _leading(z[late]))
+                try:
+                    found = shedding_frequency(z[late], frames.time[late])
+                    row["strouhal"], row["strouhal_error"] = found.value, found.error
+                except InputError:  # steady, or too few cycles
+                    pass
             rows.append(row)
     table = pd.DataFrame(rows)
     if "strouhal" in table:
-        for row in table[table.model == "main"].dropna(subset=["strouhal"]).head(6).itertuples():
-            which = ", ".join(f"{key} = {getattr(row, key):g}" for key in parameters)
+        periodic = table[table.model == "main"].dropna(subset=["strouhal"]).head(6)
+        for one in periodic.to_dict("records"):
+            which = ", ".join(f"{key} = {one[key]:g}" for key in parameters) or f"run {one['run']}"
+            unit = run.main.data.attrs["time_unit"] or "unit of time"
             notes.append(
-                f"{which or f'run {row.run}'}: frequency {row.strouhal:.4f} ± {row.strouhal_error:.4f} per "
-                f"{run.variants['main'].data.attrs['time_unit'] or 'unit of time'}; {100 * row.explained:.0f} % of the "
-                f"latents' variance lies in a plane, where the radius spreads by {100 * row.roundness:.0f} %."
+                f"{which}: frequency {one['strouhal']:.4f} ± {one['strouhal_error']:.4f} per {unit}; "
+                f"{100 * one['explained']:.0f} % of the latents' variance lies in a plane, and the radius there "
+                f"spreads by {100 * one['roundness']:.0f} %."
             )
     return Findings({}, {"trajectories": table}, tuple(notes), TITLES)
 
@@ -168,152 +173,6 @@ def regimes(run: Run) -> Findings:
     return Findings({"bic": bic, "regimes": kinds}, {"regimes": table}, (note,), TITLES)
 
 
-def forecast(run: Run) -> Findings:
-    """Forecasts of test stretches by lead time: the model's latents with the forecaster that validation chose, POD of
-    as many modes with the same choice, DMD and DMD of delays, the last frame, and the training mean (1 by
-    definition). The chosen forecasters are kept as ``forecaster.safetensors`` beside their models.
-    """
-    from sciencevae.latents.forecast import save_forecaster
-    from sciencevae.latents.forecast.apply import FORECASTER
-
-    from . import forecasting as f
-    from .frames import Frames, decoded
-
-    asked = run.settings.analyse
-    rows: list[dict[str, Any]] = []
-    energies: list[pd.DataFrame] = []
-    metrics: dict[str, Any] = {}
-    notes = []
-    shared: dict[Any, tuple[Any, dict[str, Any]]] = {}
-    for name, variant in run.variants.items():
-        if variant.key not in shared:
-            shared[variant.key] = (Frames(variant), {})
-        frames, peers = shared[variant.key]
-        model = variant.model()
-        cut = f.model_latents(variant, model, frames)
-        chosen = f.choose(cut, frames, asked)
-        if len(cut.valid):
-            chosen.forecaster.calibrate(cut.valid)
-        told = {"variant": variant.name, "method": chosen.kind, "time_step": float(frames.data.attrs["time_step"])}
-        save_forecaster(chosen.forecaster, variant.folder / FORECASTER, told)
-        step = float(frames.data.attrs["time_step"])
-        starts = _starts(run, frames, cut.test)
-
-        def add(label: str, squared: np.ndarray, whole: np.ndarray, more: Any = None) -> None:
-            for phase, some in starts.items():
-                if not some.any():
-                    continue
-                for k, lead in enumerate(asked.lead_times):
-                    row = {"model": label, "phase": phase, "lead": lead, "lead_time": lead * step}
-                    row["error"] = f.relative(squared[some, k], whole[some, k])
-                    if more is not None and phase == next(iter(starts)):
-                        row["crps"] = more["crps"][k]
-                        row["coverage_68"], row["coverage_95"] = more["coverage"][k]
-                    rows.append(row)
-
-        _, squared, whole = f.errors(cut, cut.test, frames, chosen.forecaster, asked.lead_times)
-
-        def draw(z: Any, these: np.ndarray) -> np.ndarray:
-            return decoded(model, z, frames.condition(these), draw=True)
-
-        few = cut.test[np.linspace(0, len(cut.test) - 1, min(len(cut.test), 64)).astype(int)]
-        sure = f.probabilistic(cut, few, frames, chosen.forecaster, asked, draw)
-        add(f"{name}: {chosen.kind}", squared, whole, sure)
-        dim = cut.dim
-        if dim not in peers:
-            peers[dim] = True
-            linear = f.pod_latents(variant, frames, dim)
-            same = f.choose(linear, frames, asked)
-            add(
-                f"POD of {dim}: {same.kind}",
-                *f.errors(linear, linear.test, frames, same.forecaster, asked.lead_times)[1:],
-            )
-        if "peers" not in peers:
-            peers["peers"] = True
-            for label, window in (("DMD", 1), ("DMD of delays", None)):
-                best = None
-                for modes in sorted({dim, *_PEERS}):
-                    own = f.pod_latents(variant, frames, modes)
-                    for ridge in (1e-8, 1e-5, 1e-3):
-                        one = f.fit(own, "linear", asked, ridge=ridge, window=window)
-                        error = f.valid_error(own, frames, one, asked)
-                        if best is None or error < best[0]:
-                            best = (error, own, one, modes)
-                assert best is not None
-                _, own, one, modes = best
-                add(
-                    f"{label}, {own.dim} modes",
-                    *f.errors(own, own.test, frames, one, asked.lead_times)[1:],
-                )
-            add("last frame", *f.persistence(cut.test, frames, asked.lead_times))
-        energies.append(_rollout(run, name, cut, frames, chosen.forecaster))
-        metrics[name] = {"chosen": chosen.kind, "valid_error": chosen.valid}
-        notes.append(_sentence(name, chosen.kind, rows, asked.lead_times[-1]))
-    table = pd.DataFrame(rows)
-    energy = pd.concat(energies)
-    for name, part in energy.groupby("model", sort=False):
-        ratio = float(part["of_training"].max())
-        notes.append(
-            f"{name}: over {int(part.frame.max())} frames the energy of the forecast stays below {ratio:.2f} of the "
-            "largest in training."
-        )
-        metrics[str(name)]["largest_energy"] = ratio
-    return Findings(metrics, {"forecast": table, "rollout": energy}, tuple(notes), TITLES)
-
-
-def _rollout(run: Run, name: str, cut: Any, frames: Any, forecaster: Any) -> pd.DataFrame:
-    """The energy of a long forecast from the first test window, frame by frame, beside the truth where there is."""
-    asked = run.settings.analyse
-    steps = asked.rollout or 4 * max(max(asked.lead_times), run.settings.prepare.horizon)
-    first = cut.test[:1]
-    z = forecaster.rollout(first.history, steps, first.condition)[0]
-    start = int(first.rows[0, first.history.shape[1] - 1])
-    rows = np.full(steps, start)
-    energy = frames.squares(cut.frames_of(z, rows) - frames.mean)
-    following = start + 1 + np.arange(steps)
-    inside = following < len(frames.run)
-    inside[inside] &= (frames.run[following[inside]] == frames.run[start]) & frames.original[
-        following[inside]
-    ]
-    truth = np.full(steps, np.nan)
-    truth[inside] = frames.fluctuation(following[inside])
-    train = np.flatnonzero(frames.split == 0)
-    some = train[np.linspace(0, len(train) - 1, min(len(train), 1000)).astype(int)]
-    largest = float(frames.fluctuation(some).max())
-    return pd.DataFrame(
-        {
-            "model": name,
-            "frame": np.arange(1, steps + 1),
-            "energy": energy,
-            "truth": truth,
-            "of_training": energy / largest,
-        }
-    )
-
-
-def _sentence(name: str, kind: str, rows: list[dict[str, Any]], lead: int) -> str:
-    here = [row for row in rows if row["lead"] == lead]
-    phase = here[-1]["phase"]
-    own = next(r["error"] for r in here if r["model"].startswith(f"{name}: ") and r["phase"] == phase)
-    peers = {r["model"]: r["error"] for r in here if ": " not in r["model"] or r["model"].startswith("POD")}
-    peers = {r["model"]: r["error"] for r in here if r["model"] in peers and r["phase"] == phase}
-    told = ", ".join(f"{label} {error:.3f}" for label, error in peers.items())
-    return f"{name} ({kind}), {lead} frames ahead, {phase}: relative error {own:.3f}; {told}; the mean 1."
-
-
-def _starts(run: Run, frames: Any, test: Any) -> dict[str, np.ndarray]:
-    """Which windows a score is of: all, and those that start in the growth of the instability."""
-    every = np.ones(len(test), bool)
-    if not run.settings.analyse.transient:
-        return {"all": every}
-    start = frames.saturation()[test.rows[:, test.history.shape[1] - 1]]
-    low, high = START
-    return {
-        "all": every,
-        f"started at {100 * low:g} to {100 * high:g} % of saturation": (start >= low) & (start <= high),
-    }
-
-
 def _phases(run: Run, frames: Any) -> dict[str, np.ndarray]:
     whole = np.ones(len(frames.split), bool)
     if not run.settings.analyse.transient:
@@ -326,12 +185,6 @@ def _parameters(variant: Any) -> list[str]:
     own = {"run", "time", "split", "group", "mirrored", "residual"}
     found = [str(n) for n, c in variant.data.coords.items() if c.dims == ("sample",) and str(n) not in own]
     return [name for name in found if np.unique(variant.data[name].values).size > 1]
-
-
-def _leading(z: np.ndarray) -> np.ndarray:
-    """The leading principal component of latents (n, D), (n,)."""
-    centred = z - z.mean(0)
-    return centred @ np.linalg.svd(centred, full_matrices=False)[2][0]
 
 
 def _cycle(z: np.ndarray) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Measured velocity of a flow over an open cavity at Mach 0.6 (time-resolved PIV; Zhang, Cattafesta, Ukeiley 2020)."""
+"""Measured velocity over an open cavity at Mach 0.6 (time-resolved PIV; Zhang, Cattafesta & Ukeiley 2020)."""
 
 from __future__ import annotations
 

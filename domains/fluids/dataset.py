@@ -36,6 +36,8 @@ def prepare(settings: Fluids, files: Mapping[str, Path], input: Path | None) -> 
     path = input if input is not None else _only(files)
     chosen = settings.prepare
     fields = selected(open_fields(path, chosen.units), path, chosen)
+    if chosen.grid is not None:
+        fields = _gridded(fields, path, chosen.grid)
     runs, steps = fields.sizes["run"], fields.sizes["time"]
     if steps <= chosen.window + chosen.horizon:
         raise InputError(
@@ -67,12 +69,14 @@ def prepare(settings: Fluids, files: Mapping[str, Path], input: Path | None) -> 
     ds.attrs |= {
         "fields": ["x"],
         "ordered": True,
+        "condition": list(chosen.condition),
         "time_step": float(times[1] - times[0]),
         "time_unit": str(fields["time"].attrs.get("units", "")),
         "padding_y": _edge(fields, "y"),
         "padding_x": _edge(fields, "x"),
         "provenance": json.dumps({str(k): str(v) for k, v in fields.attrs.items()}),
         "note": str(fields.attrs.get("note", "")),
+        "hole": float(fields.attrs.get("hole", 0.0)),
     }
     return ds.assign_attrs(scaling=_scaling(ds, chosen.centre).to_json())
 
@@ -106,7 +110,7 @@ def selected(fields: xr.Dataset, path: Path, chosen: Prepare) -> xr.Dataset:
             f"{steps[wrong[0]]:g} after t = {times[wrong[0]]:g}; interpolate with prepare.resample=true, or choose "
             "a regular part with prepare.start and prepare.stop"
         )
-    even = np.arange(times[0], times[-1] + 1e-9 * usual, usual)
+    even = np.minimum(np.arange(times[0], times[-1] + 1e-6 * usual, usual), times[-1])
     resampled = fields.chunk(time=-1).interp(time=even).assign_attrs(fields.attrs)
     resampled["time"].attrs |= fields["time"].attrs
     return resampled
@@ -209,6 +213,46 @@ def _channel_coords(fields: xr.Dataset) -> dict[str, Any]:
     return {"channel": ("channel", names), "unit": ("channel", units)}
 
 
+def _gridded(fields: xr.Dataset, path: Path, shape: tuple[int, int]) -> xr.Dataset:
+    """Fields on points, or the modes that a file brings, on a regular grid; the error in the attribute ``note``."""
+    import dask.array as da
+
+    from .points import interpolation_error, on_grid
+
+    if "point" not in fields.dims:
+        raise InputError(f"prepare.grid is of data on points; {path} has a grid already")
+    hole = float(fields.attrs.get("hole", 0.0))
+    if "coefficients" in fields:
+        x, y, mass = (fields[f"basis_{name}"].values for name in ("x", "y", "mass"))
+        names, units = list(fields.attrs["channels"]), list(fields.attrs["units"])
+        parts = np.concatenate([fields["basis_mean"].values[None], fields["basis_modes"].values])
+        made = on_grid(x, y, parts, shape, hole)
+        a = da.from_array(fields["coefficients"].values, chunks=(1, 256, -1))
+        frames = made[2][0] + da.tensordot(a, da.from_array(made[2][1:]), 1)  # (run, time, field, y, x)
+        flat = parts.reshape(-1, parts.shape[-1])
+    else:
+        if not {"x", "y"} <= set(fields.coords):
+            raise InputError(f"{path} does not say where its points are: give coordinates x and y (point)")
+        x, y, mass = (fields[name].values for name in ("x", "y", "mass"))
+        names = list(map(str, fields.data_vars))
+        units = [str(fields[name].attrs["units"]) for name in names]
+        values = np.stack([fields[name].values for name in names], 2)
+        made = on_grid(x, y, values, shape, hole)
+        frames, flat = da.from_array(made[2]), values[0, 0]
+    error = interpolation_error(x, y, flat, mass, (*made[:2], made[2].reshape(-1, *shape)[: len(flat)]))
+    size = f"{shape[0]} × {shape[1]}"
+    note = f"interpolated from {len(x):,} points to {size} (back at the points {error:.1%} is lost)"
+    said = [note, fields.attrs["note"]] if fields.attrs.get("note") else [note]
+    variables = {
+        name: (("run", "time", "y", "x"), frames[:, :, k], {"units": units[k]})
+        for k, name in enumerate(names)
+    }
+    kept = {n: c for n, c in fields.coords.items() if c.dims in (("run",), ("time",))}
+    axes = {"x": ("x", made[0]), "y": ("y", made[1])}
+    attrs = {k: v for k, v in fields.attrs.items() if k not in ("channels", "units", "odd_modes")}
+    return xr.Dataset(variables, axes, attrs | {"note": "; ".join(said)}).assign_coords(kept)
+
+
 def _on_grid(fields: xr.Dataset, rows: dict[str, np.ndarray], chosen: Prepare) -> xr.Dataset:
     x = frames_of(fields)
     names = list(map(str, fields.data_vars))
@@ -233,7 +277,9 @@ def _in_modes(fields: xr.Dataset, rows: dict[str, np.ndarray], chosen: Prepare) 
     if "coefficients" in fields:
         a = np.asarray(fields["coefficients"].data).reshape(-1, fields.sizes["mode"])
         residual = np.zeros(len(a))
-        coords = {name: fields[name] for name in fields.coords if str(name).startswith("basis_")}
+        coords: dict[str, Any] = {
+            str(name): fields[name] for name in fields.coords if str(name).startswith("basis_")
+        }
         names = list(fields.attrs["channels"])
         grid: list[int] = list(fields.attrs.get("grid", [fields.sizes["point"]]))
         units = list(fields.attrs["units"])
@@ -276,7 +322,6 @@ def _in_modes(fields: xr.Dataset, rows: dict[str, np.ndarray], chosen: Prepare) 
         grid=grid,
         missing=False,
         odd_modes=np.flatnonzero(odd).tolist(),
-        points=str(fields.attrs.get("points", "")),
     )
 
 

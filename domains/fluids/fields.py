@@ -1,8 +1,8 @@
 """Fields of flows as one Dataset, wherever they come from: (run, time, y, x), or (run, time, point), with units.
 
 Every source gives this: data variables named as the fields, each with its unit; coordinates run, time (s, or
-the flow's own unit) and x, y; what varies from run to run (reynolds, …) as coordinates (run,); on points their mass,
-that is the area (quadrature weight) each stands for.
+the flow's own unit) and x, y; what varies from run to run (reynolds, …) as coordinates (run,); on points their
+mass, that is the area (quadrature weight) each stands for.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def canonical(found: xr.Dataset, path: Path, units: Mapping[str, str]) -> xr.Dat
     import xarray as xr
 
     known = {alias: name for name, aliases in NAMES.items() for alias in aliases}
-    for dim in list(found.dims):
+    for dim in found.dims:
         name = known.get(str(dim), str(dim))
         if name != dim:
             taken = name in found.variables and found[name].dims == (dim,)
@@ -86,7 +86,7 @@ def canonical(found: xr.Dataset, path: Path, units: Mapping[str, str]) -> xr.Dat
             f"{path} has no field over (time, y, x) or (time, point): name the dimensions so; found {listed}"
         )
     variables = {}
-    for name in fields:
+    for name in map(str, fields):
         field = found[name]
         if extra := set(field.dims) - {"run", "time", *inner}:
             raise InputError(
@@ -94,20 +94,21 @@ def canonical(found: xr.Dataset, path: Path, units: Mapping[str, str]) -> xr.Dat
             )
         if "run" not in field.dims:
             field = field.expand_dims("run")
-        unit = str(units.get(str(name)) or field.attrs.get("units", ""))
+        unit = str(units.get(name) or field.attrs.get("units", ""))
         if not unit:
             raise InputError(
-                f"{path}: {name} has no attribute 'units': say it with --set prepare.units.{name}=UNIT ('1' for none)"
+                f"{path}: {name} has no attribute 'units': say it, --set prepare.units.{name}=UNIT ('1' for none)"
             )
-        variables[str(name)] = field.transpose("run", "time", *inner).assign_attrs(units=unit)
+        variables[name] = field.transpose("run", "time", *inner).assign_attrs(units=unit)
     runs = next(iter(variables.values())).sizes["run"]
     ds = xr.Dataset(variables, attrs=found.attrs)
     coords: dict[str, Any] = {}
-    for name, variable in found.variables.items():
-        if variable.dims == ("run",) and runs > 1:
-            coords[str(name)] = variable
-        elif name in ("x", "y", "mass") and variable.dims in ((name,), ("point",)):
-            coords[str(name)] = variable
+    for key, variable in found.variables.items():
+        name = str(key)
+        if (variable.dims == ("run",) and runs > 1) or (
+            name in ("x", "y", "mass") and variable.dims in ((name,), ("point",))
+        ):
+            coords[name] = variable
         elif name in ("time", "t") and variable.dims == ("time",):
             coords["time"] = variable
     ds = ds.assign_coords(coords)
@@ -149,7 +150,7 @@ def _open_xarray(path: Path) -> xr.Dataset:
 
     try:
         if path.is_dir():
-            return xr.open_zarr(path, decode_times=False, consolidated=None)
+            return xr.open_zarr(path, decode_times=False, consolidated=False)
         return xr.open_dataset(path, decode_times=False, chunks={})
     except (OSError, ValueError, KeyError) as error:
         remedy = ""

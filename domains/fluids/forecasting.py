@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from sciencevae.latents.forecast import (
 )
 from sciencevae.training.settings import TrainingSettings
 
-from .frames import Frames, decoded, relative
+from .frames import Frames, decoded
 
 if TYPE_CHECKING:
     from sciencevae.runs import Variant
@@ -33,7 +34,21 @@ if TYPE_CHECKING:
 
     from .settings import Analyse
 
-__all__ = ["Chosen", "Cut", "choose", "fit", "pod_latents"]
+__all__ = [
+    "Chosen",
+    "Cut",
+    "Errors",
+    "choose",
+    "encode_pod",
+    "errors",
+    "fit",
+    "fit_pod",
+    "model_latents",
+    "persistence",
+    "pod_latents",
+    "probabilistic",
+    "valid_error",
+]
 
 _VALID_WINDOWS, _TEST_WINDOWS = 256, 512  # evenly spaced, at most
 _SCORED_ENTRIES = 512  # of a frame, evenly spaced, at most: where draws are compared with the truth
@@ -51,7 +66,7 @@ class Cut:
     train: Windows
     valid: Windows
     test: Windows
-    frames_of: Any
+    frames_of: Callable[[Tensor, np.ndarray], np.ndarray]
     common: bool = False
 
     @property
@@ -61,6 +76,14 @@ class Cut:
     @property
     def told(self) -> int:
         return 0 if self.train.condition is None else int(self.train.condition.shape[1])
+
+
+class Errors(NamedTuple):
+    """At these lead times (H,), the squared errors of windows and the squared fluctuations of the truth, (N, H)."""
+
+    leads: tuple[int, ...]
+    squared: np.ndarray
+    fluctuation: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -185,77 +208,70 @@ def fit(cut: Cut, kind: str, asked: Analyse, ridge: float = 1e-6, window: int | 
 
 def valid_error(cut: Cut, frames: Frames, forecaster: Forecaster, asked: Analyse) -> float:
     """The relative error on validation windows, mean over the lead times."""
-    return float(np.mean(errors(cut, cut.valid, frames, forecaster, asked.lead_times)[0]))
+    found = errors(cut, cut.valid, frames, forecaster, asked)
+    return float(np.mean(np.sqrt(found.squared.sum(0) / found.fluctuation.sum(0))))
 
 
-def errors(
-    cut: Cut, some: Windows, frames: Frames, forecaster: Forecaster, leads: list[int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The relative error by lead time (H,), and squared errors and fluctuations of each window (N, H)."""
+def errors(cut: Cut, some: Windows, frames: Frames, forecaster: Forecaster, asked: Analyse) -> Errors:
+    """Of forecasts of the windows; infinite where a forecast is not finite."""
+    leads = tuple(asked.lead_times)
     rolled = forecaster.rollout(some.history, max(leads), some.condition)
-    found, scale = [], []
-    first = some.history.shape[1] - 1
-    for lead in leads:
-        rows = some.rows[:, first + lead]
+
+    def missed(lead: int, rows: np.ndarray) -> np.ndarray:
         z = rolled[:, lead - 1]
         if not bool(z.isfinite().all()):
-            found.append(np.full(len(rows), np.inf))
-        else:
-            difference = cut.frames_of(z, rows) - frames.scaled(rows)
-            found.append(frames.squares(difference) + frames.outside(rows))
-        scale.append(frames.fluctuation(rows))
-    squared, fluctuation = np.stack(found, 1), np.stack(scale, 1)
-    return np.sqrt(squared.sum(0) / fluctuation.sum(0)), squared, fluctuation
+            return np.full(len(rows), np.inf)
+        return frames.squares(cut.frames_of(z, rows) - frames.scaled(rows)) + frames.outside(rows)
+
+    return _errors(some, frames, leads, missed)
 
 
-def persistence(some: Windows, frames: Frames, leads: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Squared errors of the last frame as the forecast, and fluctuations, (N, H)."""
+def persistence(some: Windows, frames: Frames, asked: Analyse) -> Errors:
+    """Of the last frame as the forecast."""
+    last = frames.scaled(some.rows[:, some.history.shape[1] - 1])
+    return _errors(
+        some, frames, tuple(asked.lead_times), lambda _, rows: frames.squares(last - frames.scaled(rows))
+    )
+
+
+def _errors(
+    some: Windows, frames: Frames, leads: tuple[int, ...], missed: Callable[[int, np.ndarray], np.ndarray]
+) -> Errors:
     first = some.history.shape[1] - 1
-    last = frames.scaled(some.rows[:, first])
-    squared, scale = [], []
-    for lead in leads:
-        rows = some.rows[:, first + lead]
-        squared.append(frames.squares(last - frames.scaled(rows)))
-        scale.append(frames.fluctuation(rows))
-    return np.stack(squared, 1), np.stack(scale, 1)
+    rows = {lead: some.rows[:, first + lead] for lead in leads}
+    squared = np.stack([missed(lead, rows[lead]) for lead in leads], 1)
+    return Errors(leads, squared, np.stack([frames.fluctuation(rows[lead]) for lead in leads], 1))
 
 
 def probabilistic(
-    cut: Cut, some: Windows, frames: Frames, forecaster: Forecaster, asked: Analyse, draw: Any
-) -> dict[str, np.ndarray]:
-    """CRPS in units of the fluctuation and coverage of the central 68 and 95 %, by lead time.
+    some: Windows,
+    frames: Frames,
+    forecaster: Forecaster,
+    asked: Analyse,
+    draw: Callable[[Any, np.ndarray], Any],
+) -> dict[int, dict[str, float]]:
+    """By lead time the CRPS, in units of the fluctuation, and the coverage of the central 68 and 95 %.
 
-    draw: ``(z (n, D), rows) -> scaled frames (n, *E)``, one draw of p(x | z) each.
+    draw: ``(z (n, D), rows (n,)) -> scaled frames (n, *E)``, a draw of p(x | z) each.
     """
     leads, first = asked.lead_times, some.history.shape[1] - 1
     generator = torch.Generator().manual_seed(asked.seed)
     drawn = forecaster.rollout(some.history, max(leads), some.condition, asked.members, generator)
     entries = np.flatnonzero(frames.weight.reshape(-1) > 0)
     entries = entries[np.linspace(0, len(entries) - 1, min(len(entries), _SCORED_ENTRIES)).astype(int)]
-    scores, covered = [], []
+    found = {}
     for lead in leads:
         rows = some.rows[:, first + lead]
-        members = [
-            draw(drawn[s, :, lead - 1], rows).reshape(len(rows), -1)[:, entries] for s in range(len(drawn))
-        ]
+        members = [draw(one[:, lead - 1], rows).reshape(len(rows), -1)[:, entries] for one in drawn]
         x = torch.from_numpy(np.stack(members))[:, :, None]  # (S, N, 1, entries)
         truth = torch.from_numpy(frames.scaled(rows).reshape(len(rows), -1)[:, entries])[:, None]
-        scores.append(float(crps(x, truth).nanmean()))
-        inside = [level for level in (0.68, 0.95) if 2 / (1 - level) <= len(drawn) + 1]
-        share = coverage(x, truth, inside)[:, 0].tolist() if inside else []
-        covered.append(share + [float("nan")] * (2 - len(share)))
-    return {"crps": np.array(scores), "coverage": np.array(covered)}
-
-
-def summary(squared: np.ndarray, fluctuation: np.ndarray, some: np.ndarray | None = None) -> list[float]:
-    """The relative error by lead time, of some of the windows."""
-    keep = slice(None) if some is None else some
-    return [relative(squared[keep, k], fluctuation[keep, k]) for k in range(squared.shape[1])]
+        inside = coverage(x, truth, (0.68, 0.95))[:, 0].tolist()
+        score = float(crps(x, truth).nanmean())
+        found[lead] = {"crps": score, "coverage_68": inside[0], "coverage_95": inside[1]}
+    return found
 
 
 def _some(found: Windows, most: int) -> Windows:
     if len(found) <= most:
         return found
     return found[np.linspace(0, len(found) - 1, most).astype(int)]
-
-

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Frames", "decoded", "relative"]
 
 _ROWS = 512
+_MEMORY_BYTES = 1 << 30
 
 
 class Frames:
@@ -32,7 +33,10 @@ class Frames:
     def __init__(self, variant: Variant) -> None:
         from sciencevae.data.scaling import Scaling
 
-        self.data, self.scaling = variant.data, Scaling.of(variant.data)
+        data = variant.data
+        if data["x"].nbytes <= _MEMORY_BYTES:  # else read from the store each time
+            data = data.assign({name: data[name].load() for name in data.data_vars})
+        self.data, self.scaling = data, Scaling.of(data)
         self.split = self.data["split"].values
         self.run, self.time = self.data["run"].values, self.data["time"].values
         self.original = self.data["mirrored"].values == 0

@@ -31,9 +31,7 @@ def divergence(u: Tensor, v: Tensor, spacing: Sequence[float], padding: Sequence
     """∂u/∂x + ∂v/∂y by central differences, (B, H, W) each; the border only of periodic axes."""
     dy, dx = spacing
     width = [int(edge == "periodic") for edge in padding]
-    u, v = (
-        padded(field[:, None], ["periodic" if w else "zeros" for w in width])[:, 0] for field in (u, v)
-    )
+    u, v = (padded(field[:, None], ["periodic" if w else "zeros" for w in width])[:, 0] for field in (u, v))
     full = (u[:, 1:-1, 2:] - u[:, 1:-1, :-2]) / (2 * dx) + (v[:, 2:, 1:-1] - v[:, :-2, 1:-1]) / (2 * dy)
     rows, columns = (slice(1 - w, w - 1 or None) for w in width)
     return full[:, rows, columns]

@@ -54,10 +54,14 @@ class Prepare(PrepareSettings):
         default=10, ge=0, description="frames that a forecast goes; between two blocks of one run lie more "
         "than window + horizon frames"
     )  # fmt: skip
+    grid: tuple[int, int] | None = Field(
+        default=None,
+        description="(rows, columns) that data on points are interpolated to linearly; the error is in the report",
+    )
     centre: Literal["frame", "value"] = Field(
         default="frame",
-        description="subtract the mean frame of training, or the mean value of each field (for a flow that is alike "
-        "everywhere, and for a stream function)",
+        description="subtract the mean frame of training, or the mean value of each field (for a flow that is "
+        "alike everywhere, and for a stream function)",
     )
     modes: int | None = Field(
         default=None,
@@ -111,7 +115,7 @@ class Analyse(Section):
     lead_times: list[int] = Field(
         default=[1, 5, 10], description="frames ahead at which forecasts are scored"
     )
-    members: int = Field(default=16, ge=2, description="of the ensembles of probabilistic forecasts")
+    members: int = Field(default=40, ge=40, description="of the ensembles of probabilistic forecasts")
     rollout: int = Field(default=0, ge=0, description="frames of the long rollout; 0: four times the horizon")
     clusters_max: int = Field(default=6, ge=1, description="regimes to look for at most")
     seed: int = Field(default=0, ge=0)
@@ -130,5 +134,7 @@ class Fluids(RunSettings):
     @model_validator(mode="after")
     def _uniform_mean_of_a_stream_function(self) -> Fluids:
         if self.model.stream_function and self.prepare.centre != "value":
-            raise ValueError("model.stream_function: the mean frame may have divergence: prepare.centre=value")
+            raise ValueError(
+                "model.stream_function: the mean frame may have divergence: prepare.centre=value"
+            )
         return self

@@ -58,9 +58,8 @@ def _by_run(runs: int, parameters: Mapping[str, np.ndarray], settings: Prepare) 
         for value in values:
             found = np.isclose(parameters[name], value)
             if not found.any():
-                raise InputError(
-                    f"prepare.held_out: no run has {name}={value:g}; there are {np.unique(parameters[name]).tolist()}"
-                )
+                known = np.unique(parameters[name]).tolist()
+                raise InputError(f"prepare.held_out: no run has {name}={value:g}; there are {known}")
             held |= found
     split = np.full(runs, 2, np.int8)
     rest = {name: fractions.get(name, 0.0) for name in ("train", "valid")}

@@ -1,10 +1,10 @@
 """The wake of a cylinder at Re = 100 (PySINDy's example data, MIT): a rank-9 reconstruction on spectral elements.
 
 Not raw snapshots: u(x, t) = base(x) + Σ_i a_i(t) mode_i(x), the unstable steady flow, eight POD modes of the
-saturated wake and the shift mode (Noack et al. 2003, J. Fluid Mech. 497, 335), mass-orthonormal on 2,622 elements of
-7 × 7 Gauss–Lobatto–Legendre nodes; the mass is the quadrature weight. So the mass-weighted Gaussian likelihood of all
-nodes is exactly that of the nine coefficients, which is what the model is given. In units of the diameter D and the
-inflow U; the domain −5 ≤ y ≤ 5 is narrow (blockage 10 %), hence its Strouhal number of 0.179.
+saturated wake and the shift mode (Noack et al. 2003, J. Fluid Mech. 497, 335), mass-orthonormal on 2,622 elements
+of 7 × 7 Gauss–Lobatto–Legendre nodes; the mass is the quadrature weight. So the mass-weighted Gaussian likelihood
+of all nodes is exactly that of the nine coefficients, which is what the model is given. In units of the diameter D
+and the inflow U; the domain −5 ≤ y ≤ 5 is narrow (blockage 10 %), hence its Strouhal number of 0.179.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from sciencevae.errors import InputError
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["NOTE", "on_grid", "open_wake", "read_nek"]
+__all__ = ["NOTE", "open_wake", "read_nek"]
 
 NOTE = "a rank-9 reconstruction of a simulation (base flow and nine modes), not its snapshots"
-REYNOLDS = 100.0
+REYNOLDS, RADIUS = 100.0, 0.5
 _MODES = 9
 _COEFFICIENTS = "vonKarman_a.dat"
 
@@ -60,28 +60,9 @@ def open_wake(path: Path) -> xr.Dataset:
             "odd_modes": _odd(modes, mass, found["x"], found["y"]),
             "note": NOTE,
             "reynolds": REYNOLDS,
+            "hole": RADIUS,
         },
     )
-
-
-def on_grid(
-    x: np.ndarray, y: np.ndarray, values: np.ndarray, shape: tuple[int, int], radius: float = 0.5
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Values (…, P) at points, linearly interpolated to a regular grid: its x (W,), y (H,), values (…, H, W).
-
-    Cells lie inside the points' extremes; those within ``radius`` of the origin (the cylinder) are NaN.
-    """
-    from scipy.interpolate import LinearNDInterpolator
-
-    height, width = shape
-    gx = x.min() + (np.arange(width) + 0.5) * np.ptp(x) / width
-    gy = y.min() + (np.arange(height) + 0.5) * np.ptp(y) / height
-    unique, first = np.unique(np.round(np.stack([x, y], 1), 6), axis=0, return_index=True)
-    flat = values.reshape(-1, len(x))[:, first].T  # nodes on the edges of elements stand twice in x
-    at = np.stack(np.meshgrid(gx, gy), -1)
-    found = LinearNDInterpolator(unique, flat)(at)  # (H, W, n)
-    found[np.hypot(at[..., 0], at[..., 1]) < radius] = np.nan
-    return gx, gy, np.moveaxis(found, -1, 0).reshape(*values.shape[:-1], height, width)
 
 
 def read_nek(path: Path) -> dict[str, np.ndarray]:

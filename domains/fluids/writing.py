@@ -13,7 +13,7 @@ from sciencevae.errors import InputError
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["fields_dataset", "write_fields"]
+__all__ = ["fields_dataset", "physical", "write_fields"]
 
 _AXES = (("y", "row"), ("x", "column"))
 
@@ -29,10 +29,10 @@ def fields_dataset(data: xr.Dataset) -> xr.Dataset:
     on_modes = "mode" in data["x"].dims
     if on_modes and "basis_modes" not in data.coords:
         return data
-    x = _physical(data, data["x"].values)  # (n, C, *grid)
+    x = physical(data, data["x"].values)  # (n, C, *grid)
     spread = None
     if "x_members" in data:
-        members = [_physical(data, one) for one in data["x_members"].values]
+        members = [physical(data, one) for one in data["x_members"].values]
         spread = np.std(np.stack(members), axis=0, ddof=1)
     axes, inner = _axes(data, x.ndim)
     lead: list[str] = ["sample"]
@@ -48,6 +48,8 @@ def fields_dataset(data: xr.Dataset) -> xr.Dataset:
         coords["time"] = ("time", times[0] if same else np.arange(1, shape[1] + 1), unit)
         if not same:
             coords["moment"] = (("run", "time"), times, unit)
+        for k, name in enumerate(data.attrs.get("condition", [])):
+            coords[name] = ("run", data["condition"].values[:: shape[1], k])
         x = x.reshape(*shape, *x.shape[1:])
         spread = None if spread is None else spread.reshape(x.shape)
     else:
@@ -55,11 +57,10 @@ def fields_dataset(data: xr.Dataset) -> xr.Dataset:
     units = data.attrs["channel_units"] if on_modes else data["unit"].values.tolist()
     fields = {}
     for k, name in enumerate(data.attrs["channels"]):
-        at = (*[slice(None)] * len(lead), k)
-        fields[name] = ((*lead, *inner), x[at].astype(np.float32), {"units": str(units[k])})
+        fields[name] = ((*lead, *inner), x.take(k, len(lead)).astype(np.float32), {"units": str(units[k])})
         if spread is not None:
             told = {"units": str(units[k]), "long_name": f"standard deviation of {name}"}
-            fields[f"{name}_spread"] = ((*lead, *inner), spread[at].astype(np.float32), told)
+            fields[f"{name}_spread"] = ((*lead, *inner), spread.take(k, len(lead)).astype(np.float32), told)
     return xr.Dataset(fields, coords)
 
 
@@ -86,7 +87,7 @@ def write_fields(fields: xr.Dataset, path: Path) -> None:
         raise InputError(f"{path.name}: fields are written to .nc, .h5 or .zarr")
 
 
-def _physical(data: xr.Dataset, values: np.ndarray) -> np.ndarray:
+def physical(data: xr.Dataset, values: np.ndarray) -> np.ndarray:
     """Frames (n, C, *grid) in physical units."""
     if "mode" not in data["x"].dims:
         return values

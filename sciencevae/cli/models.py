@@ -102,7 +102,9 @@ def add(verb: Verb) -> None:
     )
     forecast.add_argument("source", metavar="FILE", help="a series, or several runs of one")
     forecast.add_argument("--steps", type=_positive, required=True, help="frames to forecast")
-    forecast.add_argument("--members", type=_members, default=32, help="draws that tell the spread (default: 32)")
+    forecast.add_argument(
+        "--members", type=_members, default=32, help="draws that tell the spread (default: 32)"
+    )
     forecast.add_argument("--run", metavar="RUN", help="a run folder, in place of --model")
     forecast.add_argument("--variant", default="main", help="which of the run's trainings (default: main)")
     forecast.add_argument("--seed", type=_seed, default=0, help="of the draws")

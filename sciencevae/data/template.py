@@ -1,8 +1,8 @@
 """Prepared data without their rows: what a trained model must know of the data it was trained on.
 
 Its variables with dimensions and units, the axes they share (wavelengths, lattice sites …), and the attributes, in
-which ``prepare`` says what it learned (scaling, a vocabulary …). It travels in the header of a model's file; what is too
-large for a header (the modes of a basis) says ``{"travels": 0}`` in its attributes and stays in the store.
+which ``prepare`` says what it learned (scaling, a vocabulary …). It travels in the header of a model's file; what
+is too large for a header (the modes of a basis) says ``{"travels": 0}`` in its attributes and stays in the store.
 """
 
 from __future__ import annotations

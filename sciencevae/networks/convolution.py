@@ -53,7 +53,8 @@ class _Convolution(nn.Conv2d):
         super().__init__(in_channels, out_channels, 3, stride, padding=1 if self.edges == _ZEROS else 0)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x if self.edges == _ZEROS else padded(x, self.edges))
+        x = x if self.edges == _ZEROS else padded(x, self.edges)
+        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
 
 
 def _sizes(shape: Sequence[int], halvings: int) -> list[tuple[int, int]]:
@@ -148,8 +149,8 @@ class ConvolutionalEncoder(nn.Module):
     """Image → vector: (B, C, H, W) → (B, out_features).
 
     shape: (C, H, W); channels: of the convolutions, each of which halves H and W; hidden: width of the dense
-    layer behind them, which the condition (B, condition_features) is joined to the input of. padding: of the rows' and
-    of the columns' axis, each "zeros", "replicate" or "periodic".
+    layer behind them, which the condition (B, condition_features) is joined to the input of. padding: of the rows'
+    and of the columns' axis, each "zeros", "replicate" or "periodic".
 
     >>> ConvolutionalEncoder((1, 28, 28), 8)(torch.zeros(5, 1, 28, 28)).shape
     torch.Size([5, 8])

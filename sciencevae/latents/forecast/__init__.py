@@ -20,7 +20,7 @@ a series that is too short.
     forecaster.calibrate(valid: Windows, samples=64) -> factors of the spread (H, D), kept in the forecaster
 
     Persistence(dim)
-    Linear(dim, window, ridge=0.0, rank=None, frames=1)     delays with a ridge; window=1: DMD; rank: truncated
+    Linear(dim, window, ridge=0.0, rank=None, frames=1, decay=1.0)   delays with a ridge; window=1: DMD
     Residual(dim, window, hidden=(128, 128), frames=1, base=None)    base (by default z_t) + f_k(window, condition)
     Recurrent(dim, window, width=128, frames=1)             LSTM encoder of the window, LSTM decoder of ``frames``
     Ensemble([forecaster, …])                               members that differ in their seed, trained in one step
@@ -37,6 +37,10 @@ early. For long rollouts train with H of several frames and a teacher_forcing th
 **POD** (``pod``): ``POD.fit(x (N, *E), modes, weight=None)`` with ``encode``, ``decode``; its coefficients are
 latents, so "POD + the same forecaster" is the same forecaster.
 
+**Latents made to be forecast** (``lagged``): ``lagged_vae(windows of frames, dim, linear)`` builds a VAE that reads
+a window and describes the frame and the K that follow; ``sciencevae.fit(model, lagged_batch(model, train), …)``
+trains it, ``lagged_encode(model, history) -> (N, D)``, ``lagged_decode(model, z) -> (…, K + 1, *E)``.
+
 **Scores** (``scores``): ``relative_error(forecast, truth, mean, weight=None)`` by lead time, ``squared_errors``,
 ``crps(samples, truth)``, ``crps_gaussian``, ``coverage``, ``spread_skill``; ``block_bootstrap`` (``bootstrap``)
 gives their errors, and by paired differences those of comparisons.
@@ -51,6 +55,13 @@ from sciencevae.latents.forecast.base import Forecaster
 from sciencevae.latents.forecast.bootstrap import Bootstrap, block_bootstrap, block_length
 from sciencevae.latents.forecast.ensemble import Ensemble
 from sciencevae.latents.forecast.files import load_forecaster, save_forecaster
+from sciencevae.latents.forecast.lagged import (
+    WindowEncoder,
+    lagged_batch,
+    lagged_decode,
+    lagged_encode,
+    lagged_vae,
+)
 from sciencevae.latents.forecast.linear import Linear, Persistence
 from sciencevae.latents.forecast.objective import Prediction
 from sciencevae.latents.forecast.pod import POD
@@ -75,12 +86,17 @@ __all__ = [
     "Prediction",
     "Recurrent",
     "Residual",
+    "WindowEncoder",
     "Windows",
     "block_bootstrap",
     "block_length",
     "coverage",
     "crps",
     "crps_gaussian",
+    "lagged_batch",
+    "lagged_decode",
+    "lagged_encode",
+    "lagged_vae",
     "load_forecaster",
     "relative_error",
     "save_forecaster",

@@ -42,8 +42,9 @@ def forecast_file(
 ) -> int:
     """The ``steps`` frames that follow each run of a file, and how sure they are. Gives the number of runs.
 
-    model: a model's file with ``forecaster.safetensors`` beside it, or a variant of a run, of which what is too large
-    for a model's file is at hand, too. Each run needs as many usable frames at its end as the forecaster looks at.
+    model: a model's file with ``forecaster.safetensors`` beside it, or a variant of a run, of which what is too
+    large for a model's file is at hand, too. Each run needs as many usable frames at its end as the forecaster
+    looks at.
 
     Written, as the domain writes: ``x``, decoded from the mean of the latents' law step by step, and ``x_members``,
     ``members`` draws of p(z_t …) and p(x | z); coordinates ``run``, ``time``, and ``lead`` (frames).
@@ -53,7 +54,9 @@ def forecast_file(
     path = model if isinstance(model, str | Path) else model.model_path
     trained = Trained.open(path, overrides)
     if not isinstance(model, str | Path):
-        trained = dataclasses.replace(trained, template=model.data.isel(sample=slice(0, 0)))
+        rows = [name for name, coord in model.data.coords.items() if "sample" in coord.dims]
+        template = model.data.drop_vars(rows).isel(sample=slice(0, 0))
+        trained = dataclasses.replace(trained, template=template)
     beside = Path(path).with_name(FORECASTER)
     if not beside.is_file():
         raise InputError(
@@ -122,23 +125,23 @@ def _history(
     need = forecaster.window
     if len(rows) < max(need, 2):
         raise InputError(
-            f"{source}: run {run} has {len(rows)} frames, and the forecaster looks at {need}: give a longer series"
+            f"{source}: run {run} has {len(rows)} frames, and the forecaster looks at {need}: give a longer one"
         )
     last = rows[-need:]
     bad = last[series["status"][last] != "ok"]
     if len(bad):
         raise InputError(
             f"{source}: run {run}, frame {len(rows) - (rows[-1] - bad[0]) - 1} cannot be used "
-            f"({series['status'][bad[0]]}), and the last {need} are what a forecast starts from: mend it, or cut the "
-            "series before it"
+            f"({series['status'][bad[0]]}), and the last {need} are what a forecast starts from: mend it, or cut "
+            "the series before it"
         )
     times = series["time"][rows].astype(float)
     step = float(np.median(np.diff(times)))
     expected = known.get("time_step")
     if expected and abs(step - expected) > TOLERANCE * expected:
         raise InputError(
-            f"{source}: the time step is {step:g}, and the forecaster was fitted to steps of {expected:g}: take every "
-            "n-th frame with --set prepare.every=N, or interpolate the series"
+            f"{source}: the time step is {step:g}, and the forecaster was fitted to steps of {expected:g}: take "
+            "every n-th frame with --set prepare.every=N, or interpolate the series"
         )
     return torch.from_numpy(series["z"][last]), (float(times[-1]), step)
 
@@ -156,9 +159,16 @@ def _frames(
         some = [trained.model.decode(one.flatten(0, 1), context).sample() for one in draws]
     values = trained.scaling.invert("x", middle).numpy()
     members = np.stack([trained.scaling.invert("x", one).numpy() for one in some])
-    variables = {
+    variables: dict[str, Any] = {
         "x": (known.dims, values, known.attrs),
         "x_members": (("member", *known.dims), members, known.attrs),
     }
+    if condition is not None:
+        told = trained.template["condition"]
+        variables["condition"] = (
+            told.dims,
+            trained.scaling.invert("condition", condition).numpy(),
+            told.attrs,
+        )
     attributes = trained.template.attrs | {"domain": trained.domain.name, "model": trained.fingerprint}
     return xr.Dataset(variables, coords=trained.template.coords, attrs=attributes)

@@ -80,8 +80,9 @@ def coverage(samples: Tensor, truth: Tensor, levels: Sequence[float] = (0.68, 0.
         for chance in ((1 - level) / 2, (1 + level) / 2):
             place = chance * (count + 1) - 1
             if not 0 <= place <= count - 1:
+                least = math.ceil(2 / (1 - level) - 1.001)
                 raise InputError(
-                    f"{count} draws have no interval of {level:.0%}: draw at least {math.ceil(2 / (1 - level) - 1.001)} samples"
+                    f"{count} draws have no interval of {level:.0%}: draw at least {least} samples"
                 )
             low = min(int(place), count - 2)
             ends.append(torch.lerp(ordered[low], ordered[low + 1], place - low))

@@ -202,6 +202,20 @@ def test_ridge_is_sklearns():
     assert torch.allclose(model.rollout(double.history, 1)[:, 0], expected, atol=1e-8)
 
 
+def test_decay_is_a_ridge_of_its_own_for_each_delay():
+    """The normal equations with a penalty of ridge / d^(2l) on the frame l steps back."""
+    series = noisy_series()
+    double = Windows(series.history.double(), series.future.double(), series.rows)
+    model = Linear(D, L, ridge=0.1, decay=0.6).double()
+    model.fit(double)
+    x = ((double.history - model.centre) / model.spread).flatten(1)
+    y = (double.future[:, 0] - model.centre) / model.spread
+    x, y = x - x.mean(0), y - y.mean(0)
+    penalty = 0.1 * len(x) / 0.6 ** (2 * torch.tensor([3.0, 2.0, 1.0, 0.0]).double().repeat_interleave(D))
+    expected = torch.linalg.solve(x.mT @ x + torch.diag(penalty), x.mT @ y)
+    assert torch.allclose(model.weight[0], expected, atol=1e-10)
+
+
 def test_direct_frames_are_regressions_of_their_own():
     series = noisy_series()
     double = Windows(series.history.double(), series.future.double(), series.rows)
