@@ -426,6 +426,53 @@ def fluids_cavity(result: Result) -> str:
     )
 
 
+def fluids_solvers(result: Result) -> str:
+    """How fast the solvers of flows are, and how far they are from PhiFlow's fields."""
+    from statistics import median
+
+    rates, apart = result["steps_per_cpu_second"], result["relative_difference"]
+    fastest = median(rates["smoke, cosines"])
+    lines = []
+    for name, found in rates.items():
+        differs = ", ".join(f"{field} {100 * value:.2f} %" for field, value in apart.get(name, {}).items())
+        ratio = "" if name == "spectral" or "cosines" in name else f"{fastest / median(found):.0f}×"
+        lines.append(
+            f"| {name} | {median(found):,.0f} ({min(found):,.0f}–{max(found):,.0f}) "
+            f"| {result['targets'].get(name, '')} | {ratio} | {differs} |"
+        )
+    return rows(
+        "| 64 × 64 | steps / CPU-second | target | smoke, cosines, is | its fields differ by |", lines
+    )
+
+
+def fluids_smoke(result: Result) -> str:
+    """Errors of forecasts of smoke, and their time beside the solvers'."""
+    leads = (1, 5, 10, 20)
+    header = (
+        "| relative L2 error, frames ahead | "
+        + " | ".join(map(str, leads))
+        + " | density at 20 | velocity at 20 |"
+    )
+    errors = rows(
+        header,
+        (
+            f"| {name} | " + " | ".join(f"{found['all'][k - 1]:.3f}" for k in leads)
+            + f" | {found['density'][-1]:.3f} | {found['velocity'][-1]:.3f} |"
+            for name, found in result["errors"].items()
+        ),
+    )  # fmt: skip
+    times = result["milliseconds"]
+    published, ours = (next(v for k, v in times.items() if word in k) for word in ("gradients", "cosines"))
+    speeds = rows(
+        "| 20 frames | ms a scene, one core | published way = 1 | cosines = 1 |",
+        (
+            f"| {name} | {value:.1f} | {published / value:.1f}× | {ours / value:.1f}× |"
+            for name, value in times.items()
+        ),
+    )
+    return f"{errors}\n\n{speeds}"
+
+
 MOLECULES: dict[str, Callable[[Result], str]] = {
     "molecules": molecules, "moses_rate": moses_rate, "moses_golden": moses_golden,
     "moses_curve": moses_curve, "moses_draws": moses_draws,
@@ -437,6 +484,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "imports": imports, "digits": digits, "evidence": evidence, "stars_fields": stars_fields,
     "stars_recovery": stars_recovery, "stars_latents": stars_latents,
     "fluids_cavity": fluids_cavity,
+    "fluids_solvers": fluids_solvers, "fluids_smoke": fluids_smoke,
 }  # fmt: skip
 
 

@@ -1,4 +1,5 @@
-"""Verbs of a trained model: ``encode``, ``decode``, ``sample``, ``score``, ``interpolate``, ``neighbours``."""
+"""Verbs of a trained model: ``encode``, ``decode``, ``sample``, ``score``, ``interpolate``, ``neighbours``,
+``forecast``."""
 
 from __future__ import annotations
 
@@ -94,6 +95,23 @@ def add(verb: Verb) -> None:
     _model(neighbours)
     neighbours.set_defaults(call=_neighbours)
 
+    forecast = verb(
+        "forecast",
+        "how a series goes on, and how sure that is",
+        "sciencevae forecast --run runs/fluids series.nc --steps 20 -o next.nc",
+    )
+    forecast.add_argument("source", metavar="FILE", help="a series, or several runs of one")
+    forecast.add_argument("--steps", type=_positive, required=True, help="frames to forecast")
+    forecast.add_argument(
+        "--members", type=_members, default=32, help="draws that tell the spread (default: 32)"
+    )
+    forecast.add_argument("--run", metavar="RUN", help="a run folder, in place of --model")
+    forecast.add_argument("--variant", default="main", help="which of the run's trainings (default: main)")
+    forecast.add_argument("--seed", type=_seed, default=0, help="of the draws")
+    _reading(forecast)
+    _model(forecast, required=False)
+    forecast.set_defaults(call=_forecast)
+
 
 def _model(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument("--model", metavar="FILE", required=required, help="a model.safetensors")
@@ -119,6 +137,13 @@ def _seed(text: str) -> int:
     if not 0 <= seed < 2**63:
         raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 2⁶³ − 1, found {text!r}")
     return seed
+
+
+def _members(text: str) -> int:
+    number = _positive(text)
+    if number < 2:
+        raise argparse.ArgumentTypeError("a spread needs two draws at least")
+    return number
 
 
 def _encode(arguments: argparse.Namespace) -> int:
@@ -207,4 +232,19 @@ def _score(arguments: argparse.Namespace) -> int:
     how = {"kind": arguments.kind, "samples": arguments.samples, "overrides": arguments.set}
     how["explain"] = arguments.explain
     score_file(arguments.model, arguments.source, arguments.out, **how)
+    return 0
+
+
+def _forecast(arguments: argparse.Namespace) -> int:
+    limit_threads(arguments.threads or 1)
+    if (arguments.model is None) == (arguments.run is None):
+        raise InputError("forecast needs --run RUN or --model FILE, which to forecast with")
+    if arguments.out is None:
+        raise InputError("forecast needs -o FILE, where to write")
+    from sciencevae.latents.forecast.apply import forecast_file
+    from sciencevae.runs import Run
+
+    given = arguments.model or Run(arguments.run).variant(arguments.variant)
+    how = {"members": arguments.members, "seed": arguments.seed, "overrides": arguments.set}
+    forecast_file(given, arguments.source, arguments.out, arguments.steps, **how)
     return 0

@@ -102,7 +102,8 @@ def open_store(path: str | Path) -> xr.Dataset:
     try:
         with quiet():
             ds = xr.open_zarr(path, consolidated=False, chunks=None)
-            ds = ds[sorted(ds.data_vars, key=str)]  # zarr lists them in the order in which reading them ended
+            # zarr lists them in the order in which reading them ended; the choice loses coordinates that none has
+            ds = ds[sorted(ds.data_vars, key=str)].assign_coords(ds.coords)
             shards = [v.encoding.get("shards") for v in ds.data_vars.values() if "sample" in v.dims]
             rows = max((shard[0] for shard in shards if shard), default=-1)
             ds = ds.chunk(sample=rows) if "sample" in ds.dims else ds.chunk()

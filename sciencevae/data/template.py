@@ -1,7 +1,8 @@
 """Prepared data without their rows: what a trained model must know of the data it was trained on.
 
 Its variables with dimensions and units, the axes they share (wavelengths, lattice sites …), and the attributes, in
-which ``prepare`` says what it learned (scaling, a vocabulary …). It travels in the header of a model's file.
+which ``prepare`` says what it learned (scaling, a vocabulary …). It travels in the header of a model's file; what
+is too large for a header (the modes of a basis) says ``{"travels": 0}`` in its attributes and stays in the store.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ def to_json(ds: xr.Dataset) -> dict[str, Any]:
         str(name): {"dims": list(v.dims), "shape": list(v.shape[1:]), "dtype": str(v.dtype), "attrs": v.attrs}
         for name, v in ds.data_vars.items()
     }
-    axes = {str(name): _axis(c) for name, c in ds.coords.items() if "sample" not in c.dims}
+    axes = {
+        str(name): _axis(c)
+        for name, c in ds.coords.items()
+        if "sample" not in c.dims and c.attrs.get("travels", 1)
+    }
     return {"variables": variables, "axes": axes, "attrs": ds.attrs}
 
 

@@ -45,7 +45,7 @@ def encode_store(model: VAE, store: str | Path, out: str | Path, *, threads: int
     block = max(1, min(BLOCK_ROWS, BLOCK_BYTES // row_bytes, rows))
     # Not the Dask arrays of ``data``: a delayed call that is handed a Dask collection waits for all of it.
     source = xr.open_zarr(str(store), consolidated=False, chunks=None)
-    source = source.drop_vars([name for name in source.coords if source[name].dims == ("sample",)])
+    source = source.reset_coords(drop=True)
     encode = dask.delayed(partial(_encode, model, source, Scaling.of(data)), pure=False, traverse=False)
     blocks = [
         da.from_delayed(encode(start, stop), shape=(stop - start, *shape), dtype=dtype)

@@ -13,11 +13,48 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sciencevae.errors import InputError
+from sciencevae.errors import InputError, did_you_mean
 from sciencevae.networks.perceptron import activation_class
 from sciencevae.spec import recorded
 
-__all__ = ["ConvolutionalCodes", "ConvolutionalDecoder", "ConvolutionalEncoder", "ConvolutionalImage"]
+__all__ = [
+    "PADDINGS",
+    "ConvolutionalCodes",
+    "ConvolutionalDecoder",
+    "ConvolutionalEncoder",
+    "ConvolutionalImage",
+    "padded",
+]
+
+#: what lies beyond an edge -> how torch names it
+PADDINGS = {"zeros": "constant", "replicate": "replicate", "periodic": "circular"}
+_ZEROS = ("zeros", "zeros")
+
+
+def padded(x: Tensor, padding: Sequence[str], width: int = 1) -> Tensor:
+    """x (B, C, H, W) with ``width`` more at each edge, by ``padding`` of the rows' and of the columns' axis.
+
+    >>> padded(torch.arange(3.0).reshape(1, 1, 1, 3), ("zeros", "periodic"))[0, 0, 1]
+    tensor([2., 0., 1., 2., 0.])
+    """
+    x = F.pad(x, (width, width, 0, 0), PADDINGS[padding[1]])
+    return F.pad(x, (0, 0, width, width), PADDINGS[padding[0]])
+
+
+class _Convolution(nn.Conv2d):
+    """A 3×3 convolution that keeps the size but for its stride, with an edge of its own along each axis."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int = 1, padding: Sequence[str] = _ZEROS
+    ) -> None:
+        if unknown := next((name for name in padding if name not in PADDINGS), None):
+            raise InputError(f"unknown padding {unknown!r}{did_you_mean(unknown, PADDINGS)}")
+        self.edges = tuple(padding)
+        super().__init__(in_channels, out_channels, 3, stride, padding=1 if self.edges == _ZEROS else 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x if self.edges == _ZEROS else padded(x, self.edges)
+        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
 
 
 def _sizes(shape: Sequence[int], halvings: int) -> list[tuple[int, int]]:
@@ -33,11 +70,13 @@ def _sizes(shape: Sequence[int], halvings: int) -> list[tuple[int, int]]:
     return sizes
 
 
-def _down(in_channels: int, channels: Sequence[int], activation: str) -> list[nn.Module]:
+def _down(
+    in_channels: int, channels: Sequence[int], activation: str, padding: Sequence[str] = _ZEROS
+) -> list[nn.Module]:
     """A strided 3×3 convolution and an activation for each entry of channels; each halves H and W."""
     layers: list[nn.Module] = []
     for width, following in pairwise([in_channels, *channels]):
-        layers += [nn.Conv2d(width, following, 3, stride=2, padding=1), activation_class(activation)()]
+        layers += [_Convolution(width, following, 2, padding), activation_class(activation)()]
     return layers
 
 
@@ -48,9 +87,9 @@ class _Fourfold(nn.Module):
     resizing, without a checkerboard (Aitken et al. 2017).
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, padding: Sequence[str] = _ZEROS) -> None:
         super().__init__()
-        self.convolution = nn.Conv2d(in_channels, 4 * out_channels, 3, padding=1)
+        self.convolution = _Convolution(in_channels, 4 * out_channels, padding=padding)
         with torch.no_grad():
             for p in self.convolution.parameters():
                 p.copy_(p[::4].repeat_interleave(4, 0))
@@ -75,7 +114,12 @@ class _Shuffle(nn.Module):
         return F.pixel_shuffle(self.activation(x), 2)[..., :h, :w]
 
 
-def _up(channels: Sequence[int], sizes: Sequence[tuple[int, int]], activation: str) -> list[nn.Module]:
+def _up(
+    channels: Sequence[int],
+    sizes: Sequence[tuple[int, int]],
+    activation: str,
+    padding: Sequence[str] = _ZEROS,
+) -> list[nn.Module]:
     """A doubling for each further entry of channels to the sizes in turn, activations before and between.
 
     Resizing first takes as many multiplications, over four times the positions; it was more than twice as slow on
@@ -83,7 +127,7 @@ def _up(channels: Sequence[int], sizes: Sequence[tuple[int, int]], activation: s
     """
     layers: list[nn.Module] = [activation_class(activation)()]
     for (width, following), size in zip(pairwise(channels), sizes, strict=True):
-        layers += [_Fourfold(width, following), _Shuffle(size, activation_class(activation)())]
+        layers += [_Fourfold(width, following, padding), _Shuffle(size, activation_class(activation)())]
     layers[-1] = _Shuffle(sizes[-1], nn.Identity())
     return layers
 
@@ -105,7 +149,8 @@ class ConvolutionalEncoder(nn.Module):
     """Image → vector: (B, C, H, W) → (B, out_features).
 
     shape: (C, H, W); channels: of the convolutions, each of which halves H and W; hidden: width of the dense
-    layer behind them, which the condition (B, condition_features) is joined to the input of.
+    layer behind them, which the condition (B, condition_features) is joined to the input of. padding: of the rows'
+    and of the columns' axis, each "zeros", "replicate" or "periodic".
 
     >>> ConvolutionalEncoder((1, 28, 28), 8)(torch.zeros(5, 1, 28, 28)).shape
     torch.Size([5, 8])
@@ -119,11 +164,12 @@ class ConvolutionalEncoder(nn.Module):
         hidden: int = 128,
         activation: str = "silu",
         condition_features: int = 0,
+        padding: Sequence[str] = _ZEROS,
     ) -> None:
         super().__init__()
         self.out_features = out_features
         h, w = _sizes(shape, len(channels))[-1]
-        self.convolutions = nn.Sequential(*_down(shape[0], channels, activation))
+        self.convolutions = nn.Sequential(*_down(shape[0], channels, activation, padding))
         self.dense = nn.Sequential(
             nn.Linear(channels[-1] * h * w + condition_features, hidden),
             activation_class(activation)(),
@@ -143,7 +189,7 @@ class ConvolutionalDecoder(nn.Module):
 
     shape: (C, H, W), C what the likelihood takes for an image (Gaussian with predicted scale: twice its channels).
     channels: of the grids from the smallest on, each of which is then doubled; hidden: width of the dense layer
-    before them; the condition (B, condition_features) is joined to the input.
+    before them; the condition (B, condition_features) is joined to the input. padding: as the encoder's.
 
     >>> ConvolutionalDecoder(8, (1, 28, 28))(torch.zeros(5, 8)).shape
     torch.Size([5, 1, 28, 28])
@@ -157,6 +203,7 @@ class ConvolutionalDecoder(nn.Module):
         hidden: int = 128,
         activation: str = "silu",
         condition_features: int = 0,
+        padding: Sequence[str] = _ZEROS,
     ) -> None:
         super().__init__()
         # a variable of a likelihood is an entry of axis 1: a learned scale is one for each channel
@@ -168,7 +215,7 @@ class ConvolutionalDecoder(nn.Module):
             activation_class(activation)(),
             nn.Linear(hidden, math.prod(self.grid)),
         )
-        self.convolutions = nn.Sequential(*_up([*channels, shape[0]], larger[::-1], activation))
+        self.convolutions = nn.Sequential(*_up([*channels, shape[0]], larger[::-1], activation, padding))
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         if condition is not None:

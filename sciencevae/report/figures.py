@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ __all__ = [
     "Drawing",
     "Drawn",
     "Mapped",
+    "Moving",
     "image_grid",
     "latent_figure",
     "places_in",
@@ -104,8 +105,16 @@ class Mapped:
     pictures: Sequence[str]
 
 
+@dataclass(frozen=True)
+class Moving:
+    """A figure that moves: one moment on paper, and films by their endings, "gif" (which the page shows), "mp4"."""
+
+    figure: Figure
+    films: Mapping[str, bytes]
+
+
 #: a figure, and its caption
-Drawn = tuple["Figure | Drawing | Mapped", str]
+Drawn = tuple["Figure | Drawing | Mapped | Moving", str]
 
 
 def places_in(figure: Figure, panels: Sequence[Axes], points: np.ndarray) -> list[list[tuple[float, float]]]:

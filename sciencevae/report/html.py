@@ -13,6 +13,7 @@ from sciencevae.report.figures import (
     Drawing,
     Drawn,
     Mapped,
+    Moving,
     latent_figure,
     save_figure,
     style,
@@ -37,7 +38,7 @@ def write_report(run: Run, progress: Progress) -> list[str]:
     page = _page(run, figures)
     with atomic_path(run.folder / "report.html") as partial:
         partial.write_text(page, encoding="utf-8")
-    return [f"figures/{figure['name']}.{suffix}" for figure in figures for suffix in ("png", "svg")]
+    return [f"figures/{figure['name']}.{suffix}" for figure in figures for suffix in figure["suffixes"]]
 
 
 def draw_figures(run: Run, progress: Progress) -> list[dict[str, Any]]:
@@ -57,14 +58,31 @@ def draw_figures(run: Run, progress: Progress) -> list[dict[str, Any]]:
             if found is None:
                 continue
             figure, caption = found
-            spots = []
+            spots: list[dict[str, Any]] = []
+            films: Mapping[str, bytes] = {}
             if isinstance(figure, Mapped):
                 spots, figure = _spots(figure), figure.figure
+            if isinstance(figure, Moving):
+                films, figure = figure.films, figure.figure
             inches = figure.width if isinstance(figure, Drawing) else figure.get_size_inches()[0]
             width = round(inches * PIXELS_PER_INCH)
             png, _ = save_figure(figure, folder, name)
-        picture = base64.b64encode(png.read_bytes()).decode()
-        drawn.append({"name": name, "caption": caption, "picture": picture, "width": width, "spots": spots})
+        for suffix, film in films.items():
+            with atomic_path(folder / f"{name}.{suffix}") as partial:
+                partial.write_bytes(film)
+        kind = "gif" if "gif" in films else "png"
+        picture = base64.b64encode(films.get("gif") or png.read_bytes()).decode()
+        drawn.append(
+            {
+                "name": name,
+                "caption": caption,
+                "picture": picture,
+                "kind": kind,
+                "width": width,
+                "spots": spots,
+                "suffixes": ["png", "svg", *films],
+            }
+        )
     for stale in folder.iterdir():
         if stale.stem not in {figure["name"] for figure in drawn}:
             stale.unlink()

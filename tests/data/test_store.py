@@ -178,3 +178,11 @@ def test_hdf5_has_times_as_numbers_and_other_attributes_as_json(tmp_path: Path) 
         for attrs in (back.attrs, back["x"].attrs):
             assert {name: json.loads(value) for name, value in attrs.items()} == learned
         assert (xr.decode_cf(back)["begin"].values == begin).all()
+
+
+def test_a_coordinate_of_no_variable_is_kept(tmp_path: Path) -> None:
+    """As the modes of a basis, whose dimensions the coefficients do not all have."""
+    modes = (("mode", "point"), np.arange(6.0).reshape(2, 3))
+    data = xr.Dataset({"x": (("sample", "mode"), np.ones((4, 2)))}, {"modes": modes})
+    stored = write(data, tmp_path / "store.zarr", shuffle=False)
+    np.testing.assert_array_equal(stored["modes"].values, modes[1])

@@ -34,6 +34,14 @@ def test_all_but_the_rows_comes_back() -> None:
     xr.testing.assert_identical(back, data.isel(sample=slice(0)).drop_vars("identifier"))
 
 
+def test_what_is_too_large_stays_in_the_store() -> None:
+    modes = ("mode", np.ones(4), {"travels": 0})
+    data = xr.Dataset(
+        {"x": (("sample", "mode"), np.ones((5, 4)))}, {"basis": modes, "wavenumber": ("mode", np.ones(4))}
+    )
+    assert set(template.from_json(template.to_json(data)).coords) == {"wavenumber"}
+
+
 def test_an_axis_that_cannot_travel_is_named() -> None:
     data = xr.Dataset({"x": (("sample", "k"), np.ones((5, 2)))}, {"k": [1 + 1j, 2]})
     with pytest.raises(InputError, match="the axis 'k' is of type complex128: give numbers, text or times"):

@@ -1,0 +1,277 @@
+"""Forecasts of a run: fitted in the latents, chosen on validation data, scored on test beside their baselines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sciencevae.errors import InputError
+from sciencevae.latents.forecast import (
+    POD,
+    Forecaster,
+    Linear,
+    Prediction,
+    Recurrent,
+    Residual,
+    Windows,
+    coverage,
+    crps,
+    windows_of,
+)
+from sciencevae.training.settings import TrainingSettings
+
+from .frames import Frames, decoded
+
+if TYPE_CHECKING:
+    from sciencevae.runs import Variant
+    from sciencevae.vae.model import VAE
+
+    from .settings import Analyse
+
+__all__ = [
+    "Chosen",
+    "Cut",
+    "Errors",
+    "choose",
+    "encode_pod",
+    "errors",
+    "fit",
+    "fit_pod",
+    "model_latents",
+    "persistence",
+    "pod_latents",
+    "probabilistic",
+    "valid_error",
+]
+
+_VALID_WINDOWS, _TEST_WINDOWS = 256, 512  # evenly spaced, at most
+_SCORED_ENTRIES = 512  # of a frame, evenly spaced, at most: where draws are compared with the truth
+_RIDGES = (1e-8, 1e-6, 1e-4, 1e-2)
+_SNAPSHOTS = 800  # frames that a POD is of, at most
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Windows of latents of one kind, and how they become frames.
+
+    train, valid, test: windows; ``frames_of(z (n, D), rows (n,))`` gives scaled frames (n, *E).
+    """
+
+    train: Windows
+    valid: Windows
+    test: Windows
+    frames_of: Callable[[Tensor, np.ndarray], np.ndarray]
+    common: bool = False
+
+    @property
+    def dim(self) -> int:
+        return int(self.train.history.shape[2])
+
+    @property
+    def told(self) -> int:
+        return 0 if self.train.condition is None else int(self.train.condition.shape[1])
+
+
+class Errors(NamedTuple):
+    """At these lead times (H,), the squared errors of windows and the squared fluctuations of the truth, (N, H)."""
+
+    leads: tuple[int, ...]
+    squared: np.ndarray
+    fluctuation: np.ndarray
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A fitted forecaster, its kind, and its error on validation data, mean over the lead times."""
+
+    forecaster: Forecaster
+    kind: str
+    valid: float
+
+
+def model_latents(variant: Variant, model: VAE, frames: Frames) -> Cut:
+    """Windows of the model's latents."""
+    stored = variant.latents
+
+    def frames_of(z: Tensor, rows: np.ndarray) -> np.ndarray:
+        return decoded(model, z, frames.condition(rows))
+
+    z = stored["z"].values.astype(np.float32)
+    return _cut(variant, frames, z, frames_of, common=False)
+
+
+def pod_latents(variant: Variant, frames: Frames, modes: int) -> Cut:
+    """Windows of the coefficients of POD modes of the same training frames, in the same norm."""
+    pod = fit_pod(frames, modes)
+
+    def frames_of(a: Tensor, rows: np.ndarray) -> np.ndarray:
+        return pod.decode(a).numpy()
+
+    a = encode_pod(pod, frames)
+    return _cut(variant, frames, a, frames_of, common=True)
+
+
+def fit_pod(frames: Frames, modes: int) -> POD:
+    """POD of the training frames (with the mirror images that train)."""
+    train = np.flatnonzero(frames.split == 0)
+    if len(train) > _SNAPSHOTS:
+        train = train[np.linspace(0, len(train) - 1, _SNAPSHOTS).astype(int)]
+    x = torch.from_numpy(np.nan_to_num(frames.scaled(train)))
+    weight = torch.from_numpy(frames.weight.astype(np.float32))
+    return POD.fit(x, min(modes, len(train) - 1, x[0].numel()), weight)
+
+
+def encode_pod(pod: POD, frames: Frames) -> np.ndarray:
+    """The coefficients of all frames, block by block."""
+    parts = []
+    for start in range(0, len(frames.split), 512):
+        rows = np.arange(start, min(start + 512, len(frames.split)))
+        parts.append(pod.encode(torch.from_numpy(np.nan_to_num(frames.scaled(rows)))).numpy())
+    return np.concatenate(parts)
+
+
+def _cut(variant: Variant, frames: Frames, z: np.ndarray, frames_of: Any, common: bool) -> Cut:
+    chosen, asked = variant.settings.prepare, variant.settings.analyse
+    told = frames.data["condition"].values if "condition" in frames.data else None
+    parts = {}
+    for name, code in (("train", 0), ("valid", 1), ("test", 2)):
+        rows = np.flatnonzero((frames.split == code) & (frames.original | (code == 0)))
+        horizon = chosen.horizon if code == 0 else max(asked.lead_times)
+        found = windows_of(
+            z[rows],
+            frames.run[rows],
+            frames.time[rows],
+            frames.split[rows],
+            condition=None if told is None else told[rows],
+            window=chosen.window,
+            horizon=max(horizon, 1),
+        )
+        parts[name] = Windows(found.history, found.future, rows[found.rows], found.condition)
+    return Cut(
+        parts["train"],
+        _some(parts["valid"], _VALID_WINDOWS),
+        _some(parts["test"], _TEST_WINDOWS),
+        frames_of,
+        common,
+    )
+
+
+def choose(cut: Cut, frames: Frames, asked: Analyse) -> Chosen:
+    """Of the kinds that are asked for the forecaster with the smallest error on validation data."""
+    found = []
+    for kind in asked.forecasters:
+        if kind == "linear":
+            ridges = [fit(cut, "linear", asked, ridge=ridge) for ridge in _RIDGES]
+            found += [Chosen(one, kind, valid_error(cut, frames, one, asked)) for one in ridges]
+        else:
+            one = fit(cut, kind, asked)
+            found.append(Chosen(one, kind, valid_error(cut, frames, one, asked)))
+    finite = [one for one in found if math.isfinite(one.valid)]
+    if not finite:
+        raise InputError("no forecaster stays finite on validation data: give more data, or a longer window")
+    return min(finite, key=lambda one: one.valid)
+
+
+def fit(cut: Cut, kind: str, asked: Analyse, ridge: float = 1e-6, window: int | None = None) -> Forecaster:
+    """One forecaster, fitted to the training windows."""
+    scaling = "common" if cut.common else "each"
+    window = window or int(cut.train.history.shape[1])
+    made: Forecaster
+    if kind == "linear":
+        made = Linear(cut.dim, window, ridge=ridge, condition_features=cut.told, scaling=scaling)
+        made.fit(cut.train)
+        return made
+    torch.manual_seed(asked.seed)
+    if kind == "residual":
+        base = Linear(cut.dim, window, ridge=1e-4, condition_features=cut.told, scaling=scaling)
+        made = Residual(cut.dim, window, condition_features=cut.told, scaling=scaling, base=base)
+    else:
+        made = Recurrent(cut.dim, window, width=64, condition_features=cut.told, scaling=scaling)
+    settings = TrainingSettings(
+        epochs=asked.epochs,
+        batch_size=128,
+        learning_rate=2e-3,
+        schedule="cosine",
+        gradient_clip=1.0,
+        seed=asked.seed,
+        compile=False,
+    )
+    made.fit(cut.train, None, settings, Prediction(teacher_forcing=0.0, loss="squared"))
+    return made
+
+
+def valid_error(cut: Cut, frames: Frames, forecaster: Forecaster, asked: Analyse) -> float:
+    """The relative error on validation windows, mean over the lead times."""
+    found = errors(cut, cut.valid, frames, forecaster, asked)
+    return float(np.mean(np.sqrt(found.squared.sum(0) / found.fluctuation.sum(0))))
+
+
+def errors(cut: Cut, some: Windows, frames: Frames, forecaster: Forecaster, asked: Analyse) -> Errors:
+    """Of forecasts of the windows; infinite where a forecast is not finite."""
+    leads = tuple(asked.lead_times)
+    rolled = forecaster.rollout(some.history, max(leads), some.condition)
+
+    def missed(lead: int, rows: np.ndarray) -> np.ndarray:
+        z = rolled[:, lead - 1]
+        if not bool(z.isfinite().all()):
+            return np.full(len(rows), np.inf)
+        return frames.squares(cut.frames_of(z, rows) - frames.scaled(rows)) + frames.outside(rows)
+
+    return _errors(some, frames, leads, missed)
+
+
+def persistence(some: Windows, frames: Frames, asked: Analyse) -> Errors:
+    """Of the last frame as the forecast."""
+    last = frames.scaled(some.rows[:, some.history.shape[1] - 1])
+    return _errors(
+        some, frames, tuple(asked.lead_times), lambda _, rows: frames.squares(last - frames.scaled(rows))
+    )
+
+
+def _errors(
+    some: Windows, frames: Frames, leads: tuple[int, ...], missed: Callable[[int, np.ndarray], np.ndarray]
+) -> Errors:
+    first = some.history.shape[1] - 1
+    rows = {lead: some.rows[:, first + lead] for lead in leads}
+    squared = np.stack([missed(lead, rows[lead]) for lead in leads], 1)
+    return Errors(leads, squared, np.stack([frames.fluctuation(rows[lead]) for lead in leads], 1))
+
+
+def probabilistic(
+    some: Windows,
+    frames: Frames,
+    forecaster: Forecaster,
+    asked: Analyse,
+    draw: Callable[[Any, np.ndarray], Any],
+) -> dict[int, dict[str, float]]:
+    """By lead time the CRPS, in units of the fluctuation, and the coverage of the central 68 and 95 %.
+
+    draw: ``(z (n, D), rows (n,)) -> scaled frames (n, *E)``, a draw of p(x | z) each.
+    """
+    leads, first = asked.lead_times, some.history.shape[1] - 1
+    generator = torch.Generator().manual_seed(asked.seed)
+    drawn = forecaster.rollout(some.history, max(leads), some.condition, asked.members, generator)
+    entries = np.flatnonzero(frames.weight.reshape(-1) > 0)
+    entries = entries[np.linspace(0, len(entries) - 1, min(len(entries), _SCORED_ENTRIES)).astype(int)]
+    found = {}
+    for lead in leads:
+        rows = some.rows[:, first + lead]
+        members = [draw(one[:, lead - 1], rows).reshape(len(rows), -1)[:, entries] for one in drawn]
+        x = torch.from_numpy(np.stack(members))[:, :, None]  # (S, N, 1, entries)
+        truth = torch.from_numpy(frames.scaled(rows).reshape(len(rows), -1)[:, entries])[:, None]
+        inside = coverage(x, truth, (0.68, 0.95))[:, 0].tolist()
+        score = float(crps(x, truth).nanmean())
+        found[lead] = {"crps": score, "coverage_68": inside[0], "coverage_95": inside[1]}
+    return found
+
+
+def _some(found: Windows, most: int) -> Windows:
+    if len(found) <= most:
+        return found
+    return found[np.linspace(0, len(found) - 1, most).astype(int)]

@@ -1,0 +1,137 @@
+"""Frames of a run's data as the model sees them, scaled, and errors in the norm that its likelihood has.
+
+In scaled units a field is measured in its own rms fluctuation, a velocity's components in one, and the coefficients
+of modes all in one: the squared error is that of the physical fields, weighted by their mass.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+    import xarray as xr
+
+    from sciencevae.runs import Variant
+    from sciencevae.vae.model import VAE
+
+__all__ = ["Frames", "decoded", "relative"]
+
+_ROWS = 512
+_MEMORY_BYTES = 1 << 30
+
+
+class Frames:
+    """The prepared frames of one variant.
+
+    scaled(rows) (n, *E) · mean (*E), of the training frames · weight (*E), the mass of each entry, 0 where there is
+    no fluid · outside(rows) (n,), the squared norm of what modes leave out · original: not mirror images.
+    """
+
+    def __init__(self, variant: Variant) -> None:
+        from sciencevae.data.scaling import Scaling
+
+        data = variant.data
+        if data["x"].nbytes <= _MEMORY_BYTES:  # else read from the store each time
+            data = data.assign({name: data[name].load() for name in data.data_vars})
+        self.data, self.scaling = data, Scaling.of(data)
+        self.split = self.data["split"].values
+        self.run, self.time = self.data["run"].values, self.data["time"].values
+        self.original = self.data["mirrored"].values == 0
+        self.on_modes = "mode" in self.data["x"].dims
+        train = np.flatnonzero((self.split == 0) & self.original)
+        total, count = 0.0, 0
+        for start in range(0, len(train), _ROWS):
+            block = self.scaled(train[start : start + _ROWS]).astype(np.float64)
+            total, count = total + np.nan_to_num(block).sum(0), count + len(block)
+        self.mean: np.ndarray = np.asarray(total) / count
+        self.weight = self._weight(train[0])
+
+    def scaled(self, rows: np.ndarray) -> np.ndarray:
+        """Frames of these rows, scaled, (n, *E) float32; NaN where there is no value."""
+        values = self.data["x"].isel(sample=rows).values.astype(np.float32)
+        return self.scaling.apply("x", values)
+
+    def outside(self, rows: np.ndarray) -> np.ndarray:
+        """‖r‖² of what lies outside the modes, in scaled units; 0 on a grid."""
+        if not self.on_modes:
+            return np.zeros(len(rows))
+        return self.data["residual"].values[rows] / float(self.scaling.fields["x"].scale.flat[0]) ** 2
+
+    def condition(self, rows: np.ndarray) -> torch.Tensor | None:
+        """What the model is told of these rows, scaled."""
+        import torch
+
+        if "condition" not in self.data:
+            return None
+        values = self.data["condition"].isel(sample=rows).values.astype(np.float32)
+        return torch.from_numpy(self.scaling.apply("condition", values))
+
+    def squares(self, values: np.ndarray) -> np.ndarray:
+        """The weighted squared norm of differences (n, *E), (n,)."""
+        weighted = np.square(np.nan_to_num(values).astype(np.float64)) * self.weight
+        return weighted.reshape(len(values), -1).sum(1)
+
+    def fluctuation(self, rows: np.ndarray) -> np.ndarray:
+        """The squared norm of frames about the training mean, with what modes leave out, (n,)."""
+        return self.squares(self.scaled(rows) - self.mean) + self.outside(rows)
+
+    def saturation(self) -> np.ndarray:
+        """How fast a frame changes, in units of the median over the last fifth of its run, (N,).
+
+        The amplitude of an oscillation that grows to a limit cycle, in units of the cycle's.
+        """
+        found = np.full(len(self.split), np.nan)
+        for run in np.unique(self.run[self.original]):
+            rows = np.flatnonzero((self.run == run) & self.original)
+            frames = self.scaled(rows)
+            speed = np.sqrt(self.squares(np.diff(frames, axis=0)))
+            speed = np.append(speed, speed[-1])
+            found[rows] = speed / np.median(speed[-max(len(speed) // 5, 1) :])
+        return found
+
+    def _weight(self, row: int) -> np.ndarray:
+        fluid = np.isfinite(self.data["x"].isel(sample=[row]).values[0])
+        if self.on_modes:
+            return np.ones(fluid.shape)
+        areas = [cell_sizes(self.data[f"{axis}_position"].values) for axis in ("y", "x")]
+        mass = np.broadcast_to(np.outer(*areas), fluid.shape) * fluid
+        return mass / mass.mean()
+
+
+def cell_sizes(points: np.ndarray) -> np.ndarray:
+    """The length that each point of an axis stands for.
+
+    >>> cell_sizes(np.array([0.0, 1.0, 3.0])).tolist()
+    [1.0, 1.5, 2.0]
+    """
+    return np.abs(np.gradient(points)) if len(points) > 1 else np.ones(1)
+
+
+def relative(errors: np.ndarray, fluctuations: np.ndarray) -> float:
+    """√(Σ errors / Σ fluctuations), of squared norms."""
+    return float(np.sqrt(errors.sum() / fluctuations.sum())) if len(errors) else float("nan")
+
+
+def decoded(model: VAE, z: Any, condition: torch.Tensor | None, draw: bool = False) -> np.ndarray:
+    """E[x | z, c], or a draw, of latents (n, D), scaled, (n, *E), block by block."""
+    import torch
+
+    z = torch.as_tensor(z, dtype=torch.float32)
+    found = []
+    with torch.no_grad():
+        for start in range(0, len(z), _ROWS):
+            rows = slice(start, start + _ROWS)
+            context = None if condition is None else {"condition": condition[rows]}
+            law = model.decode(z[rows], context)
+            found.append((law.sample() if draw else law.mean).numpy())
+    return np.concatenate(found)
+
+
+def basis_of(data: xr.Dataset) -> Any:
+    """The basis of a run's data on modes."""
+    from .basis import Basis
+
+    return Basis.of(data)

@@ -1,0 +1,168 @@
+"""The whole domain at toy size: from simulation to report, then forecasts of a user's own file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from sciencevae.builtin.fluids import DOMAIN
+from sciencevae.builtin.fluids.fields import open_fields
+from sciencevae.builtin.fluids.frames import Frames, cell_sizes, decoded, relative
+from sciencevae.builtin.fluids.networks import divergence
+from sciencevae.builtin.fluids.writing import write_fields
+
+from sciencevae.cli import main
+from sciencevae.config import load
+from sciencevae.data.scaling import Scaling
+from sciencevae.errors import InputError
+from sciencevae.latents.forecast.apply import forecast_file
+from sciencevae.runs import Run, configure
+
+TOY = [
+    "source={kind: spectral, points: 16, runs: 10, frames: 16, every: 5, skip: 50, force: kolmogorov, "
+    "strength: 1.0, wavenumber: 2, viscosity: [0.1, 0.3], energy: 0.1, peak: 2.0}",
+    "prepare={fields: [u, v], condition: [viscosity], centre: value, window: 3, horizon: 4, "
+    "fractions: {train: 0.6, valid: 0.2, test: 0.2}}",
+    "model={latent: 4, channels: [4, 8], hidden: [16], stream_function: true}",
+    "training={epochs: 3, batch_size: 32, learning_rate: 3.0e-3, threads: 1}",
+    "analyse={epochs: 2, lead_times: [1, 4], rollout: 12, members: 40}",
+    "variants={modes: {prepare: {modes: 6}, model: {stream_function: false}}}",
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, do_all_stages) -> Run:
+    folder = tmp_path_factory.mktemp("fluids")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SCIENCEVAE_CACHE", str(folder / "cache"))
+        run = configure(folder / "run", DOMAIN, load(DOMAIN, overrides=TOY))
+        return do_all_stages(run)
+
+
+@pytest.fixture(scope="module")
+def series(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs of the simulation, as a user's NetCDF."""
+    (path,) = (run.folder.parent / "cache").rglob("fluids.h5")
+    fields = open_fields(path)[["u", "v"]].isel(run=slice(2)).load()
+    made = tmp_path_factory.mktemp("series") / "series.nc"
+    write_fields(fields.assign_attrs({}), made)
+    return made
+
+
+def test_baselines_stand_in_the_table(run: Run) -> None:
+    table = run.table("forecast")
+    names = {str(name).split(":")[0].split(",")[0] for name in table.model}
+    assert names == {"main", "modes", "POD of 4", "DMD", "DMD of delays", "last frame"}
+    assert np.isfinite(table.error).all()
+    # a forecast of the next frame by the last one is a known number
+    frames = Frames(run.main)
+    test = [rows for rows in np.split(np.arange(160), 10) if (frames.split[rows] == 2).all()]
+    last = np.concatenate([rows[2:-4] for rows in test])
+    wanted = relative(
+        frames.squares(frames.scaled(last) - frames.scaled(last + 1)), frames.fluctuation(last + 1)
+    )
+    found = table[(table.model == "last frame") & (table.lead == 1)].error.iloc[0]
+    assert found == pytest.approx(wanted, rel=1e-5)
+
+
+def test_errors_of_reconstruction_are_those_of_the_fields(run: Run) -> None:
+    """In physical units, of the velocity: scaled units and coefficients of modes are only its means."""
+    table = run.table("reconstruction")
+    for variant in run.variants.values():
+        frames = Frames(variant)
+        rows = np.flatnonzero(frames.split == 2)
+        made = decoded(variant.model(), variant.latents["z"].values[rows], frames.condition(rows))
+        if variant.name == "main":
+            truth = variant.data["x"].isel(sample=rows).values
+            found = frames.scaling.invert("x", made)
+            train = variant.data["x"].isel(sample=np.flatnonzero(frames.split == 0)).values.mean(0)
+            whole = np.square(truth - train).sum()
+            wanted = np.sqrt(np.square(found - truth).sum() / whole)
+            row = table[(table.model == "main") & (table.part == "test")].iloc[0]
+            assert row.error == pytest.approx(wanted, rel=1e-4)
+            energy = frames.fluctuation(rows).sum()
+        else:  # the same frames in modes: the same energy of the fluctuation, in units of its own scale
+            scale = float(frames.scaling.fields["x"].scale.flat[0])
+            basis = float(variant.data["basis_scale"].values[0])
+            other = float(Scaling.of(run.main.data).fields["x"].scale.flat[0])
+            assert frames.fluctuation(rows).sum() * (scale * basis / other) ** 2 == pytest.approx(
+                energy, rel=1e-3
+            )
+
+
+def test_decoded_fields_of_the_run_have_no_divergence(run: Run) -> None:
+    model, scaling = run.main.model().double(), Scaling.of(run.main.data)
+    frames = Frames(run.main)
+    told = frames.condition(np.arange(5)).double()
+    with torch.no_grad():
+        x = scaling.invert("x", model.decode(torch.randn(5, 4).double(), {"condition": told}).mean)
+    found = divergence(x[:, 0], x[:, 1], (1.0, 1.0), ("periodic", "periodic"))
+    assert float(found.abs().max()) < 1e-12 * float(x.abs().max())
+
+
+def test_the_report_shows_every_figure_and_the_film(run: Run) -> None:
+    names = {path.name for path in (run.folder / "figures").iterdir()}
+    assert {f"{name}.png" for name in DOMAIN.figures} <= names
+    assert (run.folder / "figures" / "film.gif").read_bytes()[:4] == b"GIF8"
+    page = (run.folder / "report.html").read_text()
+    assert "data:image/gif;base64" in page
+    assert "figures/film." in page
+
+
+def test_a_forecast_of_a_users_own_file(run: Run, series: Path, tmp_path: Path) -> None:
+    out = tmp_path / "next.nc"
+    code = main(["forecast", "--run", str(run.folder), str(series), "--steps", "5", "-o", str(out)])
+    assert code == 0
+    given, found = xr.open_dataset(series), xr.open_dataset(out)
+    assert found["u"].dims == ("run", "time", "y", "x")
+    assert found["u"].attrs["units"] == found["u_spread"].attrs["units"] == "m/s"
+    step = float(given["time"][1] - given["time"][0])
+    np.testing.assert_allclose(found["time"], given["time"][-1].item() + step * np.arange(1, 6))
+    np.testing.assert_allclose(found["viscosity"], given["viscosity"], rtol=1e-5)
+    assert (found["v_spread"] > 0).all()
+    # what is forecast is what is read: the next forecast starts from it
+    forecast_file(run.main.model_path, out, tmp_path / "then.h5", 2)
+    # the same fields in modes, whose basis lies in the run's folder
+    forecast_file(run.variants["modes"], series, tmp_path / "modes.zarr", 2, members=4)
+    assert xr.open_zarr(tmp_path / "modes.zarr", consolidated=False)["u"].shape == (2, 2, 16, 16)
+
+
+def test_what_cannot_be_forecast_is_named(run: Run, series: Path, tmp_path: Path) -> None:
+    given = xr.open_dataset(series).load()
+
+    def told(flow: xr.Dataset) -> str:
+        write_fields(flow, tmp_path / "given.nc")
+        with pytest.raises(InputError) as error:
+            forecast_file(run.main.model_path, tmp_path / "given.nc", tmp_path / "out.nc", 2)
+        assert not (tmp_path / "out.nc").exists()
+        return str(error.value)
+
+    assert "looks at 3" in told(given.isel(time=slice(2)))
+    assert "prepare.every" in told(given.isel(time=slice(None, None, 2)))
+    gap = given.copy(deep=True)
+    gap["u"][1, -2], gap["v"][1, -2] = np.nan, np.nan
+    assert "run 1, frame 14" in told(gap)
+    assert "viscosity" in told(given.drop_vars("viscosity"))
+    assert "grid" in told(given.isel(x=slice(8))) or "frames of" in told(given.isel(x=slice(8)))
+    with pytest.raises(InputError, match="--run"):
+        forecast_file(run.variants["modes"].model_path, series, tmp_path / "out.nc", 2)
+
+
+def test_long_forecasts_and_regimes_are_told(run: Run) -> None:
+    rollout = run.table("rollout")
+    assert len(rollout) == 2 * 12
+    assert (run.table("spectra").energy >= 0).all()
+    assert len(run.table("regimes")) == 10
+    metrics = json.loads((run.folder / "metrics.json").read_text())
+    assert {"reconstruction", "forecast", "trajectories", "regimes"} <= set(metrics)
+
+
+def test_cells_of_a_stretched_axis_fill_it() -> None:
+    axis = np.cumsum(np.linspace(0.1, 0.5, 9))
+    assert cell_sizes(axis).sum() == pytest.approx(
+        np.ptp(axis) + (axis[1] - axis[0] + axis[-1] - axis[-2]) / 2
+    )
