@@ -43,7 +43,7 @@ def snapshots(run: Run) -> tuple[Figure, str]:
                 if column:
                     below = panels[:, :2] if column == 1 else panels[:, 2]
                     figure.colorbar(image, ax=below, label=label, location="bottom", shrink=0.7)
-        panels[row, 0].set_ylabel(_clock(variant, row_of))
+        panels[row, 0].set_ylabel(_clock(variant, row_of), rotation=0, ha="right", va="center")
     return figure, f"Test frames, decoded from {run.settings.model.latent} latents. {note}".strip()
 
 
