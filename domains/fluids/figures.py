@@ -42,7 +42,8 @@ def snapshots(run: Run) -> tuple[Figure, str]:
                 panels[row, column].set_title(_TITLES[column])
                 if column:
                     below = panels[:, :2] if column == 1 else panels[:, 2]
-                    figure.colorbar(image, ax=below, label=label, location="bottom", shrink=0.7)
+                    bar = figure.colorbar(image, ax=below, label=label, location="bottom", shrink=0.7)
+                    bar.ax.locator_params(nbins=4)
         panels[row, 0].set_ylabel(_clock(variant, row_of), rotation=0, ha="right", va="center")
     return figure, f"Test frames, decoded from {run.settings.model.latent} latents. {note}".strip()
 
@@ -63,7 +64,8 @@ def film(run: Run) -> tuple[Moving, str]:
         images.append(panel.imshow(truth[0], origin="lower", **scale))
         panel.set(xticks=[], yticks=[], title=title)
     for image, under in ((images[0], panels[:2]), (images[2], panels[2])):
-        figure.colorbar(image, ax=under, label=label, location="bottom", shrink=0.7)
+        bar = figure.colorbar(image, ax=under, label=label, location="bottom", shrink=0.7)
+        bar.ax.locator_params(nbins=4)
     clock = panels[0].set_xlabel(" ")
     figure.canvas.draw()
     figure.set_layout_engine("none")  # laid out once: frame by frame takes most of the time

@@ -76,7 +76,9 @@ def forecast(run: Run) -> Findings:
     tables = {"forecast": pd.DataFrame(rows), "rollout": pd.concat(energies)}
     if spectra is not None:
         tables["spectra"] = spectra
-    return Findings(metrics, tables, tuple(notes), TITLES)
+    unit = run.main.data.attrs["time_unit"]
+    titles = TITLES | {"lead_time": f"lead time ({unit})"} if unit else TITLES
+    return Findings(metrics, tables, tuple(notes), titles)
 
 
 def _baselines(
