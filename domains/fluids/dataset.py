@@ -224,6 +224,7 @@ def _gridded(fields: xr.Dataset, path: Path, shape: tuple[int, int]) -> xr.Datas
     hole = float(fields.attrs.get("hole", 0.0))
     if "coefficients" in fields:
         x, y, mass = (fields[f"basis_{name}"].values for name in ("x", "y", "mass"))
+        length = fields["basis_x"].attrs.get("units", "")
         names, units = list(fields.attrs["channels"]), list(fields.attrs["units"])
         parts = np.concatenate([fields["basis_mean"].values[None], fields["basis_modes"].values])
         made = on_grid(x, y, parts, shape, hole)
@@ -234,6 +235,7 @@ def _gridded(fields: xr.Dataset, path: Path, shape: tuple[int, int]) -> xr.Datas
         if not {"x", "y"} <= set(fields.coords):
             raise InputError(f"{path} does not say where its points are: give coordinates x and y (point)")
         x, y, mass = (fields[name].values for name in ("x", "y", "mass"))
+        length = fields["x"].attrs.get("units", "")
         names = list(map(str, fields.data_vars))
         units = [str(fields[name].attrs["units"]) for name in names]
         values = np.stack([fields[name].values for name in names], 2)
@@ -248,7 +250,7 @@ def _gridded(fields: xr.Dataset, path: Path, shape: tuple[int, int]) -> xr.Datas
         for k, name in enumerate(names)
     }
     kept = {n: c for n, c in fields.coords.items() if c.dims in (("run",), ("time",))}
-    axes = {"x": ("x", made[0]), "y": ("y", made[1])}
+    axes = {name: (name, made[k], {"units": length}) for k, name in enumerate(("x", "y"))}
     attrs = {k: v for k, v in fields.attrs.items() if k not in ("channels", "units", "odd_modes")}
     return xr.Dataset(variables, axes, attrs | {"note": "; ".join(said)}).assign_coords(kept)
 
@@ -308,7 +310,8 @@ def _in_modes(fields: xr.Dataset, rows: dict[str, np.ndarray], chosen: Prepare) 
         for axis, dim in (("x", "column"), ("y", "row")):
             if axis in fields.coords:
                 dim = dim if axis in fields.dims else "point"
-                coords[f"basis_{axis}"] = (dim, fields[axis].values.astype(float), {"travels": 0})
+                attrs = {"travels": 0, "units": str(fields[axis].attrs.get("units", ""))}
+                coords[f"basis_{axis}"] = (dim, fields[axis].values.astype(float), attrs)
     rows["residual"] = residual
     if chosen.mirror:
         a = _with_images(a, a * np.where(odd, -1.0, 1.0), rows)

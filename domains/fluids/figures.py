@@ -224,11 +224,13 @@ def _pictures(variant: Variant, rows: np.ndarray) -> tuple[np.ndarray, np.ndarra
     truth = physical(variant.data, variant.data["x"].isel(sample=rows).values)
     found = physical(variant.data, frames.scaling.invert("x", made))
     names = list(variant.data.attrs["channels"])
-    note = ""
+    note, prefix = "", "basis_{}" if frames.on_modes else "{}_position"
+    axes = [variant.data[prefix.format(axis)] for axis in ("y", "x")]
+    places = [axis.values for axis in axes]
     if truth.ndim == 3:  # on points
         from .points import interpolation_error, on_grid
 
-        x, y, mass = (variant.data[f"basis_{name}"].values for name in ("x", "y", "mass"))
+        (y, x), mass = places, variant.data["basis_mass"].values
         hole = float(variant.data.attrs.get("hole", 0.0))
         both = np.concatenate([truth, found])
         grid = on_grid(x, y, both, _PICTURES, hole)
@@ -236,14 +238,19 @@ def _pictures(variant: Variant, rows: np.ndarray) -> tuple[np.ndarray, np.ndarra
         first = (truth[0] - mean)[None]
         error = interpolation_error(x, y, first[0], mass, on_grid(x, y, first[0], _PICTURES, hole))
         note = f"Drawn on {_PICTURES[0]} × {_PICTURES[1]} points by linear interpolation, which loses {error:.1%}."
-        truth, found = grid[2][: len(rows)], grid[2][len(rows) :]
+        truth, found, places = grid[2][: len(rows)], grid[2][len(rows) :], [grid[1], grid[0]]
     if said := variant.data.attrs.get("note"):
         note = f"{note} The data: {said}.".strip()
     k, label = _shown(names)
     units = variant.data.attrs.get("channel_units") or variant.data["unit"].values.tolist()
     if k is None:
-        curl = [np.gradient(f[:, 1], axis=2) - np.gradient(f[:, 0], axis=1) for f in (truth, found)]
-        return curl[0], curl[1], "vorticity (per cell)", note
+        u, v = names.index("u"), names.index("v")
+        curl = [
+            np.gradient(f[:, v], places[1], axis=2) - np.gradient(f[:, u], places[0], axis=1)
+            for f in (truth, found)
+        ]
+        unit = f"{units[u]}/{axes[0].attrs.get('units') or '1'}".replace("m/s/m", "1/s")
+        return curl[0], curl[1], f"vorticity ({unit})", note
     found[:, k][np.isnan(truth[:, k])] = np.nan
     return truth[:, k], found[:, k], f"{label} ({units[k]})", note
 
