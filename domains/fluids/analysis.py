@@ -33,6 +33,10 @@ TITLES = {
     "regime": "regime",
     "share": "share of the frames",
     "energy": "energy of the fluctuation",
+    "truth": "of the true frame",
+    "of_training": "energy / largest in training",
+    "largest_energy": "largest energy of the long forecast / largest in training",
+    "valid_error": "relative error on validation data, mean over the lead times",
 }
 #: a frame is of the saturated flow from here on, in units of how fast frames change in the end
 SATURATED = 0.9

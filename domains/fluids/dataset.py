@@ -14,7 +14,7 @@ from sciencevae.data.scaling import Affine, Scaling
 from sciencevae.errors import InputError, did_you_mean
 
 from .basis import Basis, blocks
-from .fields import odd_in_y, open_fields
+from .fields import is_odd, open_fields
 from .settings import Fluids, Prepare
 from .splits import split_of
 
@@ -224,6 +224,7 @@ def _gridded(fields: xr.Dataset, path: Path, shape: tuple[int, int]) -> xr.Datas
     hole = float(fields.attrs.get("hole", 0.0))
     if "coefficients" in fields:
         x, y, mass = (fields[f"basis_{name}"].values for name in ("x", "y", "mass"))
+        length = fields["basis_x"].attrs.get("units", "")
         names, units = list(fields.attrs["channels"]), list(fields.attrs["units"])
         parts = np.concatenate([fields["basis_mean"].values[None], fields["basis_modes"].values])
         made = on_grid(x, y, parts, shape, hole)
@@ -234,6 +235,7 @@ def _gridded(fields: xr.Dataset, path: Path, shape: tuple[int, int]) -> xr.Datas
         if not {"x", "y"} <= set(fields.coords):
             raise InputError(f"{path} does not say where its points are: give coordinates x and y (point)")
         x, y, mass = (fields[name].values for name in ("x", "y", "mass"))
+        length = fields["x"].attrs.get("units", "")
         names = list(map(str, fields.data_vars))
         units = [str(fields[name].attrs["units"]) for name in names]
         values = np.stack([fields[name].values for name in names], 2)
@@ -248,7 +250,7 @@ def _gridded(fields: xr.Dataset, path: Path, shape: tuple[int, int]) -> xr.Datas
         for k, name in enumerate(names)
     }
     kept = {n: c for n, c in fields.coords.items() if c.dims in (("run",), ("time",))}
-    axes = {"x": ("x", made[0]), "y": ("y", made[1])}
+    axes = {name: (name, made[k], {"units": length}) for k, name in enumerate(("x", "y"))}
     attrs = {k: v for k, v in fields.attrs.items() if k not in ("channels", "units", "odd_modes")}
     return xr.Dataset(variables, axes, attrs | {"note": "; ".join(said)}).assign_coords(kept)
 
@@ -261,11 +263,7 @@ def _on_grid(fields: xr.Dataset, rows: dict[str, np.ndarray], chosen: Prepare) -
         attrs = {"units": str(fields[axis].attrs.get("units", ""))}
         coords[f"{axis}_position"] = (dim, fields[axis].values.astype(float), attrs)
     if chosen.mirror:
-        image = (
-            x[:, :, ::-1]
-            * np.array([-1.0 if odd_in_y(n) else 1.0 for n in names], np.float32)[None, :, None, None]
-        )
-        x = _with_images(x, image, rows)
+        x = _with_images(x, _image(x, names, chosen.mirror), rows)
     missing = bool(np.isnan(x).any().compute())
     ds = xr.Dataset({"x": (("sample", "channel", "row", "column"), x.astype(np.float32))}, coords)
     ds["x"].attrs |= {"units": ", ".join(dict.fromkeys(coords["unit"][1])), "may_be_empty": 1}
@@ -284,6 +282,8 @@ def _in_modes(fields: xr.Dataset, rows: dict[str, np.ndarray], chosen: Prepare) 
         grid: list[int] = list(fields.attrs.get("grid", [fields.sizes["point"]]))
         units = list(fields.attrs["units"])
         odd = np.asarray(fields.attrs["odd_modes"], bool)
+        if chosen.mirror == "x":
+            raise InputError("prepare.mirror: these modes have a mirror image in y alone")
     else:
         names = list(map(str, fields.data_vars))
         units = [str(fields[name].attrs["units"]) for name in names]
@@ -296,8 +296,7 @@ def _in_modes(fields: xr.Dataset, rows: dict[str, np.ndarray], chosen: Prepare) 
         mass = fields["mass"].values if "mass" in fields.coords else np.ones(frames.shape[2])
         mass = np.where(np.isnan(known).any((0, 1)), 0.0, mass)
         if chosen.mirror:
-            signs = np.array([-1.0 if odd_in_y(n) else 1.0 for n in names])
-            image = known.reshape(*known.shape[:2], *grid)[:, :, ::-1].reshape(known.shape) * signs[:, None]
+            image = _image(known.reshape(*known.shape[:2], *grid), names, chosen.mirror).reshape(known.shape)
             known = np.stack([known, image], 1).reshape(-1, *known.shape[1:])
         basis = Basis.fit(known, mass, _field_scales(known, names, mass), chosen.modes or 32)
         parts = [basis.encode(block) for _, block in blocks(frames)]
@@ -305,13 +304,14 @@ def _in_modes(fields: xr.Dataset, rows: dict[str, np.ndarray], chosen: Prepare) 
         coords = basis.coordinates()
         odd = np.zeros(a.shape[1], bool)
         if chosen.mirror:
-            shaped = basis.modes.reshape(len(basis.modes), len(names), *grid)[:, :, ::-1]
-            image = shaped.reshape(basis.modes.shape) * signs[:, None]
+            shaped = basis.modes.reshape(len(basis.modes), len(names), *grid)
+            image = _image(shaped, names, chosen.mirror).reshape(basis.modes.shape)
             odd = np.einsum("kcp,kcp,cp->k", basis.modes, image, basis.weight) < 0
         for axis, dim in (("x", "column"), ("y", "row")):
             if axis in fields.coords:
                 dim = dim if axis in fields.dims else "point"
-                coords[f"basis_{axis}"] = (dim, fields[axis].values.astype(float), {"travels": 0})
+                attrs = {"travels": 0, "units": str(fields[axis].attrs.get("units", ""))}
+                coords[f"basis_{axis}"] = (dim, fields[axis].values.astype(float), attrs)
     rows["residual"] = residual
     if chosen.mirror:
         a = _with_images(a, a * np.where(odd, -1.0, 1.0), rows)
@@ -339,6 +339,17 @@ def _shared(variance: np.ndarray, names: list[str]) -> np.ndarray:
     if velocity:
         shared[velocity] = variance[velocity].mean()
     return shared
+
+
+def _image(frames: Any, names: list[str], axis: str) -> Any:
+    """The mirror image of frames (N, C, y, x) along an axis; InputError for points, which have none."""
+    if frames.ndim != 4:
+        raise InputError(
+            "prepare.mirror is of data on a grid: leave it out, or interpolate with prepare.grid"
+        )
+    signs = np.array([-1.0 if is_odd(name, axis) else 1.0 for name in names], np.float32)
+    flipped = frames[:, :, ::-1] if axis == "y" else frames[..., ::-1]
+    return flipped * signs[:, None, None]
 
 
 def _with_images(x: Any, image: Any, rows: dict[str, np.ndarray]) -> Any:

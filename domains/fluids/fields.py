@@ -18,7 +18,7 @@ from sciencevae.errors import InputError
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["NAMES", "canonical", "odd_in_y", "open_fields"]
+__all__ = ["NAMES", "canonical", "is_odd", "open_fields"]
 
 #: how files call the dimensions
 NAMES = {
@@ -28,18 +28,18 @@ NAMES = {
     "x": ("x", "column"),
     "point": ("point", "node", "cell", "points"),
 }
-#: fields that change sign in the mirror image y → −y
-_ODD = {"v", "vorticity", "stream_function"}
+#: fields that change sign in the mirror image of an axis
+_ODD = {"x": {"u", "vorticity", "stream_function"}, "y": {"v", "vorticity", "stream_function"}}
 _MOST_NEGATIVE = 0.01  # of the largest density: what schemes undershoot
 
 
-def odd_in_y(name: str) -> bool:
-    """Whether a field changes its sign in the mirror image y → −y.
+def is_odd(name: str, axis: str) -> bool:
+    """Whether a field changes its sign in the mirror image of an axis, y → −y or x → −x.
 
-    >>> odd_in_y("v"), odd_in_y("pressure")
-    (True, False)
+    >>> is_odd("v", "y"), is_odd("v", "x"), is_odd("pressure", "y")
+    (True, False, False)
     """
-    return name in _ODD
+    return name in _ODD[axis]
 
 
 def open_fields(path: Path, units: Mapping[str, str] | None = None) -> xr.Dataset:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["film", "forecast", "reconstruction", "rollout", "snapshots", "spectra", "trajectories"]
 
 _PICTURES = (64, 128)  # rows and columns that data on points are drawn with
+_TITLES = ("truth", "decoded", "decoded − truth")
 _FILM_FRAMES, _FILM_RATE = 32, 8  # at most; a second
 
 
@@ -30,18 +31,20 @@ def snapshots(run: Run) -> tuple[Figure, str]:
     some = rows[np.linspace(0, len(rows) - 1, 5).astype(int)[1:-1]]
     truth, found, label, note = _pictures(variant, some)
     limit = _limits(truth)
+    missed = _about_zero(found - truth)
     figure, panels = plt.subplots(3, 3, figsize=(DOUBLE_COLUMN, _height(truth) * 3 + 0.3), squeeze=False)
     for row, row_of in enumerate(some):
-        shown = (truth[row], found[row], found[row] - truth[row])
-        for panel, (title, values) in zip(
-            panels[row], zip(("truth", "decoded", "error"), shown, strict=True), strict=True
-        ):
-            image = panel.imshow(values, origin="lower", **limit)
-            panel.set(xticks=[], yticks=[])
+        shown = ((truth[row], limit), (found[row], limit), (found[row] - truth[row], missed))
+        for column, (values, scale) in enumerate(shown):
+            image = panels[row, column].imshow(values, origin="lower", **scale)
+            panels[row, column].set(xticks=[], yticks=[])
             if row == 0:
-                panel.set_title(title)
-        panels[row, 0].set_ylabel(f"t = {variant.data['time'].values[row_of]:.3g}")
-    figure.colorbar(image, ax=panels, label=label, shrink=0.7)
+                panels[row, column].set_title(_TITLES[column])
+                if column:
+                    below = panels[:, :2] if column == 1 else panels[:, 2]
+                    bar = figure.colorbar(image, ax=below, label=label, location="bottom", shrink=0.7)
+                    bar.ax.locator_params(nbins=4)
+        panels[row, 0].set_ylabel(_clock(variant, row_of), rotation=0, ha="right", va="center")
     return figure, f"Test frames, decoded from {run.settings.model.latent} latents. {note}".strip()
 
 
@@ -54,13 +57,15 @@ def film(run: Run) -> tuple[Moving, str]:
     rows = _test_run(variant)
     rows = rows[: _FILM_FRAMES * max(len(rows) // _FILM_FRAMES, 1) : max(len(rows) // _FILM_FRAMES, 1)]
     truth, found, label, note = _pictures(variant, rows[:_FILM_FRAMES])
-    limit, times = _limits(truth), variant.data["time"].values[rows]
-    figure, panels = plt.subplots(1, 3, figsize=(DOUBLE_COLUMN, _height(truth) + 0.45))
+    limit, missed = _limits(truth), _about_zero(found - truth)
+    figure, panels = plt.subplots(1, 3, figsize=(DOUBLE_COLUMN, _height(truth) + 0.9))
     images = []
-    for panel, title in zip(panels, ("truth", "decoded", "error"), strict=True):
-        images.append(panel.imshow(truth[0], origin="lower", **limit))
+    for panel, title, scale in zip(panels, _TITLES, (limit, limit, missed), strict=True):
+        images.append(panel.imshow(truth[0], origin="lower", **scale))
         panel.set(xticks=[], yticks=[], title=title)
-    figure.colorbar(images[0], ax=panels, label=label, shrink=0.8)
+    for image, under in ((images[0], panels[:2]), (images[2], panels[2])):
+        bar = figure.colorbar(image, ax=under, label=label, location="bottom", shrink=0.7)
+        bar.ax.locator_params(nbins=4)
     clock = panels[0].set_xlabel(" ")
     figure.canvas.draw()
     figure.set_layout_engine("none")  # laid out once: frame by frame takes most of the time
@@ -68,7 +73,7 @@ def film(run: Run) -> tuple[Moving, str]:
     def show(k: int) -> None:
         for image, values in zip(images, (truth[k], found[k], found[k] - truth[k]), strict=True):
             image.set_data(values)
-        clock.set_text(f"t = {times[k]:.3g}")
+        clock.set_text(_clock(variant, rows[k]))
 
     films = {}
     for suffix, writer in (("gif", PillowWriter), ("mp4", FFMpegWriter)):
@@ -150,7 +155,9 @@ def forecast(run: Run) -> tuple[Figure, str]:
                 part.lead_time, part.error, line, marker=".", color=COLOURS[k % len(COLOURS)], label=name
             )
         panel.axhline(1, color="0.6", lw=0.6)
-        panel.set(xlabel="lead time", title=phase, yscale="log")
+        unit = run.main.data.attrs["time_unit"]
+        label = f"lead time ({unit})" if unit else "lead time"
+        panel.set(xlabel=label, title=phase if len(phases) > 1 else None, yscale="log")
     panels[0, 0].set_ylabel("relative error")
     panels[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure, (
@@ -166,12 +173,17 @@ def rollout(run: Run) -> tuple[Figure, str]:
     table = run.table("rollout")
     figure, panel = plt.subplots(figsize=(DOUBLE_COLUMN / 2, 2.2))
     for k, (name, part) in enumerate(table.groupby("model", sort=False)):
-        panel.plot(part.frame, part.energy, color=COLOURS[k % len(COLOURS)], label=name)
+        panel.plot(part.frame, part.of_training, color=COLOURS[k % len(COLOURS)], label=name)
     first = table[table.model == table.model.iloc[0]]
-    panel.plot(first.frame, first.truth, color="black", lw=0.8, label="truth")
-    panel.set(xlabel="frames ahead", ylabel="energy of the fluctuation", ylim=(0, None))
+    truth = first.truth * first.of_training / first.energy
+    panel.plot(first.frame, truth, color="black", lw=0.8, label="truth")
+    panel.axhline(1, color="0.6", lw=0.6)
+    panel.set(xlabel="frames ahead", ylabel="energy / largest in training", ylim=(0, None))
     panel.legend()
-    return figure, "A long forecast from the first test window: the energy of its fluctuation stays bounded."
+    return figure, (
+        "A long forecast from the first test window: the energy of its fluctuation about the training mean, in "
+        "units of the largest of a training frame, beside the truth for as long as there is one."
+    )
 
 
 def spectra(run: Run) -> tuple[Figure, str] | None:
@@ -212,11 +224,13 @@ def _pictures(variant: Variant, rows: np.ndarray) -> tuple[np.ndarray, np.ndarra
     truth = physical(variant.data, variant.data["x"].isel(sample=rows).values)
     found = physical(variant.data, frames.scaling.invert("x", made))
     names = list(variant.data.attrs["channels"])
-    note = ""
+    note, prefix = "", "basis_{}" if frames.on_modes else "{}_position"
+    axes = [variant.data[prefix.format(axis)] for axis in ("y", "x")]
+    places = [axis.values for axis in axes]
     if truth.ndim == 3:  # on points
         from .points import interpolation_error, on_grid
 
-        x, y, mass = (variant.data[f"basis_{name}"].values for name in ("x", "y", "mass"))
+        (y, x), mass = places, variant.data["basis_mass"].values
         hole = float(variant.data.attrs.get("hole", 0.0))
         both = np.concatenate([truth, found])
         grid = on_grid(x, y, both, _PICTURES, hole)
@@ -224,14 +238,19 @@ def _pictures(variant: Variant, rows: np.ndarray) -> tuple[np.ndarray, np.ndarra
         first = (truth[0] - mean)[None]
         error = interpolation_error(x, y, first[0], mass, on_grid(x, y, first[0], _PICTURES, hole))
         note = f"Drawn on {_PICTURES[0]} × {_PICTURES[1]} points by linear interpolation, which loses {error:.1%}."
-        truth, found = grid[2][: len(rows)], grid[2][len(rows) :]
+        truth, found, places = grid[2][: len(rows)], grid[2][len(rows) :], [grid[1], grid[0]]
     if said := variant.data.attrs.get("note"):
         note = f"{note} The data: {said}.".strip()
     k, label = _shown(names)
     units = variant.data.attrs.get("channel_units") or variant.data["unit"].values.tolist()
     if k is None:
-        curl = [np.gradient(f[:, 1], axis=2) - np.gradient(f[:, 0], axis=1) for f in (truth, found)]
-        return curl[0], curl[1], "vorticity (per cell)", note
+        u, v = names.index("u"), names.index("v")
+        curl = [
+            np.gradient(f[:, v], places[1], axis=2) - np.gradient(f[:, u], places[0], axis=1)
+            for f in (truth, found)
+        ]
+        unit = f"{units[u]}/{axes[0].attrs.get('units') or '1'}".replace("m/s/m", "1/s")
+        return curl[0], curl[1], f"vorticity ({unit})", note
     found[:, k][np.isnan(truth[:, k])] = np.nan
     return truth[:, k], found[:, k], f"{label} ({units[k]})", note
 
@@ -253,6 +272,16 @@ def _limits(values: np.ndarray) -> dict[str, Any]:
         most = max(-low, high)
         return {"cmap": DIVERGING, "vmin": -most, "vmax": most}
     return {"cmap": SEQUENTIAL, "vmin": min(low, 0.0), "vmax": high}
+
+
+def _about_zero(errors: np.ndarray) -> dict[str, Any]:
+    """The colour scale of differences, their own: small ones are to be seen."""
+    most = float(np.nanquantile(np.abs(errors), 0.998))
+    return {"cmap": DIVERGING, "vmin": -most, "vmax": most}
+
+
+def _clock(variant: Variant, row: int) -> str:
+    return f"t = {variant.data['time'].values[row]:.3g} {variant.data.attrs['time_unit']}".strip()
 
 
 def _height(values: np.ndarray) -> float:

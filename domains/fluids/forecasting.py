@@ -201,6 +201,7 @@ def fit(cut: Cut, kind: str, asked: Analyse, ridge: float = 1e-6, window: int | 
         gradient_clip=1.0,
         seed=asked.seed,
         compile=False,
+        threads=1,  # so small that a second one only waits
     )
     made.fit(cut.train, None, settings, Prediction(teacher_forcing=0.0, loss="squared"))
     return made

@@ -70,13 +70,15 @@ def forecast(run: Run) -> Findings:
         metrics[name] = {"chosen": chosen.kind, "valid_error": chosen.valid, "largest_energy": largest}
         notes.append(_sentence(f"{name}: {chosen.kind}", rows, max(asked.lead_times)))
         notes.append(
-            f"{name}: over {len(energy)} frames the energy of the forecast stays below {largest:.2f} of the "
-            "largest in training."
+            f"{name}: over {len(energy)} frames the energy of the forecast rises to {largest:.2f} of the "
+            "largest of a training frame."
         )
     tables = {"forecast": pd.DataFrame(rows), "rollout": pd.concat(energies)}
     if spectra is not None:
         tables["spectra"] = spectra
-    return Findings(metrics, tables, tuple(notes), TITLES)
+    unit = run.main.data.attrs["time_unit"]
+    titles = TITLES | {"lead_time": f"lead time ({unit})"} if unit else TITLES
+    return Findings(metrics, tables, tuple(notes), titles)
 
 
 def _baselines(

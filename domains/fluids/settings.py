@@ -38,10 +38,10 @@ class Prepare(PrepareSettings):
     resample: bool = Field(
         default=False, description="interpolate irregular times linearly to their median step"
     )
-    mirror: bool = Field(
-        default=False,
-        description="the flow has no side: the mirror image in y of each training run trains, too (v and vorticity "
-        "change sign there)",
+    mirror: Literal["x", "y"] | None = Field(
+        default=None,
+        description="the flow has no side along this axis: the mirror image of each training run trains, too (y: v "
+        "and vorticity change sign there; x: u and vorticity)",
     )
     held_out: dict[str, list[float]] = Field(
         default_factory=dict, description="parameter: values of which every run is in test"

@@ -78,6 +78,7 @@ def _smoke(chosen: Mapping[str, Any], seed: int) -> Plan:
     of_runs = {
         f.name: (getattr(scenes, f.name).numpy(), units.get(f.name.split("_")[-1], "m"))
         for f in fields_of(scenes)
+        if chosen["obstacles"] or not f.name.startswith("obstacle")
     }
     return Plan(_times(chosen, dt), centres, centres, of_runs, "replicate", blocks())
 

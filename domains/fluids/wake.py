@@ -51,8 +51,8 @@ def open_wake(path: Path) -> xr.Dataset:
             "basis_modes": (("mode", "field", "point"), modes.astype(np.float32), stay),
             "basis_mass": ("point", mass, stay),
             "basis_scale": ("field", np.ones(2), stay),
-            "basis_x": ("point", found["x"], stay),
-            "basis_y": ("point", found["y"], stay),
+            "basis_x": ("point", found["x"], stay | {"units": "D"}),
+            "basis_y": ("point", found["y"], stay | {"units": "D"}),
         },
         {
             "channels": ["u", "v"],

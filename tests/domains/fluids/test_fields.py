@@ -199,16 +199,20 @@ def test_a_velocity_has_one_scale_and_modes_have_one(tmp_path: Path) -> None:
     assert np.ptp(Scaling.of(prepared(tmp_path / "flow.nc", modes=2)).fields["x"].scale) == 0
 
 
-def test_mirror_images_train_and_change_the_sign_of_v(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("axis", "odd"), [("y", 1), ("x", 0)])
+def test_mirror_images_train_and_change_the_sign_of_the_component(
+    tmp_path: Path, axis: str, odd: int
+) -> None:
     write_fields(series(runs=6), tmp_path / "flow.nc")
-    data = prepared(tmp_path / "flow.nc", mirror=True)
+    data = prepared(tmp_path / "flow.nc", mirror=axis)
     image = np.flatnonzero(data["mirrored"].values == 1)
     assert (data["split"].values[image] == 0).all()
     check_leakage(data)
     source = np.flatnonzero((data["split"].values == 0) & (data["mirrored"].values == 0))
     x = data["x"].values
-    np.testing.assert_allclose(x[image][:, 0], x[source][:, 0, ::-1])
-    np.testing.assert_allclose(x[image][:, 1], -x[source][:, 1, ::-1])
+    flipped = np.flip(x[source], {"y": 2, "x": 3}[axis])
+    np.testing.assert_allclose(x[image][:, odd], -flipped[:, odd])
+    np.testing.assert_allclose(x[image][:, 1 - odd], flipped[:, 1 - odd])
 
 
 def nek_file(path: Path, elements: int, fields: dict[str, np.ndarray], order: str) -> None:
