@@ -46,8 +46,9 @@ TITLES = {
 }
 _ROWS = 500  # patterns that are decoded for a table
 _RANKED = 10  # data at least, for a correlation of ranks
-_PIXELS = 1 << 18  # of all patterns that are denoised
+_PIXELS = 1 << 15  # of all patterns that are denoised
 _STEPS = 100  # that refine a posterior
+_PARTS = 6  # of as many patterns, from few photons to many
 
 
 def recovery(run: Run) -> Findings:
@@ -149,7 +150,7 @@ def denoising(run: Run) -> Findings:
     The encoder's posterior mean, and that of a posterior which is fitted to each pattern by itself from there on.
     """
     rows: list[dict[str, Any]] = []
-    curves: list[pd.DataFrame] = []
+    curves: list[dict[str, Any]] = []
     metrics: dict[str, dict[str, float]] = {}
     for name, variant in optical_variants(run).items():
         data = variant.data
@@ -179,7 +180,15 @@ def denoising(run: Run) -> Findings:
             relative = np.sqrt(squares.sum(axes) / np.square(truth).sum(axes))
             row = {"model": name, "method": method, "setting": setting, "chi2": chi2.mean()}
             rows.append(row | {"relative": np.median(relative), "patterns": len(test)})
-            curves.append(pd.DataFrame({"model": name, "method": method, "photons": photons, "chi2": chi2}))
+            curves += [
+                {
+                    "model": name,
+                    "method": method,
+                    "photons": np.median(photons[part]),
+                    "chi2": chi2[part].mean(),
+                }
+                for part in np.array_split(np.argsort(photons), _PARTS)
+            ]
         metrics[name] = {row["method"]: row["chi2"] for row in rows if row["model"] == name}
     if not rows:
         return Findings()
@@ -193,7 +202,9 @@ def denoising(run: Run) -> Findings:
         f"left, with latents refined for each pattern {metrics[main]['VAE, refined']:.3f} (counts: "
         f"{metrics[main]['counts']:.2f}); the best filter, {best}, {others[best]:.3f}."
     )
-    return Findings(metrics, {"denoising": table, "denoising_by_photons": pd.concat(curves)}, (note,), TITLES)
+    return Findings(
+        metrics, {"denoising": table, "denoising_by_photons": pd.DataFrame(curves)}, (note,), TITLES
+    )
 
 
 def generation(run: Run) -> Findings:
