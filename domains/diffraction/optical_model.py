@@ -44,9 +44,12 @@ def build(settings: Diffraction, data: xr.Dataset) -> VAE:
     if normalise:
         rows = rows / np.nanmean(rows, tuple(range(1, rows.ndim)), keepdims=True)
     root, mean = np.sqrt(rows), float(np.nanmean(rows))
-    make = PointSources if len(shape) == 1 else Aperture
-    space = shape[0] if len(shape) == 1 else shape[1:]
-    decode = make(chosen.latent, chosen.hidden[::-1], space, chosen.sources, mean, told)
+    sources, layers = chosen.sources, chosen.hidden[::-1]
+    decode: nn.Module
+    if len(shape) == 1:
+        decode = PointSources(chosen.latent, layers, shape[0], sources, mean, told)
+    else:
+        decode = Aperture(chosen.latent, layers, shape[1:], sources, mean, told)
     network = Stabilised(encode, float(np.nanmean(root)), float(np.nanstd(root)), normalise)
     return VAE(
         priors.StandardNormal(chosen.latent),

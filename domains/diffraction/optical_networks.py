@@ -47,7 +47,7 @@ class Stabilised(nn.Module):
 class PointSources(nn.Module):
     """Latents → log rate of n pixels u from −1 to 1, ln(scale·(|U|² + b)), U(u) = Σ_k A_k(z) e^{iκ_k(z) u}, (B, n).
 
-    Huygens' principle behind ``sources`` points: what one at ξ_k = κ_k λz/(2π) sends. A network of the latents gives
+    Huygens' principle behind ``sources`` points at ξ_k = κ_k λz/(2π). A network of the latents gives
     how far it has moved from its place among evenly spaced ones, its complex amplitude, and b, light that is
     everywhere alike. Moving points follow fringes that get closer, where a plain network has to learn each pattern.
 
@@ -100,7 +100,7 @@ class Aperture(nn.Module):
     t; one of its own gives κ, γ, g, the shift u₀, and b, light that is everywhere alike. The sum over cells is two
     products of matrices.
 
-    Note 1. That t is real and that one κ and one γ hold for all cells is what makes this learnable: −log p(x | z) of
+    Note 1. That t is real and one κ and one γ hold for all cells is what makes this learnable: −log p(x | z) of
     validation data was 13,300 nats after five epochs, and 17,000 after twelve where each line of cells had its own
     place and each cell a complex amplitude.
     """
