@@ -46,10 +46,10 @@ class Stabilised(nn.Module):
 
 @recorded
 class PointSources(nn.Module):
-    """Latents → log rate of n pixels u from −1 to 1, ln(scale·(|U|² + b)), U = 1 + Σ_k A_k(z) e^{iκ_k(z) u}, (B, n).
+    """Latents → log rate of n pixels u from −1 to 1, ln(scale·(|U|² + b)), U = 1 + Σ_k A_k e^{iκ_k u}, (B, n).
 
-    Huygens' principle behind ``sources`` points at ξ_k = κ_k λz/(2π). A network of the latents gives how far each has
-    moved from its place among evenly spaced ones, its complex amplitude, and b, light that is everywhere alike.
+    Huygens' principle behind ``sources`` points at ξ_k = κ_k λz/(2π). A network of the latents gives how far each
+    has moved from its place among evenly spaced ones, its complex amplitude, and b, light that is everywhere alike.
     Moving points follow fringes that get closer, where a plain network has to learn each pattern. The 1, which an
     untrained network's pattern is even by, makes rates linear in small amplitudes: without it a single latent was
     folded in three trainings of five.
