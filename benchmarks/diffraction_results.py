@@ -33,6 +33,7 @@ NOISY = {
     "dim": "the same at few photons (`dim`)",
     "images": "images of holes (`images`)",
 }
+_CELLS = {"r2": ".3f", "resolution": ".1f"}
 SEVERAL = {
     "main": "one slit, unsupervised",
     "two_slits": "two slits, unsupervised",
@@ -107,6 +108,22 @@ def several(runs: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def images(runs: list[dict[str, Any]]) -> list[str]:
+    """What the latents of images determine."""
+    lines = [
+        "| images of holes, test data | R² from the latents | standard deviation at one latent |",
+        "|---|---|---|",
+    ]
+    first = runs[0]["identifiability"]["main"]
+    for parameter, row in first.items():
+        if parameter != "determined":
+            cells = [run["identifiability"]["main"][parameter] for run in runs]
+            r2, resolution = (over((cell[key] for cell in cells), form) for key, form in _CELLS.items())
+            unit = "mm" if parameter == "distance" else "µm"
+            lines.append(f"| {parameter} | {r2}, {row['verdict']} | {resolution} {unit} |")
+    return lines
+
+
 def denoised(kinds: dict[str, list[dict[str, Any]]]) -> list[str]:
     """What is left of the noise."""
     runs = {NOISY[kind]: kinds[kind] for kind in NOISY if kind in kinds}
@@ -148,10 +165,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", nargs="*", type=Path, help="run folders; none: what is kept")
+    parser.add_argument("runs", nargs="*", type=Path, help="run folders; of other kinds, what is kept")
     folders = parser.parse_args().runs
     path = HERE / "results" / "diffraction_optical.json"
-    kinds = gathered(folders) if folders else json.loads(path.read_text())["runs"]
+    kinds = json.loads(path.read_text())["runs"] if path.exists() else {}
+    kinds |= gathered(folders)
     if folders:
         kept = ("recovery", "identifiability", "denoising", "generation")
         keep(
@@ -165,6 +183,8 @@ def main() -> None:
     if "slits" in kinds:
         write("slits", slits(kinds["slits"]))
         write("denoising", denoised(kinds))
+    if "images" in kinds:
+        write("images", images(kinds["images"]))
     if "several" in kinds:
         write("several", several(kinds["several"]))
     rates = HERE / "results" / "diffraction_optics.json"

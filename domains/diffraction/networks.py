@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .optical_networks import Intensity, Leading, PointSources, Stabilised
+from .optical_networks import Aperture, Leading, PointSources, Stabilised
 
-__all__ = ["Intensity", "Leading", "PointSources", "Stabilised"]
+__all__ = ["Aperture", "Leading", "PointSources", "Stabilised"]

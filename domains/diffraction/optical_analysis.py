@@ -46,8 +46,10 @@ TITLES = {
 }
 _ROWS = 500  # patterns that are decoded for a table
 _RANKED = 10  # data at least, for a correlation of ranks
-_PIXELS = 1 << 18  # of all patterns that are denoised
+_PIXELS = 1 << 15  # of all patterns that are denoised
 _STEPS = 100  # that refine a posterior
+_AROUND = {"rotation_deg"}  # angles that come round are on no line
+_PARTS = 6  # of as many patterns, from few photons to many
 
 
 def recovery(run: Run) -> Findings:
@@ -110,29 +112,35 @@ def identifiability(run: Run) -> Findings:
     metrics: dict[str, Any] = {}
     for name, variant in optical_variants(run).items():
         latents, told = variant.latents, variant.settings.prepare.told
-        parameters = {k: v for k, v in varied(variant).items() if k not in told and np.isfinite(v).all()}
-        held = latents["split"].values == 2
-        if not parameters or held.sum() < LEAST:
-            continue
-        found = identify(
-            latents["z"].values,
-            {_word(parameter): values for parameter, values in parameters.items()},
-            held,
-            condition=latents["condition"].values if told else None,
-            seed=run.settings.analyse.seed,
-        )
-        tables.append(found.table.assign(model=name))
-        powers += [
-            {"model": name, "product": str(power), "r2": power.r2, "scatter": power.scatter}
-            for power in found.powers
-        ]
-        metrics[name] = {
-            row["parameter"]: {key: row[key] for key in ("r2", "resolution", "verdict")}
-            for row in found.table.to_dict("records")
-        } | {"determined": {str(power): power.r2 for power in found.powers}}
+        own = {k: v for k, v in varied(variant).items() if k not in told and k not in _AROUND}
         given = f", told the {' and the '.join(map(_word, told))}" if told else ""
-        units = {_word(parameter): units_of(parameter) for parameter in parameters}
-        notes += [f"{name}{given}: {sentence}" for sentence in found.sentences(units)]
+        # parameters of the same patterns together: a diameter is one of round holes alone
+        having: dict[bytes, list[str]] = {}
+        for parameter, values in own.items():
+            having.setdefault(np.isfinite(values).tobytes(), []).append(parameter)
+        for mask, names in having.items():
+            rows = np.frombuffer(mask, bool)
+            held = latents["split"].values[rows] == 2
+            if held.sum() < LEAST:
+                continue
+            found = identify(
+                latents["z"].values[rows],
+                {_word(parameter): own[parameter][rows] for parameter in names},
+                held,
+                condition=latents["condition"].values[rows] if told else None,
+                seed=run.settings.analyse.seed,
+            )
+            tables.append(found.table.assign(model=name))
+            powers += [
+                {"model": name, "product": str(power), "r2": power.r2, "scatter": power.scatter}
+                for power in found.powers
+            ]
+            known = metrics.setdefault(name, {"determined": {}})
+            known["determined"] |= {str(power): power.r2 for power in found.powers}
+            for row in found.table.to_dict("records"):
+                known[row["parameter"]] = {key: row[key] for key in ("r2", "resolution", "verdict")}
+            units = {_word(parameter): units_of(parameter) for parameter in names}
+            notes += [f"{name}{given}: {sentence}" for sentence in found.sentences(units)]
     if not tables:
         return Findings()
     table = pd.concat(tables, ignore_index=True)
@@ -149,7 +157,7 @@ def denoising(run: Run) -> Findings:
     The encoder's posterior mean, and that of a posterior which is fitted to each pattern by itself from there on.
     """
     rows: list[dict[str, Any]] = []
-    curves: list[pd.DataFrame] = []
+    curves: list[dict[str, Any]] = []
     metrics: dict[str, dict[str, float]] = {}
     for name, variant in optical_variants(run).items():
         data = variant.data
@@ -179,7 +187,15 @@ def denoising(run: Run) -> Findings:
             relative = np.sqrt(squares.sum(axes) / np.square(truth).sum(axes))
             row = {"model": name, "method": method, "setting": setting, "chi2": chi2.mean()}
             rows.append(row | {"relative": np.median(relative), "patterns": len(test)})
-            curves.append(pd.DataFrame({"model": name, "method": method, "photons": photons, "chi2": chi2}))
+            curves += [
+                {
+                    "model": name,
+                    "method": method,
+                    "photons": np.median(photons[part]),
+                    "chi2": chi2[part].mean(),
+                }
+                for part in np.array_split(np.argsort(photons), _PARTS)
+            ]
         metrics[name] = {row["method"]: row["chi2"] for row in rows if row["model"] == name}
     if not rows:
         return Findings()
@@ -193,7 +209,9 @@ def denoising(run: Run) -> Findings:
         f"left, with latents refined for each pattern {metrics[main]['VAE, refined']:.3f} (counts: "
         f"{metrics[main]['counts']:.2f}); the best filter, {best}, {others[best]:.3f}."
     )
-    return Findings(metrics, {"denoising": table, "denoising_by_photons": pd.concat(curves)}, (note,), TITLES)
+    return Findings(
+        metrics, {"denoising": table, "denoising_by_photons": pd.DataFrame(curves)}, (note,), TITLES
+    )
 
 
 def generation(run: Run) -> Findings:

@@ -57,7 +57,7 @@ def patterns(run: Run) -> Drawn | None:
         axes.set_xlabel("position on the sensor (mm)")
     for axes in panels[:, 0]:
         axes.set_ylabel("counts")
-    panels[0, 0].legend()
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(kinds))
     return (
         figure,
         f"{variant.name}: test patterns, from few photons to many, and what their latents decode to.",
@@ -131,7 +131,7 @@ def denoised(run: Run) -> Drawn | None:
 
     if not (run.tables / "denoising_by_photons.csv").exists():
         return None
-    from matplotlib.ticker import NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     table = run.table("denoising_by_photons")
     models = list(dict.fromkeys(table.model))[:3]
@@ -142,13 +142,12 @@ def denoised(run: Run) -> Drawn | None:
         for colour, (method, rows) in zip(
             COLOURS, table[table.model == model].groupby("method", sort=False), strict=False
         ):
-            edges = np.quantile(rows.photons, np.linspace(0, 1, 7))
-            place = np.clip(np.searchsorted(edges, rows.photons, side="right") - 1, 0, 5)
-            means = [rows.chi2[place == k].mean() for k in range(6)]
-            centres = [rows.photons[place == k].median() for k in range(6)]
-            axes.loglog(centres, means, "o-", color=colour, label=method, ms=2.5)
+            axes.loglog(rows.photons, rows.chi2, "o-", color=colour, label=method, ms=2.5)
+        axes.axhline(1, color="0.6", lw=0.6, zorder=0)
         axes.set(xlabel="photons", title=model)
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda photons, _: f"{photons:,.0f}"))
+        axes.xaxis.set_minor_locator(NullLocator())
     panels[0][0].set_ylabel("variance left, of the counts' noise")
     panels[0][-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure, (

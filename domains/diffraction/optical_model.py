@@ -8,13 +8,13 @@ import numpy as np
 from torch import nn
 
 from sciencevae.data.splits import split_rows
-from sciencevae.networks import ConvolutionalDecoder, ConvolutionalEncoder, Perceptron
+from sciencevae.networks import ConvolutionalEncoder, Perceptron
 from sciencevae.training.schedules import WarmUp
 from sciencevae.vae import decoders, encoders, priors
 from sciencevae.vae.model import VAE
 from sciencevae.vae.objectives import ELBO, BetaTCVAE, FactorVAE, Objective, Property
 
-from .optical_networks import Intensity, Leading, PointSources, Stabilised
+from .optical_networks import Aperture, Leading, PointSources, Stabilised
 from .settings import Diffraction
 
 if TYPE_CHECKING:
@@ -31,29 +31,30 @@ def build(settings: Diffraction, data: xr.Dataset) -> VAE:
     shape = tuple(data["x"].shape[1:])
     told = data["condition"].shape[1] if "condition" in data else 0
     encode: nn.Module
-    decode: nn.Module
     if len(shape) == 1:
         wide = 2 * shape[0]  # with the mask
         encode = Perceptron(wide, chosen.hidden, 2 * chosen.latent, condition_features=told)
-        decode = PointSources(chosen.latent, chosen.hidden[::-1], shape[0], chosen.sources, told)
     else:
-        seen, hidden = (2, *shape[1:]), chosen.hidden[-1]  # with the mask; real and imaginary part
+        seen, hidden = (2, *shape[1:]), chosen.hidden[-1]  # with the mask
         encode = ConvolutionalEncoder(
             seen, 2 * chosen.latent, channels=chosen.channels, hidden=hidden, condition_features=told
-        )
-        decode = ConvolutionalDecoder(
-            chosen.latent, seen, channels=chosen.channels[::-1], hidden=hidden, condition_features=told
         )
     normalise = settings.prepare.exposure == "total"
     rows = data["x"].isel(sample=split_rows(data, "train")[:_ROWS]).values
     if normalise:
         rows = rows / np.nanmean(rows, tuple(range(1, rows.ndim)), keepdims=True)
     root, mean = np.sqrt(rows), float(np.nanmean(rows))
+    sources, layers = chosen.sources, chosen.hidden[::-1]
+    decode: nn.Module
+    if len(shape) == 1:
+        decode = PointSources(chosen.latent, layers, shape[0], sources, mean, told)
+    else:
+        decode = Aperture(chosen.latent, layers, shape[1:], sources, mean, told)
     network = Stabilised(encode, float(np.nanmean(root)), float(np.nanstd(root)), normalise)
     return VAE(
         priors.StandardNormal(chosen.latent),
         encoders.Gaussian(network, chosen.latent, missing=True, conditional=told > 0),
-        decoders.Poisson(Intensity(decode, mean), conditional=told > 0),
+        decoders.Poisson(decode, conditional=told > 0),
     )
 
 

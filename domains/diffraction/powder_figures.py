@@ -60,7 +60,7 @@ def scans(run: Run) -> tuple[Figure, str] | None:
             )
         axes.set_ylabel("counts a bin")
         axes.set_title(str(data["label"].values[row]), loc="left")
-        axes.legend(loc="upper right")
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     panels[-1].set_xlabel(_X)
     return figure, (
         "Patterns that training did not see, the rate decoded from their latents, and the lines of the phases that "
@@ -69,7 +69,7 @@ def scans(run: Run) -> tuple[Figure, str] | None:
 
 
 def phase_map(run: Run) -> tuple[Figure, str] | None:
-    """Two principal directions of the latents of single-phase patterns, by phase."""
+    """Latents of single-phase patterns in the plane that parts the phases best."""
     if not _powder(run) or run.main.data.sizes["phase"] < 2:
         return None
     import matplotlib.pyplot as plt
@@ -95,7 +95,7 @@ def phase_map(run: Run) -> tuple[Figure, str] | None:
     measured = data["origin"].values == "measured"
     if measured.any():
         axes.plot(*plane.transform(z[measured]).T, "k*", ms=5, label="measured")
-    axes.set(xlabel="first discriminant of the latents", ylabel="second")
+    axes.set(xlabel="first discriminant of the latents", ylabel="second discriminant")
     return figure, (
         "Latents of single-phase patterns that training did not see, in the plane that parts the phases of "
         "training patterns best (linear discriminants); one colour a phase, stars: measured scans."

@@ -37,9 +37,11 @@ class Model(Section):
     """The three distributions."""
 
     latent: int = Field(default=6, ge=1, description="dimensions of z")
-    hidden: tuple[int, ...] = Field(default=(256, 256), description="widths of the layers, of line profiles")
+    hidden: tuple[int, ...] = Field(default=(256, 256), description="widths of the layers of perceptrons")
     sources: int = Field(
-        default=48, ge=1, description="points whose light makes up a decoded line profile (Huygens)"
+        default=48,
+        ge=1,
+        description="points whose light makes up a decoded line profile (Huygens); of images, cells in a row",
     )
     channels: tuple[int, ...] = Field(default=(16, 32, 64), description="of the convolutions, of images")
 

@@ -2,29 +2,69 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
-from sciencevae.builtin.diffraction.optical_networks import Intensity, Leading, PointSources, Stabilised
+from sciencevae.builtin.diffraction import apertures, optics
+from sciencevae.builtin.diffraction.optical_networks import Aperture, Leading, PointSources, Stabilised
 
 from sciencevae.networks import Perceptron
 
 
 @pytest.mark.parametrize("pixels", [48, 31])
 def test_point_sources_interfere(pixels: int) -> None:
-    """The field is the sum of waves, written out."""
+    """The rate is that of a sum of waves, written out."""
     torch.manual_seed(0)
-    network = PointSources(3, (8,), pixels, sources=5, condition_features=2)
+    network = PointSources(3, (8,), pixels, sources=5, scale=7.0, condition_features=2)
     z, told = torch.randn(4, 3), torch.randn(4, 2)
-    moved, real, imaginary = network.network(z, told).chunk(3, 1)
+    even, out = network.network(z, told).tensor_split([1], 1)
+    moved, real, imaginary = out.chunk(3, 1)
     u = torch.linspace(-1, 1, pixels)
     waves = torch.exp(1j * (network.place + 10 * moved)[:, :, None] * u)
-    field = (torch.complex(real, imaginary)[:, :, None] * waves).sum(1)
-    out = network(z, told)
-    assert out.shape == (4, 2 * pixels)
-    torch.testing.assert_close(out[:, :pixels], field.real - 1, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(out[:, pixels:], field.imag, rtol=1e-4, atol=1e-4)
-    rate = Intensity(network, 7.0)(z, told).exp()
-    torch.testing.assert_close(rate, 7 * (field.abs().square() + 1e-4), rtol=1e-3, atol=1e-3)
+    field = 1 + (torch.complex(real, imaginary)[:, :, None] * waves).sum(1)
+    wanted = 7 * (field.abs().square() + (even - 4).exp().add(1).log() + 1e-4)
+    torch.testing.assert_close(network(z, told).exp(), wanted, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("hole", "distance"), [("circle", 0.06), ("rectangle", 0.04)])
+def test_an_aperture_diffracts_as_the_simulation_has_it(hole: str, distance: float) -> None:
+    """What the decoder makes of a true aperture, wavelength and distance, beside the angular spectrum's pattern."""
+    wavelength, pitch, n, cells = 550e-9, 7.5e-6, 256, 32
+    middle = torch.tensor([[30e-6, -40e-6]], dtype=torch.float64)
+    size = torch.tensor([[400e-6, 300e-6]], dtype=torch.float64)
+
+    def mask(x: torch.Tensor, step: float, middle: torch.Tensor) -> torch.Tensor:
+        if hole == "circle":
+            return apertures.circle(x, x, step, middle, size[:, 0])
+        return apertures.rectangle(x, x, step, middle, size)
+
+    x = apertures.coordinates(n, pitch)
+    field = optics.angular_spectrum(
+        mask(x, pitch, middle).to(torch.complex128), pitch, wavelength, torch.tensor([distance])
+    )
+    seen = optics.intensity(field)[0, 64:193, 64:193]  # 129 pixels around the axis
+    half = 64 * pitch
+    edge = 250e-6  # the middles of the outermost cells
+    network = Aperture(2, (4,), (129, 129), cells)
+    place = torch.linspace(-edge, edge, cells, dtype=torch.float64)
+    t = mask(place, 2 * edge / (cells - 1), torch.zeros_like(middle)).float()
+    network.transmittance = lambda z, condition=None: t
+    kappa = 2 * math.pi / wavelength * edge * half / distance  # at the edge of cells and of pixels
+    bend = math.pi * edge**2 / (wavelength * distance)
+    size_out = math.log(kappa / network.furthest)
+    setup = [
+        size_out,
+        (bend / math.exp(2 * size_out) - 5) / 10,
+        0.0,
+        -20.0,
+        *(middle[0].flip(0) / half).tolist(),
+    ]
+    del network.setup
+    network.setup = lambda z: torch.tensor([setup])
+    rate = network(torch.zeros(1, 2)).exp()[0, 0] - 1e-4
+    ours, theirs = (pattern / pattern.sum() for pattern in (rate.double(), seen))
+    assert (ours - theirs).norm() < 0.05 * theirs.norm()
 
 
 def test_what_is_seen_of_counts_does_not_depend_on_the_exposure_or_on_masked_pixels() -> None:
