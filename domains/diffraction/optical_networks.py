@@ -50,8 +50,8 @@ class PointSources(nn.Module):
 
     Huygens' principle behind ``sources`` points at ξ_k = κ_k λz/(2π). A network of the latents gives how far each
     has moved from its place among evenly spaced ones, its complex amplitude, and b, light that is everywhere alike.
-    Moving points follow fringes that get closer, where a plain network has to learn each pattern. The 1, which makes
-    an untrained network's pattern even, and a faint b to begin with keep a single latent from being folded.
+    Moving points follow fringes that get closer, where a plain network has to learn each pattern. The 1, which
+    makes an untrained network's pattern even, and a faint b to begin with keep a single latent from being folded.
 
     Note 1. Of two slits with four free parameters, −log p(x | z) of validation data after 20 epochs was 1,290 nats
     where a perceptron gave the logarithm itself, 1,086 where it gave U, and 711 where it moved point sources; the
