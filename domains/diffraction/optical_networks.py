@@ -15,7 +15,7 @@ __all__ = ["Aperture", "Leading", "PointSources", "Stabilised"]
 
 
 _DARK = 1e-4  # of the mean rate, so that a logarithm is finite
-_FAINT = 4.0  # b begins as ln(1 + e⁻⁴)
+_FAINT = 9.0  # b of line profiles begins as ln(1 + e⁻⁹), as dark as makes their minima sharp
 _REACH = 10.0  # radians that a phase moves by for a unit of its network
 _BENT = 5.0  # radians of phase at the edge of the cells, to begin with
 
@@ -50,9 +50,8 @@ class PointSources(nn.Module):
 
     Huygens' principle behind ``sources`` points at ξ_k = κ_k λz/(2π). A network of the latents gives how far each
     has moved from its place among evenly spaced ones, its complex amplitude, and b, light that is everywhere alike.
-    Moving points follow fringes that get closer, where a plain network has to learn each pattern. The 1, which an
-    untrained network's pattern is even by, makes rates linear in small amplitudes: without it a single latent was
-    folded in three trainings of five.
+    Moving points follow fringes that get closer, where a plain network has to learn each pattern. The 1, which
+    makes an untrained network's pattern even, and a faint b to begin with keep a single latent from being folded.
 
     Note 1. Of two slits with four free parameters, −log p(x | z) of validation data after 20 epochs was 1,290 nats
     where a perceptron gave the logarithm itself, 1,086 where it gave U, and 711 where it moved point sources; the

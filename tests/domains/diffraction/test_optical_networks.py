@@ -23,7 +23,7 @@ def test_point_sources_interfere(pixels: int) -> None:
     u = torch.linspace(-1, 1, pixels)
     waves = torch.exp(1j * (network.place + 10 * moved)[:, :, None] * u)
     field = 1 + (torch.complex(real, imaginary)[:, :, None] * waves).sum(1)
-    wanted = 7 * (field.abs().square() + (even - 4).exp().add(1).log() + 1e-4)
+    wanted = 7 * (field.abs().square() + (even - 9).exp().add(1).log() + 1e-4)
     torch.testing.assert_close(network(z, told).exp(), wanted, rtol=1e-3, atol=1e-3)
 
 
