@@ -15,7 +15,6 @@ __all__ = ["Aperture", "Leading", "PointSources", "Stabilised"]
 
 
 _DARK = 1e-4  # of the mean rate, so that a logarithm is finite
-_FAINT = 9.0  # b of line profiles begins as ln(1 + e⁻⁹), as dark as makes their minima sharp
 _REACH = 10.0  # radians that a phase moves by for a unit of its network
 _BENT = 5.0  # radians of phase at the edge of the cells, to begin with
 
@@ -50,7 +49,7 @@ class PointSources(nn.Module):
 
     Huygens' principle behind ``sources`` points at ξ_k = κ_k λz/(2π). A network of the latents gives how far each
     has moved from its place among evenly spaced ones, and its complex amplitude; b, light that is everywhere alike,
-    is one linear step from the latents, and faint at first. Moving points follow fringes that get closer, where a
+    is one linear step from the latents, and ``even`` at first. Moving points follow fringes that get closer, where a
     plain network has to learn each pattern.
 
     Note 1. Of two slits with four free parameters, −log p(x | z) of validation data after 20 epochs was 1,290 nats
@@ -70,13 +69,14 @@ class PointSources(nn.Module):
         sources: int,
         scale: float = 1.0,
         condition_features: int = 0,
+        even: float = 0.7,
     ) -> None:
         super().__init__()
         self.out_features, self.scale = pixels, scale
         self.network = Perceptron(latent, hidden, 3 * sources, condition_features=condition_features)
         self.even = nn.Linear(latent + condition_features, 1)
         nn.init.zeros_(self.even.weight)
-        nn.init.constant_(self.even.bias, -_FAINT)
+        nn.init.constant_(self.even.bias, math.log(math.expm1(even)))
         # fringes as fine as a quarter of the pixels' sampling allows, to begin with
         furthest = math.pi * pixels / 8
         self.register_buffer("place", torch.linspace(-furthest, furthest, sources), persistent=False)
