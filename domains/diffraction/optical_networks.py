@@ -49,8 +49,8 @@ class PointSources(nn.Module):
 
     Huygens' principle behind ``sources`` points at ξ_k = κ_k λz/(2π). A network of the latents gives how far each
     has moved from its place among evenly spaced ones, and its complex amplitude; b, light that is everywhere alike,
-    is one linear step from the latents, and ``even`` at first. Moving points follow fringes that get closer, where a
-    plain network has to learn each pattern.
+    is one linear step from the latents, and ``even`` at first. Moving points follow fringes that get closer, where
+    a plain network has to learn each pattern.
 
     Note 1. Of two slits with four free parameters, −log p(x | z) of validation data after 20 epochs was 1,290 nats
     where a perceptron gave the logarithm itself, 1,086 where it gave U, and 711 where it moved point sources; the

@@ -46,7 +46,7 @@ class Model(Section):
     even: float = Field(
         default=0.7,
         gt=0,
-        description="light that is everywhere alike in what an untrained model decodes, over the mean; line profiles",
+        description="even light in what an untrained model decodes, over the mean rate; of line profiles",
     )
     channels: tuple[int, ...] = Field(default=(16, 32, 64), description="of the convolutions, of images")
 
