@@ -47,7 +47,7 @@ def build(settings: Diffraction, data: xr.Dataset) -> VAE:
     sources, layers = chosen.sources, chosen.hidden[::-1]
     decode: nn.Module
     if len(shape) == 1:
-        decode = PointSources(chosen.latent, layers, shape[0], sources, mean, told)
+        decode = PointSources(chosen.latent, layers, shape[0], sources, mean, told, chosen.even)
     else:
         decode = Aperture(chosen.latent, layers, shape[1:], sources, mean, told)
     network = Stabilised(encode, float(np.nanmean(root)), float(np.nanstd(root)), normalise)

@@ -43,6 +43,11 @@ class Model(Section):
         ge=1,
         description="points whose light makes up a decoded line profile (Huygens); of images, cells in a row",
     )
+    even: float = Field(
+        default=0.7,
+        gt=0,
+        description="even light in what an untrained model decodes, over the mean rate; of line profiles",
+    )
     channels: tuple[int, ...] = Field(default=(16, 32, 64), description="of the convolutions, of images")
 
 
