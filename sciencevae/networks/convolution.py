@@ -23,6 +23,9 @@ __all__ = [
     "ConvolutionalDecoder",
     "ConvolutionalEncoder",
     "ConvolutionalImage",
+    "FromVector",
+    "ToVector",
+    "dense",
     "padded",
 ]
 
@@ -144,8 +147,41 @@ class _Residual(nn.Module):
         return x + self.narrow(self.wide(x.relu()).relu())
 
 
+class ToVector(nn.Module):
+    """``convolutions``, which a subclass sets, then a dense layer: (B, C, …) → (B, out_features)."""
+
+    convolutions: nn.Module
+    dense: nn.Module
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        features = self.convolutions(x).flatten(1)
+        if condition is not None:
+            features = torch.cat([features, condition], dim=1)
+        return self.dense(features)
+
+
+class FromVector(nn.Module):
+    """A dense layer to ``grid``, (C, …), then ``convolutions``: (B, in_features) → what these give."""
+
+    convolutions: nn.Module
+    dense: nn.Module
+    grid: tuple[int, ...]
+
+    def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        if condition is not None:
+            z = torch.cat([z, condition], dim=1)
+        return self.convolutions(self.dense(z).unflatten(1, self.grid))
+
+
+def dense(in_features: int, hidden: int, out_features: int, activation: str) -> nn.Sequential:
+    """One hidden layer."""
+    return nn.Sequential(
+        nn.Linear(in_features, hidden), activation_class(activation)(), nn.Linear(hidden, out_features)
+    )
+
+
 @recorded
-class ConvolutionalEncoder(nn.Module):
+class ConvolutionalEncoder(ToVector):
     """Image → vector: (B, C, H, W) → (B, out_features).
 
     shape: (C, H, W); channels: of the convolutions, each of which halves H and W; hidden: width of the dense
@@ -170,21 +206,11 @@ class ConvolutionalEncoder(nn.Module):
         self.out_features = out_features
         h, w = _sizes(shape, len(channels))[-1]
         self.convolutions = nn.Sequential(*_down(shape[0], channels, activation, padding))
-        self.dense = nn.Sequential(
-            nn.Linear(channels[-1] * h * w + condition_features, hidden),
-            activation_class(activation)(),
-            nn.Linear(hidden, out_features),
-        )
-
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        features = self.convolutions(x).flatten(1)
-        if condition is not None:
-            features = torch.cat([features, condition], dim=1)
-        return self.dense(features)
+        self.dense = dense(channels[-1] * h * w + condition_features, hidden, out_features, activation)
 
 
 @recorded
-class ConvolutionalDecoder(nn.Module):
+class ConvolutionalDecoder(FromVector):
     """Vector → image, the mirror of ``ConvolutionalEncoder``: (B, in_features) → (B, C, H, W) for any H and W.
 
     shape: (C, H, W), C what the likelihood takes for an image (Gaussian with predicted scale: twice its channels).
@@ -210,17 +236,8 @@ class ConvolutionalDecoder(nn.Module):
         self.out_channels = self.out_features = shape[0]
         *larger, smallest = _sizes(shape, len(channels))
         self.grid = (channels[0], *smallest)
-        self.dense = nn.Sequential(
-            nn.Linear(in_features + condition_features, hidden),
-            activation_class(activation)(),
-            nn.Linear(hidden, math.prod(self.grid)),
-        )
+        self.dense = dense(in_features + condition_features, hidden, math.prod(self.grid), activation)
         self.convolutions = nn.Sequential(*_up([*channels, shape[0]], larger[::-1], activation, padding))
-
-    def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        if condition is not None:
-            z = torch.cat([z, condition], dim=1)
-        return self.convolutions(self.dense(z).unflatten(1, self.grid))
 
 
 @recorded

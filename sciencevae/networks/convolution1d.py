@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sciencevae.errors import InputError
+from sciencevae.networks.convolution import FromVector, ToVector, dense
 from sciencevae.networks.perceptron import activation_class
 from sciencevae.spec import recorded
 
@@ -50,7 +51,7 @@ class _Stretch(nn.Module):
 
 
 @recorded
-class ConvolutionalEncoder1d(nn.Module):
+class ConvolutionalEncoder1d(ToVector):
     """Line → vector: (B, C, L) → (B, out_features).
 
     shape: (C, L); channels: of the convolutions, each of which divides L by ``stride``; hidden: width of the dense
@@ -81,21 +82,11 @@ class ConvolutionalEncoder1d(nn.Module):
                 activation_class(activation)(),
             ]
         self.convolutions = nn.Sequential(*layers)
-        self.dense = nn.Sequential(
-            nn.Linear(channels[-1] * length + condition_features, hidden),
-            activation_class(activation)(),
-            nn.Linear(hidden, out_features),
-        )
-
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        features = self.convolutions(x).flatten(1)
-        if condition is not None:
-            features = torch.cat([features, condition], dim=1)
-        return self.dense(features)
+        self.dense = dense(channels[-1] * length + condition_features, hidden, out_features, activation)
 
 
 @recorded
-class ConvolutionalDecoder1d(nn.Module):
+class ConvolutionalDecoder1d(FromVector):
     """Vector → line, the mirror of ``ConvolutionalEncoder1d``: (B, in_features) → (B, C, L) for any L.
 
     shape: (C, L), C what the likelihood takes; channels: of the lines from the shortest on, each of which is then
@@ -120,18 +111,9 @@ class ConvolutionalDecoder1d(nn.Module):
         # a variable of a likelihood is an entry of axis 1
         self.out_channels = self.out_features = shape[0]
         *larger, shortest = _lengths(shape, len(channels), stride)
-        self.line = (channels[0], shortest)
-        self.dense = nn.Sequential(
-            nn.Linear(in_features + condition_features, hidden),
-            activation_class(activation)(),
-            nn.Linear(hidden, channels[0] * shortest),
-        )
+        self.grid = (channels[0], shortest)
+        self.dense = dense(in_features + condition_features, hidden, channels[0] * shortest, activation)
         layers: list[nn.Module] = []
         for (width, following), length in zip(pairwise([*channels, shape[0]]), larger[::-1], strict=True):
             layers += [activation_class(activation)(), _Stretch(width, following, stride, kernel, length)]
         self.convolutions = nn.Sequential(*layers)
-
-    def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        if condition is not None:
-            z = torch.cat([z, condition], dim=1)
-        return self.convolutions(self.dense(z).unflatten(1, self.line))
