@@ -75,8 +75,7 @@ class Variant:
         """``simulate`` where the raw files are made by our own code, otherwise ``fetch``."""
         from sciencevae.data.manifest import load_manifest
 
-        files = load_manifest(self.settings.dataset).files
-        return "simulate" if any(file.generate for file in files) else "fetch"
+        return "simulate" if load_manifest(self.settings.dataset).generated else "fetch"
 
     @property
     def store(self) -> Path:

@@ -323,7 +323,7 @@ def _files(settings: Any) -> dict[str, Path]:
     from sciencevae.data.manifest import load_manifest
 
     # of data that are fetched as they are, ``source`` is the domain's own, read by its ``prepare``
-    made = any(file.generate for file in load_manifest(settings.dataset).files)
+    made = load_manifest(settings.dataset).generated
     given = settings.source.model_dump(mode="json", exclude_none=True) if made else {}
     return fetch_files(settings.dataset, parameters=given or None)
 

@@ -12,7 +12,6 @@ phases, surface roughness, axial divergence and fluorescence are left out.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -221,8 +220,3 @@ def _texture(found: Reflections, metric: Tensor, specimen: Specimen) -> Tensor:
     )
     out = torch.zeros(len(metric), len(found.d), dtype=metric.dtype)
     return out.index_add_(1, family, weight * share)
-
-
-def phases_of(crystals: Sequence[Crystal], anode: Anode, two_theta_max: float) -> list[Phase]:
-    """The phases of crystals, with all reflections that a strained cell could bring below 2θ_max."""
-    return [Phase.of(crystal, anode.alpha1, min(two_theta_max + 2.0, 178.0)) for crystal in crystals]

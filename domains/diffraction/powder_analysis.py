@@ -151,14 +151,20 @@ def _comparison(
 
 def probabilities(model: VAE, batch: Batch, seed: int = 0) -> np.ndarray:
     """p(phase present | pattern), (n, K): p(phases | z), the mean over draws of q(z | pattern)."""
-    parts = []
+    return _expected(model, batch, ("phases",), seed)[0]
+
+
+def _expected(model: VAE, batch: Batch, fields: Sequence[str], seed: int = 0) -> list[np.ndarray]:
+    """E_q[E[field | z]] of each of these fields, (n, *E), over the same draws of q(z | pattern)."""
+    parts: list[list[torch.Tensor]] = [[] for _ in fields]
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(seed)
         for rows in _parts(batch):
             z = model.encode(rows.x, rows.context).rsample((_DRAWS,))
             likelihood: Any = model.decode(z, rows.context)
-            parts.append(likelihood.fields["phases"].mean.mean(0))
-    return torch.cat(parts).numpy()
+            for part, field in zip(parts, fields, strict=True):
+                part.append(likelihood.fields[field].mean.mean(0))
+    return [torch.cat(part).numpy() for part in parts]
 
 
 def quality(scores: np.ndarray, truth: np.ndarray, threshold: float) -> dict[str, float]:
@@ -239,10 +245,11 @@ def doubts(
 
     stripped (n, N): the patterns without background, smoothed, as what is decoded will be.
     """
-    p = probabilities(model, batch, seed).clip(1e-7, 1 - 1e-7)
+    p, decoded = _expected(model, batch, ("phases", "pattern"), seed)
+    p = p.clip(1e-7, 1 - 1e-7)
     entropy = -(p * np.log(p) + (1 - p) * np.log1p(-p)).sum(1)
     counts = batch.x["pattern"].numpy()[:, 0]  # type: ignore[index]  # a mapping in this domain
-    rate = np.where(np.isnan(counts), np.nan, _decoded(model, batch, seed)[:, 0])
+    rate = np.where(np.isnan(counts), np.nan, decoded[:, 0])
     other = np.nan_to_num(smoothed(strip_background(rate, _REACH), _SMOOTH))
     own = np.nan_to_num(stripped)
     cosine = (own * other).sum(1) / (np.linalg.norm(own, axis=1) * np.linalg.norm(other, axis=1)).clip(1e-30)
@@ -336,7 +343,7 @@ def denoised(model: VAE, counts: np.ndarray) -> np.ndarray:
     def estimates(counts: np.ndarray) -> list[np.ndarray]:
         x = torch.as_tensor(counts, dtype=torch.float32)
         batch = Batch({"pattern": x}, {"exposure": x.nanmean((1, 2)).clamp(min=1e-3)})
-        rate = _decoded(model, batch)
+        (rate,) = _expected(model, batch, ("pattern",))
         known = np.where(np.isfinite(counts), rate, np.nan)
         found = []
         for width in _WIDTHS_TRIED:
@@ -359,18 +366,6 @@ def _best(estimates: Callable[[np.ndarray], list[np.ndarray]], counts: np.ndarra
     first, second = thinned(counts, 0.5, 0)
     misfit = np.stack([_misfit(rate, second) for rate in estimates(first)])
     return np.stack(estimates(counts))[misfit.argmin(0), np.arange(len(counts))]
-
-
-def _decoded(model: VAE, batch: Batch, seed: int = 0) -> np.ndarray:
-    """E_q of the decoded rate, (n, 1, N)."""
-    parts = []
-    with torch.no_grad(), torch.random.fork_rng():
-        torch.manual_seed(seed)
-        for rows in _parts(batch):
-            z = model.encode(rows.x, rows.context).rsample((_DRAWS,))
-            likelihood: Any = model.decode(z, rows.context)
-            parts.append(likelihood.fields["pattern"].mean.mean(0))
-    return torch.cat(parts).numpy()
 
 
 def relative_error(rate: np.ndarray, truth: np.ndarray) -> float:

@@ -12,7 +12,6 @@ import numpy as np
 
 if TYPE_CHECKING:
     import torch
-    import xarray as xr
 
     from sciencevae.runs import Variant
     from sciencevae.vae.model import VAE
@@ -128,10 +127,3 @@ def decoded(model: VAE, z: Any, condition: torch.Tensor | None, draw: bool = Fal
             law = model.decode(z[rows], context)
             found.append((law.sample() if draw else law.mean).numpy())
     return np.concatenate(found)
-
-
-def basis_of(data: xr.Dataset) -> Any:
-    """The basis of a run's data on modes."""
-    from .basis import Basis
-
-    return Basis.of(data)

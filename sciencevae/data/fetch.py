@@ -59,7 +59,7 @@ def fetch(
     """
     if not isinstance(manifest, Manifest):
         manifest = load_manifest(manifest)
-    if (parameters or seed is not None) and not any(entry.generate for entry in manifest.files):
+    if (parameters or seed is not None) and not manifest.generated:
         raise InputError(f"data set {manifest.name!r} is not generated: it takes no parameters and no seed")
     with TemporaryPackages() as packages:
         return {

@@ -208,6 +208,11 @@ class Manifest(_Strict):
             raise ValueError(f"license {self.license!r} is not SPDX: say in license_note what it allows")
         return self
 
+    @property
+    def generated(self) -> bool:
+        """Whether our own code makes files of it: then it takes parameters and a seed."""
+        return any(file.generate for file in self.files)
+
     def file(self, name: str) -> FileEntry:
         """The file called ``name``; InputError with the nearest name."""
         found = {entry.name: entry for entry in self.files}
