@@ -19,7 +19,6 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from sciencevae.data.atomic import atomic_path
 from sciencevae.errors import InputError
 
 from . import apertures, optics, sensor
@@ -224,6 +223,7 @@ def main(arguments: list[str] | None = None) -> None:
     import argparse
 
     from sciencevae.config import load
+    from sciencevae.data.generate import generate_file
     from sciencevae.registry import domain
 
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -235,12 +235,7 @@ def main(arguments: list[str] | None = None) -> None:
     source = load(domain("diffraction"), given.config).source.model_dump(mode="json")
     if given.samples:
         source["samples"] = given.samples
-
-    def show(done: int, total: int) -> None:
-        print(f"\r{done}/{total} patterns", end="" if done < total else "\n", flush=True)
-
-    with atomic_path(given.path) as partial:
-        generate(partial, source, given.seed, show)
+    generate_file(generate, given.path, source, given.seed)
 
 
 if __name__ == "__main__":

@@ -322,7 +322,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Write a file from the command line."""
     import argparse
 
-    from sciencevae.data.atomic import atomic_path
+    from sciencevae.data.generate import generate_file
 
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("path", type=Path, help="HDF5 file to write")
@@ -338,11 +338,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = vars(parser.parse_args(arguments))
     path, seed = given.pop("path"), given.pop("seed")
 
-    def show(done: int, total: int) -> None:
-        print(f"\r{done}/{total} runs", end="" if done < total else "\n", flush=True)
-
-    with atomic_path(path) as temporary:
-        generate(temporary, given, seed, show)
+    generate_file(generate, path, given, seed)
 
 
 if __name__ == "__main__":

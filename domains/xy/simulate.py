@@ -123,6 +123,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Write a file from the command line."""
     import argparse
 
+    from sciencevae.data.generate import generate_file
+
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("path", type=Path, help="HDF5 file to write")
     parser.add_argument("--lattice", type=int, default=DEFAULTS["lattice"])
@@ -133,10 +135,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = vars(parser.parse_args(arguments))
     path, seed = given.pop("path"), given.pop("seed")
 
-    def show(done: int, total: int) -> None:
-        print(f"\r{done}/{total} temperatures", end="" if done < total else "\n", flush=True)
-
-    generate(path, given, seed, show)
+    generate_file(generate, path, given, seed)
 
 
 if __name__ == "__main__":
