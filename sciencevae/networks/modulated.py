@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
 from sciencevae.networks.perceptron import Perceptron, activation_class
@@ -26,6 +25,7 @@ class Modulated(nn.Module):
 
     hidden: widths of the hidden layers, at least one; activation: one of ``ACTIVATIONS``.
 
+    >>> import torch
     >>> Modulated(8, [64, 32], 4, condition_features=2)(torch.zeros(5, 8), torch.zeros(5, 2)).shape
     torch.Size([5, 4])
     """
@@ -49,6 +49,7 @@ class Modulated(nn.Module):
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         scales, shifts = self.modulation(condition).chunk(2, dim=1)
         widths = [layer.out_features for layer in self.layers]
-        for layer, scale, shift in zip(self.layers, scales.split(widths, 1), shifts.split(widths, 1), strict=True):
+        split = zip(scales.split(widths, 1), shifts.split(widths, 1), strict=True)
+        for layer, (scale, shift) in zip(self.layers, split, strict=True):
             x = self.activation((1 + scale) * layer(x) + shift)
         return self.last(x)
