@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from sciencevae.errors import InputError
 from sciencevae.networks.perceptron import Perceptron, activation_class
 from sciencevae.spec import recorded
 
@@ -39,12 +40,16 @@ class Modulated(nn.Module):
         activation: str = "silu",
     ) -> None:
         super().__init__()
+        if not hidden:
+            raise InputError("a condition modulates hidden layers: hidden needs at least one width")
         self.out_features = out_features
         widths = [in_features, *hidden]
         self.layers = nn.ModuleList(nn.Linear(width, following) for width, following in pairwise(widths))
         self.last = nn.Linear(widths[-1], out_features)
         self.activation = activation_class(activation)()
         self.modulation = Perceptron(condition_features, [_WIDTH], 2 * sum(hidden), activation)
+        nn.init.zeros_(self.modulation.layers[-1].weight)  # s = t = 0: as without a condition, to begin with
+        nn.init.zeros_(self.modulation.layers[-1].bias)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         scales, shifts = self.modulation(condition).chunk(2, dim=1)
