@@ -259,10 +259,10 @@ def generation(run: Run) -> Findings:
     if not rows:
         return Findings()
     notes = tuple(
-        f"{name}: half way between the latents of two patterns a decoded one is {far['half way in the latents']:.3f} "
-        f"from the nearest simulated pattern, relative to its size, half way between their counts "
-        f"{far['half way in the counts']:.3f}; samples from the prior are {far['samples']:.3f} from it, and other "
-        f"simulated patterns {far['test patterns']:.3f}."
+        f"{name}: decoded half way between the latents of two patterns, one is "
+        f"{far['half way in the latents']:.3f} from the nearest simulated pattern, relative to its size; half way "
+        f"between their counts, {far['half way in the counts']:.3f}; drawn from the prior, {far['samples']:.3f}; "
+        f"simulated anew, {far['test patterns']:.3f}."
         for name, far in metrics.items()
     )
     return Findings(metrics, {"generation": pd.DataFrame(rows)}, notes, TITLES)

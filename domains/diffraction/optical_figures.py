@@ -119,15 +119,16 @@ def determined(run: Run) -> Drawn | None:
         seen.add(verdict)
         axes.barh(place, max(r2, 0), color=colours[verdict], height=0.7, label=label)
         axes.plot([max(low, 0), max(high, 0)], [place, place], color="black", lw=0.8)
-        axes.text(0.01, place, f"{r2:.4f}", va="center", fontsize="x-small", color="white" if r2 > 0.1 else "black")
+        axes.text(1.02, place, f"{r2:.4f}", va="center", fontsize="small")
     axes.set_yticks(range(len(rows)), [f"{model}: {name}" for model, name, *_ in rows])
     axes.set(xlabel="R² from the latents and what the model is told, test data", xlim=(0, 1.01))
     axes.invert_yaxis()
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.legend(loc="center left", bbox_to_anchor=(1.1, 0.5))
     return figure, (
-        "How far patterns that share their latents (and what the model is told) share a parameter. Where parameters "
-        "are not identifiable, the products of powers that are determined in their place are shown; an R² above 0 "
-        "is then what the ranges, within which they were drawn, leave of them. Lines: 95 % over test data."
+        "How far patterns that share their latents (and what the model is told) share a parameter. Where "
+        "parameters are not identifiable, the products of powers that are determined in their place are shown; an "
+        "R² above 0 is then what the ranges, within which they were drawn, leave of them. Lines: 95 % over test "
+        "data."
     )
 
 
@@ -150,16 +151,17 @@ def denoised(run: Run) -> Drawn | None:
         ):
             axes.loglog(rows.photons, rows.chi2, "o-", color=colour, label=method, ms=2.5)
         axes.axhline(1, color="0.6", lw=0.6, zorder=0)
-        axes.set(xlabel="photons through the aperture", title=model)
+        axes.set_title(model)
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda photons, _: f"{photons:,.0f}"))
         axes.xaxis.set_minor_locator(NullLocator())
+    figure.supxlabel("photons through the aperture", fontsize="medium")
     panels[0][0].set_ylabel("mean (estimate − truth)²/truth")
     panels[0][-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure, (
-        "What is left of the noise: mean of (estimate − truth)²/truth over the pixels of test patterns. 1, the grey "
-        "line, is the shot noise of the counts. VAE: decoded from the encoder's latents; refined: from latents fitted "
-        "to each pattern. Filters have the setting that is best on validation data."
+        "What is left of the noise: mean of (estimate − truth)²/truth over the pixels of test patterns. 1, the "
+        "grey line, is the shot noise of the counts. VAE: decoded from the encoder's latents; refined: from latents "
+        "fitted to each pattern. Filters have the setting that is best on validation data."
     )
 
 
@@ -207,14 +209,14 @@ def _set_up(variant: Variant) -> str:
     source = variant.settings.source
     if variant.run.input is not None or not isinstance(source, Optical):
         return ""
-    common = ("wavelength_nm", "distance_mm", "shift_um", "photons")
-    holes = " or ".join(
-        f"{hole.kind} ({', '.join(_stated(key, value) for key, value in hole.model_dump(exclude={'kind'}).items())})"
-        for hole in source.apertures
-    )
-    light = ", ".join(_stated(key, getattr(source, key)) for key in common if getattr(source, key) != 0)
+    holes = []
+    for hole in source.apertures:
+        sizes = hole.model_dump(exclude={"kind"}).items()
+        holes.append(f"{hole.kind} ({', '.join(_stated(key, value) for key, value in sizes)})")
+    common = {key: getattr(source, key) for key in ("wavelength_nm", "distance_mm", "shift_um", "photons")}
+    light = ", ".join(_stated(key, value) for key, value in common.items() if value != 0)
     sensor = f"{source.sensor.pixels} pixels of {source.sensor.pitch_um:g} µm"
-    return f" Simulated ({source.propagation}): {holes}; {light}; {sensor}."
+    return f" Simulated ({source.propagation}): {' or '.join(holes)}; {light}; {sensor}."
 
 
 def _stated(key: str, value: Any) -> str:
