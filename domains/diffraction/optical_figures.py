@@ -160,8 +160,8 @@ def denoised(run: Run) -> Drawn | None:
     panels[0][-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure, (
         "What is left of the noise: mean of (estimate − truth)²/truth over the pixels of test patterns. 1, the "
-        "grey line, is the shot noise of the counts. VAE: decoded from the encoder's latents; refined: from latents "
-        "fitted to each pattern. Filters have the setting that is best on validation data."
+        "grey line, is the shot noise of the counts. VAE: decoded from the encoder's latents; refined: from "
+        "latents fitted to each pattern. Filters have the setting that is best on validation data."
     )
 
 

@@ -48,8 +48,8 @@ class Modulated(nn.Module):
         self.last = nn.Linear(widths[-1], out_features)
         self.activation = activation_class(activation)()
         self.modulation = Perceptron(condition_features, [_WIDTH], 2 * sum(hidden), activation)
-        nn.init.zeros_(self.modulation.layers[-1].weight)  # s = t = 0: as without a condition, to begin with
-        nn.init.zeros_(self.modulation.layers[-1].bias)
+        for tensor in self.modulation.layers[-1].parameters():
+            nn.init.zeros_(tensor)  # s = t = 0: as without a condition, to begin with
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         scales, shifts = self.modulation(condition).chunk(2, dim=1)
