@@ -113,7 +113,7 @@ def identifiability(run: Run) -> Findings:
     for name, variant in optical_variants(run).items():
         latents, told = variant.latents, variant.settings.prepare.told
         own = {k: v for k, v in varied(variant).items() if k not in told and k not in _AROUND}
-        given = f", told {_listed([_word(parameter) for parameter in told])}" if told else ""
+        given = f" (told {_listed([_word(parameter) for parameter in told])})" if told else ""
         # parameters of the same patterns together: a diameter is one of round holes alone
         having: dict[bytes, list[str]] = {}
         for parameter, values in own.items():
