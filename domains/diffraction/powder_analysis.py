@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from sciencevae.batch import Batch
 from sciencevae.latents.score import auc
 from sciencevae.registry import Findings
 
-from .crystals import Crystal
+from .crystals import Crystal, formula
 from .powder_data import structures
 from .references import decompose, nearest, references, smoothed, strip_background
 
@@ -189,7 +188,7 @@ def best_threshold(scores: np.ndarray, truth: np.ndarray) -> float:
 
 def by_formula(scores: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """Scores of structures (n, K) as those of formulas (n, F), of each the best; a name is FORMULA_SPACEGROUP."""
-    own = np.array([re.sub(r"_\d+$", "", name) for name in names])
+    own = np.array([formula(name) for name in names])
     formulas = list(dict.fromkeys(own.tolist()))
     return np.stack([scores[:, own == f].max(1) for f in formulas], 1), formulas
 
@@ -450,8 +449,7 @@ def known_crystals(run: Run) -> list[Crystal]:
         paths = [path for path in fetch(run.main.settings.dataset).values() if path.suffix == ".cif"]
     else:
         paths = []
-    found = {crystal.name: crystal for crystal in structures(run.main.settings.source, paths)}
-    return [found[name] for name in run.main.data["phase"].values.tolist()]
+    return structures(run.main.settings.source, paths)[0]
 
 
 def _powder(run: Run) -> bool:
