@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from sciencevae.runs import Run
     from sciencevae.vae.model import VAE
 
-__all__ = ["KINDS", "doubts", "holds_unknown", "surprises", "unknown"]
+__all__ = ["KINDS", "combined", "doubts", "holds_unknown", "surprises", "unknown"]
 
 KINDS = ("measured", "simulated, another phase", "simulated", "validation")
 """Of patterns, in the order of the table ``doubts``."""
-_PATTERNS = 240  # of each kind that is simulated, at most
-_SMOOTH = 2.0  # σ in bins of what is compared
+_PATTERNS = 200  # of each kind that is simulated, at most
+_SMOOTH = 0.2  # σ in degrees of what is compared
 _NAMED = 0.1  # probability of a phase that is worth naming
 TITLES = {
     "known": "of candidates alone",
@@ -54,6 +54,7 @@ TITLES = {
     "rate": "known patterns above it, expected (share)",
 }
 _VERDICTS = {False: "explained by candidates", True: "not explained by candidates"}
+_LEFT = "left over by a sum of references (NNLS)"
 _HOLDS = {-1: "not told", 0: "candidates alone", 1: "another phase"}
 
 
@@ -61,10 +62,11 @@ def unknown(run: Run) -> Findings:
     """Which measured scans hold a phase that is none of the candidates, and how well such patterns are told.
 
     The model is in doubt in two ways: which phases there are, H[p(phases | x)] in nats, and the pattern, 1 − the
-    cosine of what it decodes with what was counted. Each has its logarithm standardised on validation patterns;
-    "doubt" is their sum. Beside it the likelihood's own scores, and comparison with references; all patterns that
-    are compared are smoothed alike, after the background is taken off. Every score's threshold is exceeded by
-    ``analyse.false_positive_rate`` of simulated validation patterns, whose phases are all candidates.
+    cosine of what it decodes with what was counted. A sum of references leaves a part of the pattern over. "doubt"
+    is the sum of the three's logarithms, each standardised on validation patterns. Beside it the likelihood's own
+    scores, and comparison with references; all patterns that are compared are smoothed alike, after the background
+    is taken off. Every score's threshold is exceeded by ``analyse.false_positive_rate`` of simulated validation
+    patterns, whose phases are all candidates.
 
     What is to be told: simulated mixtures with a phase of ``source.unknown``, and scans whose label names one.
     """
@@ -133,14 +135,23 @@ def _scores(run: Run, rows: np.ndarray, valid: np.ndarray) -> dict[str, np.ndarr
     """Every score of rows, (n,) each; where ``valid``, they set the scale of the doubts."""
     data, source, model = run.main.data, run.main.settings.source, run.main.model()
     seed, batch = run.settings.analyse.seed, batch_of(data, rows)
-    stripped = smoothed(strip_background(data["pattern"].values[rows, 0], REACH), _SMOOTH)
-    scores = doubts(model, batch, stripped, valid, seed) | surprises(model, batch, seed)
-    against = smoothed(references(source, crystals_of(run)[0], max(VARIANTS), source.seed + 2), _SMOOTH)
+    width = _SMOOTH * source.scan.bins / (source.scan.stop - source.scan.start)
+    stripped = smoothed(strip_background(data["pattern"].values[rows, 0], REACH), width)
+    against = smoothed(references(source, crystals_of(run)[0], max(VARIANTS), source.seed + 2), width)
+    left = {_LEFT: decompose(stripped, against)[1]}
+    own = doubts(model, batch, stripped, width, seed)
+    scores = {"doubt": combined(own | left, valid), "doubt of the model alone": combined(own, valid)}
+    scores |= own | surprises(model, batch, seed) | left
     for match in ("cosine", "correlation"):
         likeness = nearest(stripped, against, match).max(1)
         scores[f"1 − likeness of the nearest reference ({match})"] = 1 - likeness
-    scores["left over by a sum of references (NNLS)"] = decompose(stripped, against)[1]
     return scores
+
+
+def combined(scores: Mapping[str, np.ndarray], valid: np.ndarray) -> np.ndarray:
+    """The sum of the logarithms of scores (n,), each standardised on rows where ``valid``."""
+    logs = [np.log(np.maximum(values, 1e-6)) for values in scores.values()]
+    return np.asarray(sum((log - log[valid].mean()) / max(log[valid].std(), 1e-9) for log in logs))
 
 
 def holds_unknown(labels: Sequence[str], candidates: Sequence[str], strangers: Sequence[str]) -> np.ndarray:
@@ -157,24 +168,21 @@ def _likeliest(p: np.ndarray, names: Sequence[str]) -> str:
 
 
 def doubts(
-    model: VAE, batch: Batch, stripped: np.ndarray, valid: np.ndarray, seed: int = 0
+    model: VAE, batch: Batch, stripped: np.ndarray, width: float, seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """The model's doubt about phases, about the pattern, and both, (n,); rows where ``valid`` set their scales.
+    """The model's doubt about phases, nats, and about the pattern, 1 − cosine, (n,) each.
 
-    stripped (n, N): the patterns without background, smoothed, as what is decoded will be.
+    stripped (n, N): the patterns without background, smoothed by ``width`` bins, as what is decoded will be.
     """
     p, decoded = expected(model, batch, ("phases", "pattern"), seed)
     p = p.clip(1e-7, 1 - 1e-7)
     entropy = -(p * np.log(p) + (1 - p) * np.log1p(-p)).sum(1)
     counts = batch.x["pattern"].numpy()[:, 0]  # type: ignore[index]  # a mapping in this domain
     rate = np.where(np.isnan(counts), np.nan, decoded[:, 0])
-    other = np.nan_to_num(smoothed(strip_background(rate, REACH), _SMOOTH))
+    other = np.nan_to_num(smoothed(strip_background(rate, REACH), width))
     own = np.nan_to_num(stripped)
     cosine = (own * other).sum(1) / (np.linalg.norm(own, axis=1) * np.linalg.norm(other, axis=1)).clip(1e-30)
-    parts = {"doubt about phases": entropy, "doubt about the pattern": 1 - cosine}
-    logs = {name: np.log(values.clip(1e-6)) for name, values in parts.items()}
-    both = [(v - v[valid].mean()) / v[valid].std() for v in logs.values()]
-    return {"doubt": both[0] + both[1], **logs}
+    return {"doubt about phases": entropy, "doubt about the pattern": 1 - cosine}
 
 
 def surprises(model: VAE, batch: Batch, seed: int = 0) -> dict[str, np.ndarray]:
