@@ -39,4 +39,5 @@ DOMAIN = Domain(
         name: own(f"powder_figures.{name}")
         for name in ("scans", "doubts", "phase_map", "confusion", "path", "thinned_patterns")
     },
+    about=own("about.about"),
 )

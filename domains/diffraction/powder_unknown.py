@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from sciencevae.runs import Run
     from sciencevae.vae.model import VAE
 
-__all__ = ["KINDS", "combined", "doubts", "holds_unknown", "surprises", "unknown"]
+__all__ = ["KINDS", "combined", "doubts", "holds_unknown", "scored", "surprises", "unknown"]
 
 KINDS = ("measured", "simulated, another phase", "simulated", "validation")
 """Of patterns, in the order of the table ``doubts``."""
+_ABOUT = ["label", "patterns", "holds", "likeliest"]
 _PATTERNS = 200  # of each kind that is simulated, at most
 _SMOOTH = 0.2  # σ in degrees of what is compared
 _NAMED = 0.1  # probability of a phase that is worth naming
@@ -54,7 +55,6 @@ TITLES = {
     "rate": "known patterns above it, expected (share)",
 }
 _VERDICTS = {False: "explained by candidates", True: "not explained by candidates"}
-_LEFT = "left over by a sum of references (NNLS)"
 _HOLDS = {-1: "not told", 0: "candidates alone", 1: "another phase"}
 
 
@@ -73,18 +73,14 @@ def unknown(run: Run) -> Findings:
     data = run.main.data if is_powder(run) else None
     if data is None or (data["origin"].values == "simulated").all():
         return Findings()
-    rows, kinds = _chosen(data["origin"].values, data["split"].values)
-    valid = kinds == "validation"
-    names, strangers = ([crystal.name for crystal in part] for part in crystals_of(run))
-    labels = data["label"].values[rows]
-    holds = holds_unknown(labels, names, strangers)
-    scores = _scores(run, rows, valid)
-    rate, found = run.settings.analyse.false_positive_rate, []
-    for name, values in scores.items():
-        limit = threshold(values[valid], rate)
+    rate, table = run.settings.analyse.false_positive_rate, scored(run)
+    valid = table["patterns"] == "validation"
+    found = []
+    for name in table.columns[len(_ABOUT) :]:
+        limit = threshold(table.loc[valid, name], rate)
         for kind in ("simulated", "measured"):
-            own = np.char.startswith(kinds, kind)
-            normal, strange = (values[own & (holds == k)] for k in (0, 1))
+            own = table[table["patterns"].str.startswith(kind)]
+            normal, strange = (own.loc[own["holds"] == k, name].to_numpy() for k in (0, 1))
             row = {"score": name, "patterns": kind, "known": len(normal), "strange": len(strange)}
             if min(len(normal), len(strange)) > 1:
                 row |= zip(("auc", "error"), auc(normal, strange), strict=True)
@@ -92,35 +88,34 @@ def unknown(run: Run) -> Findings:
                 row[key] = float(limit.is_anomalous(part).mean()) if len(part) else np.nan
             if len(normal) + len(strange):
                 found.append(row)
-    limit = threshold(scores["doubt"][valid], rate)
-    doubt = scores["doubt"]
-    order = np.lexsort((-doubt, [KINDS.index(kind) for kind in kinds]))
-    p = probabilities(run.main.model(), batch_of(data, rows), run.settings.analyse.seed)
-    by_pattern = pd.DataFrame(
-        {
-            "label": labels,
-            "patterns": kinds,
-            "doubt": doubt,
-            "beyond": np.searchsorted(np.sort(doubt[valid]), doubt) / valid.sum(),
-            "above": [_VERDICTS[bool(one)] for one in limit.is_anomalous(doubt)],
-            "holds": [_HOLDS[one] for one in holds],
-            "likeliest": [_likeliest(one, names) for one in p],
-        }
+    limit = threshold(table.loc[valid, "doubt"], rate)
+    held_out = np.sort(table.loc[valid, "doubt"])
+    shown = table[[*_ABOUT, "doubt"]].assign(
+        beyond=np.searchsorted(held_out, table["doubt"]) / len(held_out),
+        above=[_VERDICTS[bool(one)] for one in limit.is_anomalous(table["doubt"])],
+        holds=table["holds"].map(_HOLDS),
     )
+    order = np.lexsort((-shown["doubt"], shown["patterns"].map(KINDS.index)))
+    columns = ["label", "patterns", "doubt", "beyond", "above", "holds", "likeliest"]
     note = (
         "Doubt above the threshold: the candidates do not explain what was counted. Another phase is in it, "
         "or a candidate is far from what was simulated (its cell, its texture, the instrument)."
     )
     return Findings(
         {"threshold": limit.value, "rate": limit.rate},
-        {"doubts": by_pattern.iloc[order], "unknown": pd.DataFrame(found)},
+        {"doubts": shown.iloc[order][columns], "unknown": pd.DataFrame(found)},
         (note,),
         TITLES,
     )
 
 
-def _chosen(origin: np.ndarray, split: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows that are scored, and which of ``KINDS`` each is."""
+def scored(run: Run) -> pd.DataFrame:
+    """Every score of measured scans and of some simulated patterns, a column each, behind four about the pattern.
+
+    patterns: one of ``KINDS``; holds: 0 candidates alone, 1 another phase, −1 not told
+    """
+    data, source, model = run.main.data, run.main.settings.source, run.main.model()
+    origin, split, seed = data["origin"].values, data["split"].values, run.settings.analyse.seed
     of_kind = {
         "measured": np.flatnonzero(origin == "measured"),
         "simulated, another phase": np.flatnonzero(origin == "unknown")[:_PATTERNS],
@@ -128,24 +123,27 @@ def _chosen(origin: np.ndarray, split: np.ndarray) -> tuple[np.ndarray, np.ndarr
         "validation": np.flatnonzero(split == 1)[:_PATTERNS],
     }
     rows = np.concatenate(list(of_kind.values()))
-    return rows, np.repeat(list(of_kind), [len(own) for own in of_kind.values()])
-
-
-def _scores(run: Run, rows: np.ndarray, valid: np.ndarray) -> dict[str, np.ndarray]:
-    """Every score of rows, (n,) each; where ``valid``, they set the scale of the doubts."""
-    data, source, model = run.main.data, run.main.settings.source, run.main.model()
-    seed, batch = run.settings.analyse.seed, batch_of(data, rows)
+    kinds = np.repeat(list(of_kind), [len(own) for own in of_kind.values()])
+    valid, labels, batch = kinds == "validation", data["label"].values[rows], batch_of(data, rows)
+    candidates, strangers = crystals_of(run)
+    names = [crystal.name for crystal in candidates]
     width = _SMOOTH * source.scan.bins / (source.scan.stop - source.scan.start)
     stripped = smoothed(strip_background(data["pattern"].values[rows, 0], REACH), width)
-    against = smoothed(references(source, crystals_of(run)[0], max(VARIANTS), source.seed + 2), width)
-    left = {_LEFT: decompose(stripped, against)[1]}
+    against = smoothed(references(source, candidates, max(VARIANTS), source.seed + 2), width)
+    left = {"left over by a sum of references (NNLS)": decompose(stripped, against)[1]}
     own = doubts(model, batch, stripped, width, seed)
     scores = {"doubt": combined(own | left, valid), "doubt of the model alone": combined(own, valid)}
     scores |= own | surprises(model, batch, seed) | left
     for match in ("cosine", "correlation"):
         likeness = nearest(stripped, against, match).max(1)
         scores[f"1 − likeness of the nearest reference ({match})"] = 1 - likeness
-    return scores
+    about = {
+        "label": labels,
+        "patterns": kinds,
+        "holds": holds_unknown(labels, names, [crystal.name for crystal in strangers]),
+        "likeliest": [_likeliest(one, names) for one in probabilities(model, batch, seed)],
+    }
+    return pd.DataFrame(about | scores)
 
 
 def combined(scores: Mapping[str, np.ndarray], valid: np.ndarray) -> np.ndarray:
