@@ -13,8 +13,8 @@ A seed is that of the weights, the training, the simulated patterns and the refe
 the data set ``xrd_autoanalyzer``. Preparations and thresholds are chosen on simulated validation patterns.
 
 Of the 13 formulas that the 22 scans hold, each fold leaves half out of the candidates, all their structures. 18
-scans hold phases of one half alone: they are of candidates in one fold, and of none in the other. Four hold phases of
-both halves, and another phase in both folds. Areas are means over the folds, their intervals of scans drawn anew
+scans hold phases of one half alone: they are of candidates in one fold, and of none in the other. Four hold phases
+of both halves, and another phase in both folds. Areas are means over the folds, their intervals of scans drawn anew
 2,000 times, the same in both folds. The last result is kept in benchmarks/results/powder_phases.json and in the
 domain's README, between its markers.
 """

@@ -66,15 +66,16 @@ def unknown(run: Run) -> Findings:
     is the sum of the three's logarithms, each standardised on validation patterns. Beside it the likelihood's own
     scores, and comparison with references; all patterns that are compared are smoothed alike, after the background
     is taken off. Every score's threshold is exceeded by ``analyse.false_positive_rate`` of simulated validation
-    patterns, whose phases are all candidates.
+    patterns, whose phases are all candidates (of few patterns, by none).
 
     What is to be told: simulated mixtures with a phase of ``source.unknown``, and scans whose label names one.
     """
     data = run.main.data if is_powder(run) else None
     if data is None or (data["origin"].values == "simulated").all():
         return Findings()
-    rate, table = run.settings.analyse.false_positive_rate, scored(run)
+    table = scored(run)
     valid = table["patterns"] == "validation"
+    rate = max(run.settings.analyse.false_positive_rate, 1 / (valid.sum() + 1))
     found = []
     for name in table.columns[len(_ABOUT) :]:
         limit = threshold(table.loc[valid, name], rate)

@@ -44,7 +44,7 @@ SETTINGS = {
 }
 
 
-#: "measured" in the test run: five of candidates alone, three with a phase that is none, one whose label is no phase
+#: "measured": five of candidates alone, three with a phase that is none, one whose label is no phase
 SCANS = ["Si", "MgO", "ZnO", "Si+MgO", "MgO+ZnO", "NaCl", "NaCl.2", "NaCl.3", "tray 7"]
 
 
