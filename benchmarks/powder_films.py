@@ -2,19 +2,19 @@
 
     python -m benchmarks.powder_films runs/scans-*
 
-The models are of scans.yaml, trained on simulated powders of other compounds. Each film takes the space group of
-its nearest neighbour among films of other series (names that differ in numbers alone are one series): in latents, in
-the log-odds of the 82 phases that they decode to (how like a film is to each of these structures), or in patterns
-without their background, smoothed by σ bins, by cosine and correlation over bins both have. The σ of patterns is the
-best one for this very table: there are too few films to choose it on others. Scans that cover less than a third of
-the bins are left out.
+The models are of scans.yaml, trained on simulated powders of other compounds. Each film takes the space group
+of its nearest neighbour among films of other series (names that differ in numbers alone are one series): in
+latents, in the log-odds of the 82 phases that they decode to (how like a film is to each of these structures),
+or in patterns without their background, smoothed by σ bins, by cosine and correlation over bins both have. The
+σ of patterns is the best one for this very table: there are too few films to choose it on others. Scans that
+cover less than a third of the bins are left out.
 
-Balanced accuracy is the mean over space groups of the share that is right: over all seven (one has a single film,
-which no neighbour can tell), and over those of several series. Same group: P(two films of one space group, but of
-two series, are nearer than two of different groups). Rand: the adjusted Rand index of as many clusters as space
-groups, by average linkage. Of several models the mean and the range. The difference of log-odds and the best patterns
-in balanced accuracy of several series has an interval from series drawn anew. The last result is kept in the README
-and in benchmarks/results/powder_films.json.
+Balanced accuracy is the mean over space groups of the share that is right: over all seven (one has a single
+film, which no neighbour can tell), and over those of several series. Same group: P(two films of one space
+group, but of two series, are nearer than two of different groups). Rand: the adjusted Rand index of as many
+clusters as space groups, by average linkage. Of several models the mean and the range. The difference of log-
+odds and the best patterns in balanced accuracy of several series has an interval from series drawn anew. The
+last result is kept in the README and in benchmarks/results/powder_films.json.
 """
 
 from __future__ import annotations

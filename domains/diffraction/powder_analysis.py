@@ -76,7 +76,8 @@ def phases(run: Run) -> Findings:
     told, formulas = of_formulas(labels, names)
     # of scans that hold something else, or whose label is no formula, there is nothing to compare with
     whole = told.sum(1) == [len({*str(label).split("+")}) for label in labels]
-    rows, guesses = [], {"scan": labels}
+    rows: list[dict[str, Any]] = []
+    guesses: dict[str, Any] = {"scan": labels}
     for method, (score, prepared) in scorers(run).items():
         threshold = best_threshold(score(valid), data["phases"].values[valid] > 0)
         kinds = {"simulated test": (score(test), data["phases"].values[test] > 0)}

@@ -96,8 +96,7 @@ def doubts(run: Run) -> tuple[Figure, str] | None:
         squeeze=False,
     )
     top = panels[0, 0]
-    span = table["doubt"].quantile([0.005, 1.0])
-    bins = np.linspace(*span, 40)
+    bins = np.linspace(table["doubt"].quantile(0.005), table["doubt"].max(), 40)
     for colour, kind in zip((COLOURS[0], COLOURS[5]), ("simulated", KINDS[1]), strict=True):
         values = table.loc[table["patterns"] == kind, "doubt"]
         if len(values):
@@ -159,7 +158,7 @@ def phase_map(run: Run) -> tuple[Figure, str] | None:
             z[np.concatenate([held, scans])]
         )
         colours = plt.get_cmap("tab20")(phase[held] % 20)
-        axes.scatter(*places[: len(held)].T, c=colours, s=6)
+        axes.scatter(places[: len(held), 0], places[: len(held), 1], c=colours, s=6)
         for k in np.unique(phase[held]):
             middle = np.median(places[: len(held)][phase[held] == k], 0)
             axes.annotate(str(names[k]), middle, fontsize=4, color="0.35", ha="center", va="center")

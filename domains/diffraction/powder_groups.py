@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def groups(run: Run) -> Findings:
     told = np.array([bool(label & {*formulas}) for label in labels], bool)
     rows = np.concatenate([single, scans[told]])
     labels = [label for label, one in zip(labels, told, strict=True) if one]
-    found = []
+    found: list[dict[str, Any]] = []
     latents = run.main.latents["z"].values[rows]
     learned = {"latents": unit(latents), "log-odds of the phases": unit(log_odds(run.main.model(), latents))}
     compared = spaces(data["pattern"].values[rows, 0], latents.shape[1])
@@ -75,7 +76,9 @@ def groups(run: Run) -> Findings:
             row["pairs"] = in_common(space[len(single) :], labels)
         found.append(row)
     table = pd.DataFrame(found)
-    metrics = {row["method"]: {k: v for k, v in row.items() if k not in ("method", "by")} for row in found}
+    metrics: dict[str, Any] = {
+        row["method"]: {k: v for k, v in row.items() if k not in ("method", "by")} for row in found
+    }
     return Findings(metrics, {"groups": table}, titles=TITLES)
 
 
@@ -131,8 +134,7 @@ def in_common(space: np.ndarray, labels: Sequence[set[str]]) -> float:
     """P(two rows with a phase in common are nearer than two with none); NaN where pairs are all of one kind."""
     from scipy.spatial.distance import pdist
 
-    i, j = np.triu_indices(len(labels), 1)
-    shared = np.array([bool(labels[a] & labels[b]) for a, b in zip(i, j, strict=True)], bool)
+    shared = np.array([bool(a & b) for a, b in combinations(labels, 2)])  # in the order of pdist
     if min(shared.sum(), (~shared).sum()) < 2:
         return float("nan")
     apart = pdist(space)

@@ -82,9 +82,10 @@ def unknown(run: Run) -> Findings:
         for kind in ("simulated", "measured"):
             own = table[table["patterns"].str.startswith(kind)]
             normal, strange = (own.loc[own["holds"] == k, name].to_numpy() for k in (0, 1))
-            row = {"score": name, "patterns": kind, "known": len(normal), "strange": len(strange)}
+            row: dict[str, Any] = {"score": name, "patterns": kind}
+            row |= {"known": len(normal), "strange": len(strange)}
             if min(len(normal), len(strange)) > 1:
-                row |= zip(("auc", "error"), auc(normal, strange), strict=True)
+                row["auc"], row["error"] = auc(normal, strange)
             for key, part in (("false", normal), ("found", strange)):
                 row[key] = float(limit.is_anomalous(part).mean()) if len(part) else np.nan
             if len(normal) + len(strange):
