@@ -64,7 +64,10 @@ def short_exposures(run: Run) -> Findings:
                 rows.append(row)
     table = pd.DataFrame(rows)
     metrics = {
-        f"{r['patterns']}, {r['exposure']:g} of the counts, {r['method']}": {"held_out": r["held_out"]}
+        f"{r['patterns']}, {r['exposure']:g} of the counts, {r['method']}": {
+            "exposure": r["exposure"],
+            "held_out": r["held_out"],
+        }
         for r in rows
     }
     note = "Widths are chosen for each pattern, by how well one half of its own counts foretells the other."

@@ -119,7 +119,7 @@ def doubts(run: Run) -> tuple[Figure, str] | None:
         below.legend(loc="lower right")
     for axes in panels[:, 0]:
         axes.axvline(limit, color="0.4", ls="--", lw=0.8)
-    panels[-1, 0].set_xlabel("doubt (σ of validation patterns)")
+    panels[-1, 0].set_xlabel("doubt (standard scores, added)")
     return figure, (
         "How far patterns are from what the candidates explain. Dashed: the threshold, which "
         f"{run.metrics['unknown']['rate']:.0%} of simulated patterns of candidates alone exceed. Below: measured "

@@ -46,12 +46,12 @@ TITLES = {
     "error": "standard error",
     "false": "of candidates alone, called unknown (share)",
     "found": "with another phase, called unknown (share)",
-    "doubt": "doubt (σ)",
+    "doubt": "doubt (standard scores, added)",
     "beyond": "validation patterns in less doubt (share)",
     "above": "verdict",
     "holds": "by its label",
     "likeliest": "likeliest candidates",
-    "threshold": "threshold of the doubt (σ)",
+    "threshold": "threshold of the doubt",
     "rate": "known patterns above it, expected (share)",
 }
 _VERDICTS = {False: "explained by candidates", True: "not explained by candidates"}
