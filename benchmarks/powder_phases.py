@@ -66,8 +66,8 @@ def left_out(runs: Sequence[Run], draws: int = 2000, rate: float = 0.05) -> Rows
     """How scans, and simulated patterns, with a phase that is left out are told from others, over the folds.
 
     simulated, measured: the mean area under the ROC curve; by_fold: the measured ones; interval: of their mean, 2.5
-    to 97.5 % of scans drawn anew; false, found: scans of candidates alone, and others, [above the threshold that ``rate`` of
-    validation patterns exceed, all].
+    to 97.5 % of scans drawn anew; false, found: scans of candidates alone, and others, [above the threshold that
+    ``rate`` of validation patterns exceed, all].
     """
     folds = [scored(run) for run in runs]
     if not folds:
