@@ -3,19 +3,20 @@
     python -m benchmarks.fluids_smoke [--quick] [--only PART …] [--epochs N] [--folder DIR]
 
 1,280 scenes of 64 × 64 cells with random inflows and buoyancies, a frame every 0.1 s (5 solver steps) from rest to
-4 s, 1,200 to train on, 40 to choose on, 40 held out. A convolutional VAE of single frames (density, u, v); an LSTM
-from 6 frames to the next 20 in its latents (Wiewel et al. 2019). Beside it, from the same windows: persistence, as
-many POD coefficients with the same LSTM, and linear dynamics (DMD) with the POD modes, the frames and the ridge
-that are best on the validation scenes. Errors are L2 norms over those of the fluctuation about the mean frame of
-training, by lead time; density and velocity are scaled to a fluctuation of 1.
+4 s, 1,200 to train on, 40 to choose on, 40 held out. A convolutional VAE of single frames (density, u, v); from 6
+frames to the next 20 in its latents by an LSTM (Wiewel et al. 2019) which, as a solver is, is told a scene's inflow
+and buoyancy; beside it the same LSTM not told, and a linear map with a residual network, told. From the same
+windows and told the same: persistence, as many POD coefficients with the same LSTM, and linear dynamics (DMD) with
+the POD modes, the frames and the ridge that are best on the validation scenes. Errors are L2 norms over those of
+the fluctuation about the mean frame of training, by lead time; density and velocity are scaled to one of 1.
 
 Speed: processor time of one core for the 20 frames, 64 scenes at once: of the solvers, and of the forecast, which
-encodes 6 frames, takes 20 steps of the LSTM and decodes every frame, or the last alone; its two convolutional
-networks are compiled, which made a step of the solver slower. The published way solves for the pressure by
-conjugate gradients, here to 1e-3, the default of mantaflow, which Wiewel et al. ran.
+encodes 6 frames, takes 20 steps of the LSTM and decodes every frame, or the last alone; its two
+convolutional networks are compiled, which made a step of the solver slower. The published way solves for the
+pressure by conjugate gradients, here to 1e-3, the default of mantaflow, which Wiewel et al. ran.
 
-The trained VAE and LSTM stay in the folder, and are taken from there if they are there already. Each part (vae,
-pod, dmd, persistence, speed) is kept in benchmarks/results/fluids_smoke.json when it is done.
+The trained VAE and forecasters stay in the folder, and are taken from there if they are there already. Each part
+(vae, pod, dmd, persistence, speed) is kept in benchmarks/results/fluids_smoke.json when it is done.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -39,14 +41,17 @@ from benchmarks.turns import HERE, keep
 from sciencevae.data.fetch import fetch
 from sciencevae.latents.forecast import (
     POD,
+    Forecaster,
     Linear,
     Prediction,
     Recurrent,
+    Residual,
     Windows,
     load_forecaster,
     save_forecaster,
     windows_of,
 )
+from sciencevae.latents.forecast.trained import Trained
 from sciencevae.networks import ConvolutionalDecoder, ConvolutionalEncoder
 from sciencevae.training.settings import TrainingSettings
 
@@ -56,7 +61,8 @@ SOURCE = {
 }  # fmt: skip
 VALID, TEST = 40, 40  # scenes
 WINDOW, HORIZON, LATENT = 6, 20, 24
-CHANNELS, HIDDEN, WIDTH = (8, 16, 32), 256, 128
+CHANNELS, HIDDEN = (8, 16, 32), 256
+TOLD = ("inflow_x", "inflow_y", "inflow_radius", "inflow_u", "inflow_v", "buoyancy")
 LEADS = (1, 5, 10, 20)
 FIELDS = {"density": slice(0, 1), "velocity": slice(1, 3), "all": slice(0, 3)}
 
@@ -64,24 +70,32 @@ Encode = Callable[[Tensor], Tensor]
 Rows = dict[str, dict[str, list[float]]]
 
 
+class Part(NamedTuple):
+    """Scaled frames (R, t, 3, y, x), less the mean frame of training, and what is told of each scene (R, c)."""
+
+    frames: Tensor
+    told: Tensor
+
+
 class Scenes:
-    """Scaled frames (run, t, 3, y, x) of each part, less the mean frame of training."""
+    """The three parts of the scenes."""
 
     def __init__(self, path: Path, fewer: int) -> None:
         with h5py.File(path) as file:
             density, velocity = file["density"][::fewer], file["velocity"][::fewer]
+            told = np.stack([file[name][::fewer] for name in TOLD], 1).astype(np.float32)
         x = torch.from_numpy(np.concatenate([density[:, :, None], velocity], 2))
         sizes = [len(x) - (VALID + TEST) // fewer, VALID // fewer, TEST // fewer]
         x -= x[: sizes[0]].mean((0, 1))
         spread = x[: sizes[0]].square().mean((0, 1, 3, 4)).sqrt()
         spread[1:] = spread[1:].square().mean().sqrt()  # of a velocity, not of its components
         x /= spread[:, None, None]
-        self.train, self.valid, self.test = x.split(sizes)
+        self.train, self.valid, self.test = map(Part, x.split(sizes), torch.from_numpy(told).split(sizes))
 
     @cached_property
     def pod(self) -> POD:
         """256 modes of 2000 training frames, or of all."""
-        frames = self.train.flatten(0, 1)
+        frames = self.train.frames.flatten(0, 1)
         some = frames[torch.linspace(0, len(frames) - 1, min(2000, len(frames))).long()]
         return POD.fit(some, min(256, len(some) - 1))
 
@@ -117,37 +131,68 @@ def by_parts(function: Encode, x: Tensor) -> Tensor:
     return torch.cat([function(part) for part in x.split(256)])
 
 
-def cut(encode: Encode, runs: Tensor, horizon: int = HORIZON, stride: int = 1) -> Windows:
-    """Windows of the latents of runs (R, T, 3, y, x); their rows number the frames."""
-    R, T = runs.shape[:2]
-    z = by_parts(encode, runs.flatten(0, 1))
+def cut(encode: Encode, part: Part, horizon: int = HORIZON, stride: int = 1) -> Windows:
+    """Windows of the latents of scenes; their rows number the frames."""
+    R, T = part.frames.shape[:2]
+    z = by_parts(encode, part.frames.flatten(0, 1))
     run, moment = np.repeat(np.arange(R), T), np.tile(np.arange(T), R)
-    return windows_of(z.numpy(), run, moment, window=WINDOW, horizon=horizon, stride=stride)
+    told = part.told.repeat_interleave(T, 0).numpy()
+    return windows_of(z.numpy(), run, moment, condition=told, window=WINDOW, horizon=horizon, stride=stride)
 
 
-def lstm(encode: Encode, scenes: Scenes, epochs: int, seed: int) -> Recurrent:
-    """An LSTM on the latents of training, its own forecasts fed back."""
-    train = cut(encode, scenes.train)
-    torch.manual_seed(seed)
-    made = Recurrent(train.history.shape[2], WINDOW, width=WIDTH, scaling="common")
+def lstm(dim: int, told: int = len(TOLD)) -> Recurrent:
+    """From sequence to sequence."""
+    return Recurrent(dim, WINDOW, 128, condition_features=told, scaling="common")
+
+
+def untold(dim: int) -> Recurrent:
+    """The same, not told of the scene."""
+    return lstm(dim, 0)
+
+
+def residual(dim: int) -> Residual:
+    """A linear map of six frames, and what a perceptron adds."""
+    how: dict[str, Any] = {"condition_features": len(TOLD), "scaling": "common"}
+    return Residual(dim, WINDOW, (256, 256), base=Linear(dim, WINDOW, ridge=1e-4, **how), **how)
+
+
+def ahead(made: Forecaster, windows: Windows) -> Tensor:
+    """Forecasts of windows, (N, HORIZON, D)."""
+    windows = suited(windows, made)
+    return made.rollout(windows.history, HORIZON, windows.condition)
+
+
+def suited(windows: Windows, made: Forecaster) -> Windows:
+    """Windows that tell what a forecaster asks for."""
+    return windows if made.condition_features else replace(windows, condition=None)
+
+
+def trained(
+    build: Callable[[int], Trained], encode: Encode, scenes: Scenes, asked: argparse.Namespace
+) -> Trained:
+    """A forecaster trained on the latents of training, its own forecasts fed back."""
+    torch.manual_seed(asked.seed)
+    made = build(asked.latent)
+    epochs, rate = (60, 2e-3) if build is residual else (30, 3e-3)
     settings = TrainingSettings(
-        epochs=epochs, batch_size=128, learning_rate=3e-3, schedule="cosine", gradient_clip=1.0, seed=seed,
-        compile=False,
+        epochs=1 if asked.quick else epochs, batch_size=128, learning_rate=rate, schedule="cosine",
+        gradient_clip=1.0, seed=asked.seed, compile=False,
     )  # fmt: skip
-    made.fit(train, cut(encode, scenes.valid), settings, Prediction(0.0, "squared"))
+    train, valid = (suited(cut(encode, part), made) for part in (scenes.train, scenes.valid))
+    made.fit(train, valid, settings, Prediction(0.0, "squared"))
     return made
 
 
-def errors(decode: Encode, forecast: Tensor, truth: Windows, runs: Tensor) -> dict[str, list[float]]:
+def errors(decode: Encode, forecast: Tensor, truth: Windows, part: Part) -> dict[str, list[float]]:
     """The relative error of decoded forecasts (N, H, D), by lead time 1 … H, for each of FIELDS."""
-    frames, found = runs.flatten(0, 1), []
+    frames, found = part.frames.flatten(0, 1), []
     for k in range(forecast.shape[1]):
         true = frames[torch.from_numpy(truth.rows[:, WINDOW + k])]
         square = (by_parts(decode, forecast[:, k]) - true).square().sum((0, 2, 3))
         found.append((square, true.square().sum((0, 2, 3))))
     return {
-        name: [float((square[part].sum() / whole[part].sum()).sqrt()) for square, whole in found]
-        for name, part in FIELDS.items()
+        name: [float((square[which].sum() / whole[which].sum()).sqrt()) for square, whole in found]
+        for name, which in FIELDS.items()
     }
 
 
@@ -179,26 +224,26 @@ def mean_of(model: sv.VAE) -> Encode:
 
 
 def of_vae(scenes: Scenes, asked: argparse.Namespace) -> Rows:
-    """The VAE and its LSTM, trained or taken from the folder."""
+    """The VAE and its forecasters, trained or taken from the folder."""
     asked.folder.mkdir(parents=True, exist_ok=True)
-    files = [asked.folder / name for name in ("vae.safetensors", "lstm.safetensors")]
-    if not files[0].exists():
-        start, valid = time.process_time(), scenes.valid.flatten(0, 1)[::4].clone()
-        made = vae(scenes.train.flatten(0, 1), valid, asked.epochs, asked.seed, asked.latent)
-        sv.save(made, files[0])
+    path = asked.folder / "vae.safetensors"
+    if not path.exists():
+        start, valid = time.process_time(), scenes.valid.frames.flatten(0, 1)[::4].clone()
+        made = vae(scenes.train.frames.flatten(0, 1), valid, asked.epochs, asked.seed, asked.latent)
+        sv.save(made, path)
         spent(asked.folder, {"vae": (time.process_time() - start) / 60})
-    model = sv.load(files[0])
+    model = sv.load(path)
     encode, decode = mean_of(model), model.decoder.network
-    if not files[1].exists():
-        start = time.process_time()
-        save_forecaster(lstm(encode, scenes, asked.lstm_epochs, asked.seed), files[1], {})
-        spent(asked.folder, {"lstm": (time.process_time() - start) / 60})
-    forecaster, _ = load_forecaster(files[1])
     test = cut(encode, scenes.test)
-    return {
-        "VAE, the true frame decoded": errors(decode, test.future, test, scenes.test),
-        "VAE and LSTM": errors(decode, forecaster.rollout(test.history, HORIZON), test, scenes.test),
-    }
+    found = {"VAE, the true frame decoded": errors(decode, test.future, test, scenes.test)}
+    for name, (build, label) in FORECASTERS.items():
+        path = asked.folder / f"{name}.safetensors"
+        if not path.exists():
+            start = time.process_time()
+            save_forecaster(trained(build, encode, scenes, asked), path, {})
+            spent(asked.folder, {name: (time.process_time() - start) / 60})
+        found[f"VAE and {label}"] = errors(decode, ahead(load_forecaster(path)[0], test), test, scenes.test)
+    return found
 
 
 def spent(folder: Path, more: dict[str, float]) -> dict[str, float]:
@@ -212,13 +257,11 @@ def spent(folder: Path, more: dict[str, float]) -> dict[str, float]:
 def of_pod(scenes: Scenes, asked: argparse.Namespace) -> Rows:
     """As many POD coefficients as latents, with the same LSTM."""
     encode, decode = some_of(scenes.pod, asked.latent), padded(scenes.pod)
-    forecaster, test = lstm(encode, scenes, asked.lstm_epochs, asked.seed), cut(encode, scenes.test)
+    forecaster, test = trained(lstm, encode, scenes, asked), cut(encode, scenes.test)
     name = f"POD, {asked.latent} modes"
     return {
         f"{name}, the true frame": errors(decode, test.future, test, scenes.test),
-        f"{name}, and the same LSTM": errors(
-            decode, forecaster.rollout(test.history, HORIZON), test, scenes.test
-        ),
+        f"{name}, and the same LSTM": errors(decode, ahead(forecaster, test), test, scenes.test),
     }
 
 
@@ -227,24 +270,26 @@ def of_dmd(scenes: Scenes, asked: argparse.Namespace) -> Rows:
     decode, best = padded(scenes.pod), None
     for count in (32, 64, 128):
         encode = some_of(scenes.pod, min(count, len(scenes.pod.modes)))
-        train, valid = (cut(encode, runs, stride=2) for runs in (scenes.train, scenes.valid))
+        train, valid = (cut(encode, part, stride=2) for part in (scenes.train, scenes.valid))
         for window, ridge in product((1, WINDOW), (1e-4, 1e-2, 1.0)):
-            made = Linear(train.history.shape[2], window, ridge=ridge, scaling="common")
+            made = Linear(
+                train.history.shape[2], window, ridge=ridge, condition_features=len(TOLD), scaling="common"
+            )
             made.fit(train)
-            error = errors(decode, made.rollout(valid.history, HORIZON), valid, scenes.valid)["all"][-1]
+            error = errors(decode, ahead(made, valid), valid, scenes.valid)["all"][-1]
             if np.isfinite(error) and (best is None or error < best[0]):
                 best = (error, f"DMD of {window} frame{'s' * (window > 1)}, {count} POD modes", made, encode)
     assert best is not None
     _, name, made, encode = best
     test = cut(encode, scenes.test)
-    return {name: errors(decode, made.rollout(test.history, HORIZON), test, scenes.test)}
+    return {name: errors(decode, ahead(made, test), test, scenes.test)}
 
 
 def of_persistence(scenes: Scenes, asked: argparse.Namespace) -> Rows:
     """The last frame as the forecast."""
-    frames = scenes.test.flatten(0, 1)
-    numbers = torch.arange(len(frames), dtype=torch.float32)
-    test = cut(lambda x: numbers[: len(x)][:, None], scenes.test[:, :, :1, :1, :1])
+    frames = scenes.test.frames.flatten(0, 1)
+    numbers = torch.arange(len(frames), dtype=torch.float32).reshape(*scenes.test.frames.shape[:2], 1)
+    test = cut(lambda x: x, scenes.test._replace(frames=numbers))
     last = torch.from_numpy(test.rows[:, WINDOW - 1])[:, None, None].expand(-1, HORIZON, 1)
     return {"persistence": errors(lambda rows: frames[rows[:, 0]], last, test, scenes.test)}
 
@@ -278,23 +323,30 @@ def speeds(scenes: Scenes, asked: argparse.Namespace) -> dict[str, float]:
         one = seconds(lambda: [solver.step(state) for _ in range(steps)], 3) / steps  # noqa: B023
         found[name] = one * HORIZON * int(SOURCE["every"])
     model = sv.load(asked.folder / "vae.safetensors")
-    fast = {"options": {"freezing": True, "max_autotune": True}}
-    encoder, decoder = (torch.compile(part.network, **fast) for part in (model.encoder, model.decoder))
+    encoder, decoder = (
+        torch.compile(part.network, options={"freezing": True, "max_autotune": True})
+        for part in (model.encoder, model.decoder)
+    )
     forecaster, _ = load_forecaster(asked.folder / "lstm.safetensors")
-    frames = scenes.test[:, :WINDOW]
-    frames = frames.repeat(-(-number // len(frames)), 1, 1, 1, 1)[:number]
+    some = np.arange(number) % len(scenes.test.frames)
+    frames, told = scenes.test.frames[some, :WINDOW], scenes.test.told[some]
 
     def forecast(which: range) -> None:
         z = encoder(frames.flatten(0, 1))[:, : asked.latent].unflatten(0, (number, WINDOW))
-        ahead = forecaster.rollout(z, HORIZON)
+        rolled = forecaster.rollout(z, HORIZON, told)
         for k in which:
-            decoder(ahead[:, k])
+            decoder(rolled[:, k])
 
     found["forecast, every frame decoded"] = seconds(lambda: forecast(range(HORIZON)))
     found["forecast, the last frame decoded"] = seconds(lambda: forecast(range(HORIZON - 1, HORIZON)))
     return {name: value / number * 1e3 for name, value in found.items()}
 
 
+FORECASTERS: dict[str, tuple[Callable[[int], Trained], str]] = {
+    "lstm": (lstm, "LSTM"),
+    "untold": (untold, "LSTM, not told"),
+    "residual": (residual, "residual network"),
+}
 PARTS = {"vae": of_vae, "pod": of_pod, "dmd": of_dmd, "persistence": of_persistence}
 
 
@@ -308,7 +360,6 @@ def main() -> None:
     )
     parser.add_argument("--only", nargs="+", choices=[*PARTS, "speed"], default=[*PARTS, "speed"])
     parser.add_argument("--epochs", type=int, default=16, help="of the VAE")
-    parser.add_argument("--lstm-epochs", type=int, default=40)
     parser.add_argument("--latent", type=int, default=LATENT)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", type=Path, help="made already; else it is made and cached")
@@ -316,13 +367,11 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     if asked.quick:
-        asked.epochs, asked.lstm_epochs, asked.folder = 1, 1, asked.folder / "quick"
+        asked.epochs, asked.folder = 1, asked.folder / "quick"
     scenes = Scenes(
         asked.data or fetch("fluids", parameters=SOURCE, seed=1)["fluids.h5"], 10 if asked.quick else 1
     )
-    same = {key: getattr(asked, key) for key in ("epochs", "lstm_epochs", "latent", "seed")} | {
-        "source": SOURCE
-    }
+    same = {key: getattr(asked, key) for key in ("epochs", "latent", "seed")} | {"source": SOURCE}
     result = so_far({})
     for part in asked.only:
         start = time.process_time()
