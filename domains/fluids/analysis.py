@@ -48,7 +48,7 @@ def reconstruction(run: Run) -> Findings:
     Relative L2 error, weighted by mass, over the L2 of the fluctuation about the training mean; with
     ``analyse.transient`` the growth of the instability and the saturated flow apart, and always by field.
     """
-    from .forecasting import encode_pod, fit_pod
+    from .forecasting import PODSeries, frame_modes
     from .frames import Frames, decoded, relative
 
     rows: list[dict[str, Any]] = []
@@ -57,9 +57,8 @@ def reconstruction(run: Run) -> Findings:
     for name, variant in run.variants.items():
         frames, model = Frames(variant), variant.model()
         z = variant.latents["z"].values
-        dim = variant.settings.model.latent
-        pod = fit_pod(frames, dim)
-        a = encode_pod(pod, frames)
+        dim = frame_modes(variant.settings)
+        linear = PODSeries.fit(frames, dim)
         phases = _phases(run, frames)
         for part, code in (("train", 0), ("valid", 1), ("test", 2)):
             chosen = np.flatnonzero((frames.split == code) & frames.original)
@@ -71,8 +70,8 @@ def reconstruction(run: Run) -> Findings:
                 x, outside = frames.scaled(these), frames.outside(these)
                 found = decoded(model, z[these], frames.condition(these))
                 squared["model"][own] = frames.squares(found - x) + outside
-                linear = pod.decode(_tensor(a[these])).numpy()
-                squared["pod"][own] = frames.squares(linear - x) + outside
+                modes = linear.pod.decode(_tensor(linear.a[these])).numpy()
+                squared["pod"][own] = frames.squares(modes - x) + outside
                 whole[own] = frames.squares(x - frames.mean) + outside
             for phase, inside in phases.items():
                 some = inside[chosen]
@@ -130,18 +129,19 @@ def trajectories(run: Run) -> Findings:
                 except InputError:  # steady, or too few cycles
                     pass
             rows.append(row)
-    table = pd.DataFrame(rows)
+    table, units = pd.DataFrame(rows), _units(run.main)
     if "strouhal" in table:
         periodic = table[table.model == "main"].dropna(subset=["strouhal"]).head(6)
         for one in periodic.to_dict("records"):
-            which = ", ".join(f"{key} = {one[key]:g}" for key in parameters) or f"run {one['run']}"
+            told = (f"{key.replace('_', ' ')} = {one[key]:g} {unit}".strip() for key, unit in units.items())
+            which = ", ".join(told) or f"run {one['run']}"
             unit = run.main.data.attrs["time_unit"] or "unit of time"
             notes.append(
                 f"{which}: frequency {one['strouhal']:.4f} ± {one['strouhal_error']:.4f} per {unit}; "
                 f"{100 * one['explained']:.0f} % of the latents' variance lies in a plane, and the radius there "
                 f"spreads by {100 * one['roundness']:.0f} %."
             )
-    return Findings({}, {"trajectories": table}, tuple(notes), TITLES)
+    return Findings({}, {"trajectories": table}, tuple(notes), TITLES | _titles(run.main))
 
 
 def regimes(run: Run) -> Findings:
@@ -174,7 +174,8 @@ def regimes(run: Run) -> Findings:
         f"{len(runs)} runs are of {kinds} regime{'s' if kinds > 1 else ''}."
     )
     bic = dict(zip(fitted.table.components.tolist(), fitted.table.bic.tolist(), strict=True))
-    return Findings({"bic": bic, "regimes": kinds}, {"regimes": table}, (note,), TITLES)
+    titles = TITLES | _titles(variant)
+    return Findings({"bic": bic, "regimes": kinds}, {"regimes": table}, (note,), titles)
 
 
 def _phases(run: Run, frames: Any) -> dict[str, np.ndarray]:
@@ -189,6 +190,18 @@ def _parameters(variant: Any) -> list[str]:
     own = {"run", "time", "split", "group", "mirrored", "residual"}
     found = [str(n) for n, c in variant.data.coords.items() if c.dims == ("sample",) and str(n) not in own]
     return [name for name in found if np.unique(variant.data[name].values).size > 1]
+
+
+def _units(variant: Any) -> dict[str, str]:
+    """The unit of each parameter of the runs; of a number without, none."""
+    units = {name: str(variant.data[name].attrs.get("units", "")) for name in _parameters(variant)}
+    return {name: "" if unit == "1" else unit for name, unit in units.items()}
+
+
+def _titles(variant: Any) -> dict[str, str]:
+    """The parameters of the runs as columns are headed: in words, with their unit."""
+    units = _units(variant).items()
+    return {name: name.replace("_", " ") + (f" ({unit})" if unit else "") for name, unit in units}
 
 
 def _cycle(z: np.ndarray) -> dict[str, float]:

@@ -221,8 +221,8 @@ def _pictures(variant: Variant, rows: np.ndarray) -> tuple[np.ndarray, np.ndarra
     frames = Frames(variant)
     z = variant.latents["z"].values[rows]
     made = decoded(variant.model(), z, frames.condition(rows))
-    truth = physical(variant.data, variant.data["x"].isel(sample=rows).values)
-    found = physical(variant.data, frames.scaling.invert("x", made))
+    truth = physical(frames.data, frames.data["x"].isel(sample=rows).values)
+    found = physical(frames.data, frames.scaling.invert("x", made))
     names = list(variant.data.attrs["channels"])
     note, prefix = "", "basis_{}" if frames.on_modes else "{}_position"
     axes = [variant.data[prefix.format(axis)] for axis in ("y", "x")]
