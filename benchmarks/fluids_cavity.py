@@ -9,8 +9,8 @@ training mean, 1 and 8 frames ahead; differences by a paired moving-block bootst
 is chosen (modes, delays, ranks, ridges, epochs) is chosen on the validation part, for each lead time by itself.
 Eight frames ahead means and stacks of our forecasts (seeds, delays) and of the ridge, and shrinkage by mode, were
 tried on validation data, too: the best of them, a plain mean, is not two standard errors ahead of the ridge on test
-either, and is left out. Draws of the best ridge and of ours both get errors of single places from the validation part. Needs pydmd (the
-extra dmd). The last result is kept in benchmarks/results/fluids_cavity.json.
+either, and is left out. Draws of the best ridge and of ours both get errors of single places from the validation
+part. Needs pydmd (the extra dmd). The last result is kept in benchmarks/results/fluids_cavity.json.
 """
 
 from __future__ import annotations

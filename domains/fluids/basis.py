@@ -44,7 +44,9 @@ class Basis:
             raise InputError(f"prepare.modes={modes}: there are {len(frames)} training frames; ask for fewer")
         chosen = frames[np.linspace(0, len(frames) - 1, min(len(frames), _SNAPSHOTS)).astype(int)]
         weight = mass / np.square(scale)[:, None]
-        pod = POD.fit(torch.from_numpy(np.nan_to_num(chosen).astype(np.float64)), modes, torch.from_numpy(weight))
+        pod = POD.fit(
+            torch.from_numpy(np.nan_to_num(chosen).astype(np.float64)), modes, torch.from_numpy(weight)
+        )
         kept = pod.variances > 1e-12 * pod.variances[0]
         return cls(chosen.mean(0, dtype=np.float64), pod.modes[kept].numpy(), mass, scale)
 

@@ -28,10 +28,11 @@ _PARAMETERS_NOT = ("run", "time", "x", "y", "mass")
 def prepare(settings: Fluids, files: Mapping[str, Path], input: Path | None) -> xr.Dataset:
     """x (sample, channel, row, column) in the fields' units, or (sample, mode), in the order of runs and times.
 
-    With ``prepare.ahead`` x (sample, lag, channel, row, column) has the frame and those that follow, and ``past``
-    (sample, back, channel, row, column) those up to it. Coordinates of a sample: run, time, group (the run, or the stretch of a single run), split, mirrored, and the
+    Coordinates of a sample: run, time, group (the run, or the stretch of a single run), split, mirrored, and the
     parameters of its run; of the axes: channel (the fields' names), unit, x, y. ``condition``: the parameters named
-    in the settings. Of modes, also residual, ‖r‖² of each frame outside of them, and the basis.
+    in the settings. Of modes, also residual, ‖r‖² of each frame outside of them, and the basis. With
+    ``prepare.ahead`` x (sample, lag, channel, row, column) is the frame and those that follow, and ``past``
+    (sample, back, channel, row, column) those up to it.
 
     ``input``: a file or folder that ``open_fields`` reads.
     """
@@ -82,7 +83,7 @@ def prepare(settings: Fluids, files: Mapping[str, Path], input: Path | None) -> 
     }
     scaling = _scaling(ds, chosen.centre)
     if chosen.ahead:
-        ds, scaling = lagged(ds, chosen), Scaling(scaling.fields | {PAST: scaling.fields["x"]})
+        ds, scaling = lagged(ds, chosen), Scaling({**scaling.fields, PAST: scaling.fields["x"]})
     return ds.assign_attrs(scaling=scaling.to_json())
 
 

@@ -23,6 +23,7 @@ from sciencevae.latents.forecast import (
     coverage,
     crps,
     lagged_metric,
+    told_by,
     windows_of,
 )
 from sciencevae.training.settings import TrainingSettings
@@ -82,9 +83,9 @@ class Cut:
         return 0 if self.train.condition is None else int(self.train.condition.shape[1])
 
     def told_by(self, some: Windows, rolled: Tensor, lead: int) -> tuple[Tensor, int]:
-        """The latents ([S,] N, D) that tell the frame ``lead`` ahead best, and its lag: see ``forecast.told_by``."""
-        lag = min(lead, self.ahead)
-        return (rolled[..., lead - lag - 1, :] if lead > lag else some.history[:, -1]), lag
+        """The latents ([S,] N, D) that tell the frame ``lead`` ahead best, and how far it is from theirs."""
+        source, lag = (int(number[-1]) for number in told_by(lead, self.ahead))
+        return (rolled[..., source - 1, :] if source else some.history[:, -1]), lag
 
 
 class Errors(NamedTuple):
@@ -119,7 +120,7 @@ def model_latents(variant: Variant, model: VAE, frames: Frames) -> Cut:
 
 @dataclass(frozen=True)
 class PODSeries:
-    """POD of the training frames and the coefficients of all frames, a (N, D); of fewer modes, the first of them."""
+    """POD of the training frames, and the coefficients of all frames, a (N, D)."""
 
     pod: POD
     a: np.ndarray

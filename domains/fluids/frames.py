@@ -121,7 +121,7 @@ def relative(errors: np.ndarray, fluctuations: np.ndarray) -> float:
 def decoded(
     model: VAE, z: Any, condition: torch.Tensor | None, draw: bool = False, lag: int = 0
 ) -> np.ndarray:
-    """E[x | z, c], or a draw, of latents (n, D), scaled, (n, *E), block by block; of windows the frame ``lag`` on."""
+    """E[x | z, c], or a draw, of latents (n, D), scaled, (n, *E); of windows the frame ``lag`` on."""
     import torch
 
     from sciencevae.latents.forecast.lagged import frames_ahead

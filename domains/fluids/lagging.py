@@ -1,4 +1,4 @@
-"""Data of which each is a stretch of frames: those up to its own, which are read, and those after, described too."""
+"""Data that are stretches of frames: those up to its own, which are read, and those after, described, too."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Lags:
     @property
     def whole(self) -> np.ndarray:
         """Which rows have all frames before them that are read, (n,)."""
-        return (self.past >= 0).all(1)
+        return np.asarray((self.past >= 0).all(1))
 
     def block(self, frames: Any, rows: slice) -> tuple[np.ndarray, np.ndarray]:
         """x (b, ahead + 1, C, H, W) and the past (b, read, C, H, W) of some rows; NaN where there is no frame.

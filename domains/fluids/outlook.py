@@ -87,9 +87,9 @@ def _baselines(
     variant: Variant, cut: f.Cut, frames: Frames, asked: Analyse, starts: dict[str, np.ndarray]
 ) -> list[dict[str, Any]]:
     """POD of as many modes with the same choice of forecasters, DMD, DMD of delays, the last frame."""
-    modes, peers = f.frame_modes(variant.settings), _PEERS
+    modes, peers = f.frame_modes(variant.settings), list(_PEERS)
     if cut.ahead:
-        peers += (variant.settings.model.windows.modes,)
+        peers.append(variant.settings.model.windows.modes)
     series = f.PODSeries.fit(frames, max(modes, *peers))
     most = len(series.pod.modes)
     cuts = {k: series.cut(variant, frames, k) for k in sorted({min(k, most) for k in (modes, *peers)})}

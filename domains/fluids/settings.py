@@ -81,7 +81,7 @@ class Prepare(PrepareSettings):
 
 
 class Windows(Section):
-    """The encoder where a datum is a window of frames (prepare.ahead): linear forecasts and a convolution beside."""
+    """The encoder of windows (prepare.ahead): linear forecasts, and a convolution beside."""
 
     modes: int = Field(default=128, ge=1, description="POD modes of the linear forecasts")
     ridge: float = Field(default=0.4, ge=0, description="of the linear forecasts")

@@ -14,7 +14,6 @@ from sciencevae.latents.forecast import (
     lagged_metric,
     lagged_vae,
     relative_error,
-    told_by,
     windows_of,
 )
 from sciencevae.networks import Perceptron
