@@ -20,7 +20,9 @@ from .settings import Fluids
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["build", "objective"]
+    from sciencevae.data.batches import Batches
+
+__all__ = ["build", "objective", "refit"]
 
 _SCALE = 0.3  # learned standard deviation at the start of training, in units of the fluctuation
 
@@ -60,6 +62,14 @@ def objective(settings: Fluids, data: xr.Dataset) -> Objective:
     """−ELBO, β rising from 0 while training begins."""
     steps = settings.training.steps(int((data["split"] == 0).sum()))
     return ELBO(beta=WarmUp(settings.objective.beta, round(settings.objective.beta_rise * steps)))
+
+
+def refit(settings: Fluids, model: VAE, train: Batches, valid: Batches) -> None:
+    """Of windows: the errors of forecasts are those of validation data."""
+    if settings.prepare.ahead:
+        from sciencevae.latents.forecast import lagged_settle
+
+        lagged_settle(model, valid)
 
 
 def _of_windows(settings: Fluids, data: xr.Dataset) -> VAE:

@@ -39,8 +39,9 @@ latents, so "POD + the same forecaster" is the same forecaster.
 
 **Latents made to be forecast** (``lagged``): ``lagged_vae(windows of frames, dim, linear)`` builds a VAE that reads
 a window and describes the frame and the K that follow; ``sciencevae.fit(model, lagged_batch(model, train), …)``
-trains it, ``lagged_encode(model, history) -> (N, D)``, ``model.decode(z).mean`` is (N, K + 1, *E). Which latents
-tell a frame best says ``told_by(steps, K)``; ``scaling=lagged_metric(model)`` is that of their forecasters.
+trains it, ``lagged_settle(model, batches)`` gives it the errors of held-out data, ``lagged_encode(model, history)``
+is (N, D), ``model.decode(z).mean`` (N, K + 1, *E). Which latents tell a frame best says ``told_by(steps, K)``;
+``scaling=lagged_metric(model)`` is that of their forecasters.
 
 **Scores** (``scores``): ``relative_error(forecast, truth, mean, weight=None)`` by lead time, ``squared_errors``,
 ``crps(samples, truth)``, ``crps_gaussian``, ``coverage``, ``spread_skill``; ``block_bootstrap`` (``bootstrap``)
@@ -62,6 +63,7 @@ from sciencevae.latents.forecast.lagged import (
     lagged_batch,
     lagged_encode,
     lagged_metric,
+    lagged_settle,
     lagged_vae,
     told_by,
 )
@@ -100,6 +102,7 @@ __all__ = [
     "lagged_batch",
     "lagged_encode",
     "lagged_metric",
+    "lagged_settle",
     "lagged_vae",
     "load_forecaster",
     "relative_error",

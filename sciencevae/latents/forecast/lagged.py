@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from sciencevae.vae.encoders import Encoder
 from sciencevae.vae.evaluating import evaluating
 from sciencevae.vae.model import VAE
 
+if TYPE_CHECKING:
+    from sciencevae.data.batches import Batches
+
 __all__ = [
     "PAST",
     "FollowingFrames",
@@ -30,6 +33,7 @@ __all__ = [
     "lagged_batch",
     "lagged_encode",
     "lagged_metric",
+    "lagged_settle",
     "lagged_vae",
     "told_by",
 ]
@@ -201,6 +205,20 @@ def lagged_batch(model: VAE, windows: Windows) -> Batch:
     encoder = _encoder(model)
     x = torch.cat([windows.history[:, -1:], windows.future[:, : encoder.frames]], 1)
     return Batch(x, {PAST: windows.history[:, -encoder.window :]})
+
+
+@torch.no_grad()
+def lagged_settle(model: VAE, valid: Batches) -> None:
+    """Give the decoder's σ of each lead time the rms error of held-out frames: training's are too small."""
+    encoder, decoder = _encoder(model), cast(Any, model.decoder)
+    squares, counts = torch.zeros(2, encoder.frames + 1, dtype=torch.double)
+    with evaluating(model):
+        for batch in valid.blocks(ROWS):
+            found, x = model.reconstruct(batch.x, batch.context), batch.x  # (B, K + 1, *E)
+            missed = (cast(Tensor, found) - cast(Tensor, x)).square().transpose(0, 1).flatten(1)
+            squares += missed.nansum(1).double()
+            counts += missed.isfinite().sum(1)
+    decoder.log_scale.data = (0.5 * (squares / counts).log()).to(decoder.log_scale)
 
 
 @torch.no_grad()

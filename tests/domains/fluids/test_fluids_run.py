@@ -31,7 +31,9 @@ TOY = [
     "model={latent: 4, channels: [4, 8], hidden: [16], stream_function: true}",
     "training={epochs: 3, batch_size: 32, learning_rate: 3.0e-3, threads: 1}",
     "analyse={epochs: 2, lead_times: [1, 4], rollout: 12, members: 40}",
-    "variants={modes: {prepare: {modes: 6}, model: {stream_function: false}}}",
+    "variants={modes: {prepare: {modes: 6}, model: {stream_function: false}}, windows: {prepare: {read: 2, "
+    "ahead: 2, condition: [], centre: frame}, model: {latent: 6, stream_function: false, windows: {modes: 12, width: 8}}, "
+    "objective: {beta: 0.01}, training: {compile: false}}}",
 ]
 
 
@@ -57,7 +59,8 @@ def series(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_baselines_stand_in_the_table(run: Run) -> None:
     table = run.table("forecast")
     names = {str(name).split(":")[0].split(",")[0] for name in table.model}
-    assert names == {"main", "modes", "POD of 4", "DMD", "DMD of delays", "last frame"}
+    peers = {"POD of 4", "POD of 2", "DMD", "DMD of delays", "last frame"}
+    assert names == {"main", "modes", "windows"} | peers
     assert np.isfinite(table.error).all()
     # a forecast of the next frame by the last one is a known number
     frames = Frames(run.main)
@@ -86,7 +89,9 @@ def test_errors_of_reconstruction_are_those_of_the_fields(run: Run) -> None:
             row = table[(table.model == "main") & (table.part == "test")].iloc[0]
             assert row.error == pytest.approx(wanted, rel=1e-4)
             energy = frames.fluctuation(rows).sum()
-        else:  # the same frames in modes: the same energy of the fluctuation, in units of its own scale
+        elif (
+            variant.name == "modes"
+        ):  # the same frames in modes: the same energy of the fluctuation, in units of its own scale
             scale = float(frames.scaling.fields["x"].scale.flat[0])
             basis = float(variant.data["basis_scale"].values[0])
             other = float(Scaling.of(run.main.data).fields["x"].scale.flat[0])
@@ -143,6 +148,61 @@ def test_a_forecast_of_a_users_own_file(run: Run, series: Path, tmp_path: Path) 
     assert xr.open_zarr(tmp_path / "modes.zarr", consolidated=False)["u"].shape == (2, 2, 16, 16)
 
 
+def test_a_datum_is_a_window_and_the_frames_that_follow(run: Run) -> None:
+    plain, data = run.main.data, run.variants["windows"].data
+    assert data["x"].dims == ("sample", "lag", "channel", "row", "column")
+    # the first frame of each of the ten runs has none before it
+    assert data.sizes["sample"] == plain.sizes["sample"] - 10
+    named = zip(plain["run"].values, plain["time"].values.round(6), strict=True)
+    frames = dict(zip(named, plain["x"].values, strict=True))
+    step = plain.attrs["time_step"]
+    for name, first in (("past", -1), ("x", 0)):
+        values = data[name].values
+        for row in range(0, data.sizes["sample"], 7):
+            for k, frame in enumerate(values[row]):
+                at = (data["run"].values[row], (data["time"].values[row] + (first + k) * step).round(6))
+                wanted = frames.get(at, np.full(frame.shape, np.nan))
+                np.testing.assert_array_equal(frame, wanted)
+
+
+def test_forecasts_as_far_as_windows_tell_are_those_of_the_decoder(
+    run: Run, series: Path, tmp_path: Path
+) -> None:
+    """Two frames ahead of the last window; the third from the latents of a frame that is forecast."""
+    variant = run.variants["windows"]
+    forecast_file(variant.model_path, series, tmp_path / "next.nc", 3, members=4)
+    given, found = xr.open_dataset(series), xr.open_dataset(tmp_path / "next.nc")
+    scaling, model = Scaling.of(variant.data), variant.model()
+    past = np.stack([given[name].values[:, -2:] for name in ("u", "v")], 2)  # (run, 2, channel, y, x)
+    past = torch.from_numpy(scaling.apply("past", past.astype(np.float32)))
+    with torch.no_grad():
+        x = model.decode(model.encode(None, {"past": past}).mean).mean.numpy()
+    x = scaling.invert("x", x)
+    for lag in (1, 2):
+        np.testing.assert_allclose(found["v"].values[:, lag - 1], x[:, lag, 1], atol=1e-5)
+    table = run.table("forecast")
+    drawn = table[table.model.str.startswith("windows")]
+    assert (drawn.crps > 0).all()
+    assert (drawn.coverage_95 > 0.8).all()
+    # a row that has no whole window is named, and others are read through the blocks of the file
+    blocks = list(DOMAIN.read(series, variant.settings, variant.data.isel(sample=slice(0, 0))))
+    status = np.concatenate([block["status"].values for block in blocks])
+    early = np.tile(np.arange(given.sizes["time"]), 2) < 1
+    assert (status[~early] == "ok").all()
+    assert all("fewer than 2" in one for one in status[early])
+
+
+def test_windows_of_what_they_cannot_be_of_are_refused() -> None:
+    for setting, told in {
+        "prepare={read: 9, ahead: 2}": "at most prepare.window",
+        "prepare={read: 2, ahead: 2, modes: 4}": "without prepare.modes",
+        "prepare={read: 2, ahead: 2}": "take a multiple",
+        "prepare={read: 2}": "describes some ahead",
+    }.items():
+        with pytest.raises(InputError, match=told):
+            load(DOMAIN, overrides=[setting])
+
+
 def test_what_cannot_be_forecast_is_named(run: Run, series: Path, tmp_path: Path) -> None:
     given = xr.open_dataset(series).load()
 
@@ -166,7 +226,7 @@ def test_what_cannot_be_forecast_is_named(run: Run, series: Path, tmp_path: Path
 
 def test_long_forecasts_and_regimes_are_told(run: Run) -> None:
     rollout = run.table("rollout")
-    assert len(rollout) == 2 * 12
+    assert len(rollout) == 3 * 12
     assert (run.table("spectra").energy >= 0).all()
     assert len(run.table("regimes")) == 10
     metrics = json.loads((run.folder / "metrics.json").read_text())
