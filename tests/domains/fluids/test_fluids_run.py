@@ -32,8 +32,8 @@ TOY = [
     "training={epochs: 3, batch_size: 32, learning_rate: 3.0e-3, threads: 1}",
     "analyse={epochs: 2, lead_times: [1, 4], rollout: 12, members: 40}",
     "variants={modes: {prepare: {modes: 6}, model: {stream_function: false}}, windows: {prepare: {read: 2, "
-    "ahead: 2, condition: [], centre: frame}, model: {latent: 6, stream_function: false, windows: {modes: 12, width: 8}}, "
-    "objective: {beta: 0.01}, training: {compile: false}}}",
+    "ahead: 2, condition: [], centre: frame}, model: {latent: 6, stream_function: false, windows: {modes: 12, "
+    "width: 8}}, objective: {beta: 0.01}, training: {compile: false}}}",
 ]
 
 
