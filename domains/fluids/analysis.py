@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from sciencevae.registry import Findings
 if TYPE_CHECKING:
     from sciencevae.runs import Run
 
-__all__ = ["TITLES", "reconstruction", "regimes", "trajectories"]
+__all__ = ["TITLES", "Parameter", "parameters", "reconstruction", "regimes", "trajectories"]
 
 #: what the columns and metrics are, on the page
 TITLES = {
@@ -113,14 +113,14 @@ def trajectories(run: Run) -> Findings:
     for name, variant in run.variants.items():
         frames = Frames(variant)
         z = variant.latents["z"].values
-        parameters = _parameters(variant)
+        known = parameters(variant)
         saturated = frames.saturation() >= SATURATED
         for number in np.unique(frames.run[frames.original]):
             own = np.flatnonzero((frames.run == number) & frames.original)
             late = own[saturated[own]] if run.settings.analyse.transient else own
             late = late[np.argmax(np.diff(late, prepend=late[0]) > 1) :] if len(late) else late
             row: dict[str, Any] = {"model": name, "run": int(number)}
-            row |= {key: float(variant.data[key].values[own[0]]) for key in parameters}
+            row |= {key: float(variant.data[key].values[own[0]]) for key in known}
             if len(late) >= 16 and z[late].std() > 0:
                 row |= _cycle(z[late])
                 try:
@@ -129,11 +129,11 @@ def trajectories(run: Run) -> Findings:
                 except InputError:  # steady, or too few cycles
                     pass
             rows.append(row)
-    table, units = pd.DataFrame(rows), _units(run.main)
+    table = pd.DataFrame(rows)
     if "strouhal" in table:
         periodic = table[table.model == "main"].dropna(subset=["strouhal"]).head(6)
         for one in periodic.to_dict("records"):
-            told = (f"{key.replace('_', ' ')} = {one[key]:g} {unit}".strip() for key, unit in units.items())
+            told = (parameter.told(one[key]) for key, parameter in parameters(run.main, told=True).items())
             which = ", ".join(told) or f"run {one['run']}"
             unit = run.main.data.attrs["time_unit"] or "unit of time"
             notes.append(
@@ -141,7 +141,7 @@ def trajectories(run: Run) -> Findings:
                 f"{100 * one['explained']:.0f} % of the latents' variance lies in a plane, and the radius there "
                 f"spreads by {100 * one['roundness']:.0f} %."
             )
-    return Findings({}, {"trajectories": table}, tuple(notes), TITLES | _titles(run.main))
+    return Findings({}, {"trajectories": table}, tuple(notes), _titles(run.main))
 
 
 def regimes(run: Run) -> Findings:
@@ -151,7 +151,7 @@ def regimes(run: Run) -> Findings:
     from .frames import Frames
 
     variant = run.variants["main"]
-    frames, parameters = Frames(variant), _parameters(variant)
+    frames, known = Frames(variant), parameters(variant)
     runs = np.unique(frames.run[frames.original])
     if len(runs) < 3:
         return Findings()
@@ -166,7 +166,7 @@ def regimes(run: Run) -> Findings:
         own = np.flatnonzero((frames.run == number) & frames.original)
         found = np.bincount(label[own], minlength=fitted.components) / len(own)
         row: dict[str, Any] = {"run": int(number), "regime": int(found.argmax()), "share": float(found.max())}
-        rows.append(row | {key: float(variant.data[key].values[own[0]]) for key in parameters})
+        rows.append(row | {key: float(variant.data[key].values[own[0]]) for key in known})
     table = pd.DataFrame(rows)
     kinds = table.regime.nunique()
     note = (
@@ -174,8 +174,7 @@ def regimes(run: Run) -> Findings:
         f"{len(runs)} runs are of {kinds} regime{'s' if kinds > 1 else ''}."
     )
     bic = dict(zip(fitted.table.components.tolist(), fitted.table.bic.tolist(), strict=True))
-    titles = TITLES | _titles(variant)
-    return Findings({"bic": bic, "regimes": kinds}, {"regimes": table}, (note,), titles)
+    return Findings({"bic": bic, "regimes": kinds}, {"regimes": table}, (note,), _titles(variant))
 
 
 def _phases(run: Run, frames: Any) -> dict[str, np.ndarray]:
@@ -186,22 +185,36 @@ def _phases(run: Run, frames: Any) -> dict[str, np.ndarray]:
     return {"all": whole, "transient": ~saturated, "saturated": saturated}
 
 
-def _parameters(variant: Any) -> list[str]:
+class Parameter(NamedTuple):
+    """A parameter that differs from run to run, in words, and its unit; of a number without one, none."""
+
+    words: str
+    unit: str
+
+    @property
+    def title(self) -> str:
+        """As a column or an axis is headed."""
+        return f"{self.words} ({self.unit})" if self.unit else self.words
+
+    def told(self, value: float) -> str:
+        return f"{self.words} {value:g} {self.unit}".strip()
+
+
+def parameters(variant: Any, told: bool = False) -> dict[str, Parameter]:
+    """The parameters that differ from run to run, by name; ``told``: of a model that is told some, these alone."""
     own = {"run", "time", "split", "group", "mirrored", "residual"}
-    found = [str(n) for n, c in variant.data.coords.items() if c.dims == ("sample",) and str(n) not in own]
-    return [name for name in found if np.unique(variant.data[name].values).size > 1]
-
-
-def _units(variant: Any) -> dict[str, str]:
-    """The unit of each parameter of the runs; of a number without, none."""
-    units = {name: str(variant.data[name].attrs.get("units", "")) for name in _parameters(variant)}
-    return {name: "" if unit == "1" else unit for name, unit in units.items()}
+    found = {}
+    for name, coord in variant.data.coords.items():
+        if coord.dims == ("sample",) and name not in own and np.unique(coord.values).size > 1:
+            words = "Reynolds number" if name == "reynolds" else str(name).replace("_", " ")
+            unit = str(coord.attrs.get("units", ""))
+            found[str(name)] = Parameter(words, "" if unit == "1" else unit)
+    condition = variant.data.attrs["condition"] if told else []
+    return {name: one for name, one in found.items() if name in (condition or found)}
 
 
 def _titles(variant: Any) -> dict[str, str]:
-    """The parameters of the runs as columns are headed: in words, with their unit."""
-    units = _units(variant).items()
-    return {name: name.replace("_", " ") + (f" ({unit})" if unit else "") for name, unit in units}
+    return TITLES | {name: one.title for name, one in parameters(variant).items()}
 
 
 def _cycle(z: np.ndarray) -> dict[str, float]:

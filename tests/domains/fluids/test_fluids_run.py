@@ -123,9 +123,12 @@ def test_the_vorticity_of_figures_is_that_of_the_solver(run: Run) -> None:
     """In its unit, but for what differences on 16 points make smaller: 10 % at the wavenumber of the force."""
     (path,) = (run.folder.parent / "cache").rglob("fluids.h5")
     wanted = open_fields(path)["vorticity"].values[0, :8, 1:-1, 1:-1].ravel()
-    truth, _, label, _ = _pictures(run.main, np.arange(8))
-    found = truth[:, 1:-1, 1:-1].ravel()
-    assert label == "vorticity (1/s)"
+    seen = _pictures(run.main, np.arange(8))
+    found = seen.truth[:, 1:-1, 1:-1].ravel()
+    assert seen.label == "vorticity (1/s)"
+    assert seen.axes == ("x (m)", "y (m)")
+    # sixteen cells of the periodic square, 2π wide
+    assert seen.extent[1] - seen.extent[0] == pytest.approx(2 * np.pi, rel=1e-3)
     assert 0.8 < found @ wanted / (wanted @ wanted) < 1.0
     assert np.corrcoef(found, wanted)[0, 1] > 0.98
 
