@@ -17,12 +17,13 @@ __all__ = ["TITLES", "Parameter", "parameters", "reconstruction", "regimes", "tr
 #: what the columns and metrics are, on the page
 TITLES = {
     "error": "relative error (L2 / L2 of the fluctuation about the training mean)",
-    "lead": "lead (frames)",
+    "lead": "frames ahead",
     "lead_time": "lead time",
-    "pod": "POD of as many modes",
+    "frame": "frames ahead",
+    "pod": "relative error of POD of as many modes",
     "frames": "frames",
     "part": "part of the data",
-    "phase": "of the run",
+    "phase": "part of the run",
     "coverage_68": "truth within the central 68 %",
     "coverage_95": "truth within the central 95 %",
     "crps": "CRPS (rms fluctuations)",
@@ -32,10 +33,13 @@ TITLES = {
     "explained": "variance in the plane of the two leading components",
     "regime": "regime",
     "share": "share of the frames",
-    "energy": "energy of the fluctuation",
-    "truth": "of the true frame",
+    "energy": "squared fluctuation of the forecast, scaled, summed over the frame",
+    "truth": "the same of the true frame",
     "of_training": "energy / largest in training",
     "largest_energy": "largest energy of the long forecast / largest in training",
+    "bic": "BIC, by number of Gaussians",
+    "regimes": "regimes that runs are of",
+    "chosen": "forecaster",
     "valid_error": "relative error on validation data, mean over the lead times",
 }
 #: a frame is of the saturated flow from here on, in units of how fast frames change in the end
@@ -89,7 +93,8 @@ def reconstruction(run: Run) -> Findings:
         own_rows = [row for row in rows if row["model"] == name and row["part"] == "test"]
         metrics[name] = {row["phase"]: {"error": row["error"], "pod": row["pod"]} for row in own_rows}
         told = ", ".join(
-            f"{row['phase']} {100 * row['error']:.2f} % (POD of {dim}: {100 * row['pod']:.1f} %)"
+            f"{100 * row['error']:.2f} % (POD of {dim}: {100 * row['pod']:.1f} %)"
+            + (f" of the {row['phase']} frames" if row["phase"] != "all" else "")
             for row in own_rows
         )
         notes.append(f"{name}: {dim} latents give test frames back to {told}.")
@@ -122,11 +127,11 @@ def trajectories(run: Run) -> Findings:
             row: dict[str, Any] = {"model": name, "run": int(number)}
             row |= {key: float(variant.data[key].values[own[0]]) for key in known}
             if len(late) >= 16 and z[late].std() > 0:
-                row |= _cycle(z[late])
+                row["explained"], radius = _cycle(z[late])
                 try:
                     found = shedding_frequency(z[late], frames.time[late])
-                    row["strouhal"], row["strouhal_error"] = found.value, found.error
-                except InputError:  # steady, or too few cycles
+                    row |= {"strouhal": found.value, "strouhal_error": found.error, "roundness": radius}
+                except InputError:  # steady, or too few cycles: there is no limit cycle
                     pass
             rows.append(row)
     table = pd.DataFrame(rows)
@@ -169,9 +174,10 @@ def regimes(run: Run) -> Findings:
         rows.append(row | {key: float(variant.data[key].values[own[0]]) for key in known})
     table = pd.DataFrame(rows)
     kinds = table.regime.nunique()
+    limit = ", the most that were tried" if fitted.components == most else ""
     note = (
-        f"BIC prefers {fitted.components} Gaussians in the latents; by the one that most of its frames lie in, the "
-        f"{len(runs)} runs are of {kinds} regime{'s' if kinds > 1 else ''}."
+        f"BIC prefers {fitted.components} Gaussians in the latents{limit}; by the one that most of its frames lie "
+        f"in, the {len(runs)} runs are of {kinds} regime{'s' if kinds > 1 else ''}."
     )
     bic = dict(zip(fitted.table.components.tolist(), fitted.table.bic.tolist(), strict=True))
     return Findings({"bic": bic, "regimes": kinds}, {"regimes": table}, (note,), _titles(variant))
@@ -210,23 +216,20 @@ def parameters(variant: Any, told: bool = False) -> dict[str, Parameter]:
             unit = str(coord.attrs.get("units", ""))
             found[str(name)] = Parameter(words, "" if unit == "1" else unit)
     condition = variant.data.attrs["condition"] if told else []
-    return {name: one for name, one in found.items() if name in (condition or found)}
+    return {name: found[name] for name in sorted(found) if name in (condition or found)}
 
 
 def _titles(variant: Any) -> dict[str, str]:
     return TITLES | {name: one.title for name, one in parameters(variant).items()}
 
 
-def _cycle(z: np.ndarray) -> dict[str, float]:
-    """How much of the latents lies in a plane, and how the radius spreads there."""
+def _cycle(z: np.ndarray) -> tuple[float, float]:
+    """How much of the variance of latents lies in a plane, and the relative spread of the radius there."""
     centred = z - z.mean(0)
     _, s, axes = np.linalg.svd(centred, full_matrices=False)
     plane = centred @ axes[:2].T
     radius = np.hypot(*plane.T) if plane.shape[1] == 2 else np.abs(plane[:, 0])
-    return {
-        "explained": float(np.square(s[:2]).sum() / np.square(s).sum()),
-        "roundness": float(radius.std() / radius.mean()),
-    }
+    return float(np.square(s[:2]).sum() / np.square(s).sum()), float(radius.std() / radius.mean())
 
 
 def _tensor(values: np.ndarray) -> Any:

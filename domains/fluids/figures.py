@@ -167,6 +167,7 @@ def trajectories(run: Run) -> tuple[Figure, str]:
 def forecast(run: Run) -> tuple[Figure, str]:
     """The error of forecasts against the lead time, for the model and its baselines."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogFormatter
 
     table = run.table("forecast")
     phases = list(table.phase.unique())
@@ -175,12 +176,19 @@ def forecast(run: Run) -> tuple[Figure, str]:
         for k, (name, part) in enumerate(table[table.phase == phase].groupby("model", sort=False)):
             line = "-" if str(name).split(":")[0] in run.variants else "--"
             panel.plot(
-                part.lead_time, part.error, line, marker=".", color=COLOURS[k % len(COLOURS)], label=name
+                part.lead_time,
+                100 * part.error,
+                line,
+                marker=".",
+                color=COLOURS[k % len(COLOURS)],
+                label=name,
             )
-        panel.axhline(1, color="0.6", lw=0.6, label="training mean")
+        panel.axhline(100, color="0.6", lw=0.6, label="training mean")
         label = _with_unit("lead time", run)
         panel.set(xlabel=label, title=phase if len(phases) > 1 else None, yscale="log")
-    panels[0, 0].set_ylabel("relative error")
+        panel.yaxis.set_major_formatter(LogFormatter())
+        panel.yaxis.set_minor_formatter(LogFormatter())
+    panels[0, 0].set_ylabel("relative error (%)")
     panels[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure, (
         "Error of forecasts of test frames (L2 over the L2 of the fluctuation about the training mean) by lead "

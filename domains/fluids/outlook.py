@@ -70,7 +70,7 @@ def forecast(run: Run) -> Findings:
         spectra = found if spectra is None else spectra
         largest = float(energy.of_training.max())
         metrics[name] = {"chosen": chosen.kind, "valid_error": chosen.valid, "largest_energy": largest}
-        notes.append(_sentence(f"{name}: {chosen.kind}", rows, max(asked.lead_times)))
+        notes.append(_sentence(f"{name}: {chosen.kind}", rows, max(asked.lead_times), run))
         notes.append(
             f"{name}: over {len(energy)} frames the energy of the forecast rises to {largest:.2f} of the "
             "largest of a training frame."
@@ -197,12 +197,14 @@ def _spectra(frames: Frames, shown: dict[str, np.ndarray]) -> pd.DataFrame | Non
     return pd.concat(tables)
 
 
-def _sentence(label: str, rows: list[dict[str, Any]], lead: int) -> str:
+def _sentence(label: str, rows: list[dict[str, Any]], lead: int, run: Run) -> str:
     here = [row for row in rows if row["lead"] == lead]
-    phase = here[-1]["phase"]
+    phase, time = here[-1]["phase"], f"{here[0]['lead_time']:g} {run.main.data.attrs['time_unit']}".strip()
     found = {row["model"]: row["error"] for row in here if row["phase"] == phase}
     told = ", ".join(f"{name} {error:.3f}" for name, error in found.items() if name != label)
-    return f"{label}, {lead} frames ahead, {phase}: relative error {found[label]:.3f}; {told}; the training mean 1."
+    which = "" if phase == "all" else f", {phase}"
+    error = f"{label}, {lead} frames ({time}) ahead{which}: relative error {found[label]:.3f}"
+    return f"{error}; {told}; the training mean 1."
 
 
 def _starts(run: Run, frames: Frames, test: Windows) -> dict[str, np.ndarray]:
