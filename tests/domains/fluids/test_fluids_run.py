@@ -232,6 +232,15 @@ def test_long_forecasts_and_regimes_are_told(run: Run) -> None:
     assert len(rollout) == 3 * 12
     assert (run.table("spectra").energy >= 0).all()
     assert len(run.table("regimes")) == 10
+    # columns of parameters are headed with their units, as the simulation's file has them
+    said = json.loads(run.record("analyse", "").read_text())["titles"]
+    (path,) = (run.folder.parent / "cache").rglob("fluids.h5")
+    unit = open_fields(path)["viscosity"].attrs["units"]
+    assert unit.startswith("m")
+    assert said["regimes"]["viscosity"] == said["trajectories"]["viscosity"] == f"viscosity ({unit})"
+    # decaying or driven, no flow of 16 frames has a limit cycle, and none is told of
+    table = run.table("trajectories")
+    assert ("roundness" in table) == ("strouhal" in table)
     metrics = json.loads((run.folder / "metrics.json").read_text())
     assert {"reconstruction", "forecast", "trajectories", "regimes"} <= set(metrics)
 
