@@ -44,6 +44,8 @@ TITLES = {
 }
 #: a frame is of the saturated flow from here on, in units of how fast frames change in the end
 SATURATED = 0.9
+#: a periodic flow is a closed curve in a plane of the latents that holds so much of their variance at least
+PLANAR = 0.5
 
 
 def reconstruction(run: Run) -> Findings:
@@ -130,7 +132,9 @@ def trajectories(run: Run) -> Findings:
                 row["explained"], radius = _cycle(z[late])
                 try:
                     found = shedding_frequency(z[late], frames.time[late])
-                    row |= {"strouhal": found.value, "strouhal_error": found.error, "roundness": radius}
+                    row |= {"strouhal": found.value, "strouhal_error": found.error}
+                    if row["explained"] > PLANAR:
+                        row["roundness"] = radius
                 except InputError:  # steady, or too few cycles: there is no limit cycle
                     pass
             rows.append(row)
@@ -141,11 +145,13 @@ def trajectories(run: Run) -> Findings:
             told = (parameter.told(one[key]) for key, parameter in parameters(run.main, told=True).items())
             which = ", ".join(told) or f"run {one['run']}"
             unit = run.main.data.attrs["time_unit"] or "unit of time"
-            notes.append(
-                f"{which}: frequency {one['strouhal']:.4f} ± {one['strouhal_error']:.4f} per {unit}; "
-                f"{100 * one['explained']:.0f} % of the latents' variance lies in a plane, and the radius there "
-                f"spreads by {100 * one['roundness']:.0f} %."
-            )
+            share = f"{100 * one['explained']:.0f} % of the latents' variance lies in a plane"
+            if one["explained"] > PLANAR:
+                cycle = f"{share}, and the radius there spreads by {100 * one['roundness']:.0f} %"
+            else:
+                cycle = f"{share}: a frequency among others, and no limit cycle"
+            frequency = f"{one['strouhal']:.4f} ± {one['strouhal_error']:.4f} per {unit}"
+            notes.append(f"{which}: dominant frequency {frequency}; {cycle}.")
     return Findings({}, {"trajectories": table}, tuple(notes), _titles(run.main))
 
 

@@ -22,6 +22,7 @@ __all__ = ["film", "forecast", "reconstruction", "rollout", "snapshots", "spectr
 _PICTURES = (64, 128)  # rows and columns that data on points are drawn with
 _TITLES = ("truth", "decoded", "decoded − truth")
 _FILM_FRAMES, _FILM_RATE = 32, 8  # at most; a second
+_CYCLES = 200  # frames of a run that are drawn as a curve, where none grows to its cycle
 
 
 def snapshots(run: Run) -> tuple[Figure, str]:
@@ -50,7 +51,9 @@ def snapshots(run: Run) -> tuple[Figure, str]:
                         image, ax=below, label=seen.label, location="bottom", shrink=0.7, pad=0.02
                     )
                     bar.ax.locator_params(nbins=4)
-        panels[row, 0].set_ylabel(f"{_clock(variant, row_of)}\n{seen.axes[1]}")
+        beside = {"transform": panels[row, 2].transAxes, "va": "center", "rotation": 270}
+        panels[row, 2].text(1.04, 0.5, _clock(variant, row_of), **beside)
+    panels[1, 0].set_ylabel(seen.axes[1])
     for panel in panels[-1]:
         panel.set_xlabel(seen.axes[0])
     dim = variant.latents.sizes["latent"]
@@ -140,27 +143,31 @@ def trajectories(run: Run) -> tuple[Figure, str]:
     shown = np.unique(frames.run[frames.original])
     shown = shown[np.linspace(0, len(shown) - 1, min(len(shown), 8)).astype(int)]
     known = parameters(variant, told=True)
-    first = [np.flatnonzero((frames.run == number) & frames.original)[0] for number in shown]
+    starts = [np.flatnonzero((frames.run == number) & frames.original)[0] for number in shown]
     colours: Any = [COLOURS[0]] * len(shown)
     if len(known) == 1:  # else no colour says which run it is
         ((name, parameter),) = known.items()
-        values = variant.data[name].values[first]
+        values = variant.data[name].values[starts]
         scale = plt.Normalize(values.min(), values.max())
         colours = plt.get_cmap(SEQUENTIAL)(scale(values))
         figure.colorbar(plt.cm.ScalarMappable(scale, SEQUENTIAL), ax=panels[0], label=parameter.title)
+    most = None if run.settings.analyse.transient else _CYCLES
     for number, colour in zip(shown, colours, strict=True):
-        own = np.flatnonzero((frames.run == number) & frames.original)
+        own = np.flatnonzero((frames.run == number) & frames.original)[:most]
         panels[0].plot(*plane[own].T, lw=0.6, color=colour)
     test = _test_run(variant)
-    own = np.flatnonzero((frames.run == frames.run[test[0]]) & frames.original)
+    own = np.flatnonzero((frames.run == frames.run[test[0]]) & frames.original)[:most]
     for k in range(min(z.shape[1], 3)):
         panels[1].plot(frames.time[own], centred[own] @ axes[k], lw=0.8, label=f"component {k + 1}")
     panels[0].set(xlabel="component 1", ylabel="component 2", aspect="equal")
     panels[1].set(xlabel=_with_unit("time", run), ylabel="latent component")
     panels[1].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+    some = "one run" if len(shown) == 1 else f"{len(shown)} runs"
+    if most and len(own) == most:
+        some += f" (the first {most} frames)"
     return figure, (
-        f"Left: latents of {len(shown)} runs in the plane of their two leading principal components; a periodic "
-        "flow is a closed curve. Right: the leading components of a test run in time."
+        f"Left: latents of {some} in the plane of their two leading principal components; a periodic flow is a "
+        "closed curve. Right: the leading components of a test run in time."
     )
 
 
@@ -349,4 +356,4 @@ def _with_unit(words: str, run: Run) -> str:
 
 def _height(seen: Pictures) -> float:
     left, right, bottom, top = seen.extent
-    return min(DOUBLE_COLUMN / 3.6 * (top - bottom) / (right - left), 2.4)
+    return min(max(DOUBLE_COLUMN / 3.6 * (top - bottom) / (right - left), 0.8), 2.4)
