@@ -151,7 +151,7 @@ def read(path: Path, settings: Fluids, template: xr.Dataset | None = None) -> It
         if missing := [name for name in settings.prepare.condition if name not in parameters]:
             raise InputError(f"{path} does not say {missing[0]} (run,), which this model is told")
         told = np.stack([np.repeat(parameters[n], steps) for n in settings.prepare.condition], 1)
-    lags = Lags(run, settings.prepare) if settings.prepare.ahead else None
+    lags = Lags(run, time, settings.prepare) if settings.prepare.ahead else None
     for start in range(0, runs * steps, _ROWS):
         rows = slice(start, min(start + _ROWS, runs * steps))
         attrs: dict[str, Any] = {"fields": ["x"]}

@@ -25,14 +25,18 @@ DIMS = {name: ("sample", lag, "channel", "row", "column") for name, lag in (("x"
 class Lags:
     """Which frames each of n rows, in the order of runs and times, has before it and after: numbers of rows.
 
-    past (n, read) · following (n, ahead + 1), its own the first; −1 where the run has none.
+    past (n, read) · following (n, ahead + 1), its own the first; −1 where the run has none. run, time: (n,); mirror
+    images of a run's stretches have gaps between them.
     """
 
-    def __init__(self, run: np.ndarray, chosen: Prepare) -> None:
+    def __init__(self, run: np.ndarray, time: np.ndarray, chosen: Prepare) -> None:
+        step = float(np.median(np.diff(time)[np.diff(run) == 0]))
+
         def rows(lags: np.ndarray) -> np.ndarray:
             number = np.arange(len(run))[:, None] + lags
             inside = number.clip(0, len(run) - 1)
-            return np.where((inside == number) & (run[inside] == run[:, None]), number, -1)
+            late = np.abs(time[inside] - time[:, None] - lags * step) > step / 2
+            return np.where((inside != number) | (run[inside] != run[:, None]) | late, -1, number)
 
         self.past = rows(np.arange(1 - chosen.read, 1))
         self.following = rows(np.arange(chosen.ahead + 1))
@@ -69,7 +73,7 @@ def lagged(ds: xr.Dataset, chosen: Prepare) -> xr.Dataset:
             "prepare.ahead: frames with missing values (an obstacle, NaN) are not read in windows: choose a part "
             "without them, or describe single frames with prepare.ahead=0"
         )
-    lags, frames = Lags(ds["run"].values, chosen), da.asarray(ds["x"].data)
+    lags, frames = Lags(ds["run"].values, ds["time"].values, chosen), da.asarray(ds["x"].data)
     # −1, where there is no frame, is the last of these
     padded = da.concatenate([frames, da.full((1, *frames.shape[1:]), np.nan, dtype=frames.dtype)])
     whole = np.flatnonzero(lags.whole)

@@ -13,7 +13,9 @@ from sciencevae.builtin.fluids import DOMAIN
 from sciencevae.builtin.fluids.fields import open_fields
 from sciencevae.builtin.fluids.figures import _pictures
 from sciencevae.builtin.fluids.frames import Frames, cell_sizes, decoded, relative
+from sciencevae.builtin.fluids.lagging import Lags
 from sciencevae.builtin.fluids.networks import divergence
+from sciencevae.builtin.fluids.settings import Prepare
 from sciencevae.builtin.fluids.writing import write_fields
 
 from sciencevae.cli import main
@@ -193,6 +195,14 @@ def test_forecasts_as_far_as_windows_tell_are_those_of_the_decoder(
     early = np.tile(np.arange(given.sizes["time"]), 2) < 1
     assert (status[~early] == "ok").all()
     assert all("fewer than 2" in one for one in status[early])
+
+
+def test_no_window_goes_over_a_gap() -> None:
+    """Two stretches of one run, as mirror images of blocks are, and another run."""
+    run, time = np.array([0, 0, 0, 0, 0, 1, 1]), np.array([0.0, 0.1, 0.2, 0.7, 0.8, 0.0, 0.1])
+    lags = Lags(run, time, Prepare(read=2, ahead=1))
+    assert lags.past.tolist() == [[-1, 0], [0, 1], [1, 2], [-1, 3], [3, 4], [-1, 5], [5, 6]]
+    assert lags.following.tolist() == [[0, 1], [1, 2], [2, -1], [3, 4], [4, -1], [5, 6], [6, -1]]
 
 
 def test_windows_of_what_they_cannot_be_of_are_refused() -> None:

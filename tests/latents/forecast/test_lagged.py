@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from sciencevae.data.batches import as_batches
 from sciencevae.errors import InputError
 from sciencevae.latents.forecast import (
     POD,
@@ -12,6 +13,7 @@ from sciencevae.latents.forecast import (
     lagged_batch,
     lagged_encode,
     lagged_metric,
+    lagged_settle,
     lagged_vae,
     relative_error,
     windows_of,
@@ -84,6 +86,11 @@ def test_what_bends_is_learnt(tmp_path):
     fit(model, lagged_batch(model, train), ELBO(0.01), lagged_batch(model, valid), settings, progress=False)
     after = errors()
     assert after[0] < 0.7 * before[0], (before, after)
+    # each lead time gets the error of the data that are held out
+    held_out = lagged_batch(model, valid)
+    lagged_settle(model, as_batches(held_out))
+    missed = (model.reconstruct(held_out.x, held_out.context) - held_out.x).square().mean((0, 2, 3)).sqrt()
+    assert torch.allclose(model.decoder.log_scale.exp(), missed, rtol=1e-4)
     save(model, tmp_path / "model.safetensors")
     loaded = load(tmp_path / "model.safetensors")
     assert torch.equal(lagged_encode(loaded, valid.history), lagged_encode(model, valid.history))
