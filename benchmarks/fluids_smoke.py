@@ -11,8 +11,8 @@ training, by lead time; density and velocity are scaled to a fluctuation of 1.
 
 Speed: processor time of one core for the 20 frames, 64 scenes at once: of the solvers, and of the forecast, which
 encodes 6 frames, takes 20 steps of the LSTM and decodes every frame, or the last alone; its two convolutional
-networks are compiled, which made a step of the solver slower. The published way solves for the pressure by conjugate
-gradients, here to 1e-3, the default of mantaflow, which Wiewel et al. ran.
+networks are compiled, which made a step of the solver slower. The published way solves for the pressure by
+conjugate gradients, here to 1e-3, the default of mantaflow, which Wiewel et al. ran.
 
 The trained VAE and LSTM stay in the folder, and are taken from there if they are there already. Each part (vae,
 pod, dmd, persistence, speed) is kept in benchmarks/results/fluids_smoke.json when it is done.

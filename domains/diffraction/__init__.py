@@ -25,8 +25,11 @@ DOMAIN = Domain(
         for name in ("recovery", "identifiability", "denoising", "generation")
     }
     | {
-        name: own(f"powder_analysis.{name}")
-        for name in ("phases", "unknown", "short_exposures", "groups", "lattice")
+        "phases": own("powder_analysis.phases"),
+        "unknown": own("powder_unknown.unknown"),
+        "short_exposures": own("powder_exposures.short_exposures"),
+        "groups": own("powder_groups.groups"),
+        "lattice": own("powder_groups.lattice"),
     },
     figures={
         name: own(f"optical_figures.{name}")
@@ -34,6 +37,7 @@ DOMAIN = Domain(
     }
     | {
         name: own(f"powder_figures.{name}")
-        for name in ("scans", "phase_map", "confusion", "path", "thinned_patterns")
+        for name in ("scans", "doubts", "phase_map", "confusion", "path", "thinned_patterns")
     },
+    about=own("about.about"),
 )

@@ -6,6 +6,7 @@ package (``structures.yaml``) need nothing more than numpy.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -18,7 +19,7 @@ from sciencevae.errors import InputError, did_you_mean
 
 from .axes import d_from_two_theta
 
-__all__ = ["Crystal", "Reflections", "packaged", "read_cif", "reciprocal", "reflections"]
+__all__ = ["Crystal", "Reflections", "formula", "packaged", "read_cif", "reciprocal", "reflections"]
 
 _CENTRINGS: dict[str, list[tuple[float, float, float]]] = {
     "P": [(0, 0, 0)],
@@ -53,6 +54,11 @@ class Crystal:
         """Of the atoms in the cell, in u."""
         table = _scattering()
         return float(sum(n * table[e][0] for e, n in zip(self.elements, self.occupancy, strict=True)))
+
+
+def formula(name: str) -> str:
+    """What a structure's name says of its composition: of "TiO2_136", a formula with its space group, "TiO2"."""
+    return re.sub(r"_\d+$", "", name)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from sciencevae.errors import InputError, did_you_mean
 
 from .optical_settings import Optical
 from .parameters import MEANINGS, in_unit_of, units_of
+from .sampling import dimensions, pixel_middles_mm
 from .settings import Diffraction
-from .simulate import dimensions, pixel_middles_mm
 
 __all__ = ["prepare", "read", "write"]
 

@@ -113,7 +113,7 @@ def identifiability(run: Run) -> Findings:
     for name, variant in optical_variants(run).items():
         latents, told = variant.latents, variant.settings.prepare.told
         own = {k: v for k, v in varied(variant).items() if k not in told and k not in _AROUND}
-        given = f", told the {' and the '.join(map(_word, told))}" if told else ""
+        given = f" (told {_listed([_word(parameter) for parameter in told])})" if told else ""
         # parameters of the same patterns together: a diameter is one of round holes alone
         having: dict[bytes, list[str]] = {}
         for parameter, values in own.items():
@@ -130,7 +130,8 @@ def identifiability(run: Run) -> Findings:
                 condition=latents["condition"].values[rows] if told else None,
                 seed=run.settings.analyse.seed,
             )
-            tables.append(found.table.assign(model=name))
+            units = {_word(parameter): units_of(parameter) for parameter in names}
+            tables.append(found.table.assign(model=name, unit=found.table["parameter"].map(units)))
             powers += [
                 {"model": name, "product": str(power), "r2": power.r2, "scatter": power.scatter}
                 for power in found.powers
@@ -139,7 +140,6 @@ def identifiability(run: Run) -> Findings:
             known["determined"] |= {str(power): power.r2 for power in found.powers}
             for row in found.table.to_dict("records"):
                 known[row["parameter"]] = {key: row[key] for key in ("r2", "resolution", "verdict")}
-            units = {_word(parameter): units_of(parameter) for parameter in names}
             notes += [f"{name}{given}: {sentence}" for sentence in found.sentences(units)]
     if not tables:
         return Findings()
@@ -256,7 +256,16 @@ def generation(run: Run) -> Findings:
         for kind, patterns in kinds.items():
             rows.append({"model": name, "patterns": kind, "distance": np.median(_nearest(patterns, known))})
         metrics[name] = {row["patterns"]: row["distance"] for row in rows if row["model"] == name}
-    return Findings(metrics, {"generation": pd.DataFrame(rows)}, (), TITLES) if rows else Findings()
+    if not rows:
+        return Findings()
+    notes = tuple(
+        f"{name}: decoded half way between the latents of two patterns, one is "
+        f"{far['half way in the latents']:.3f} from the nearest simulated pattern, relative to its size; half way "
+        f"between their counts, {far['half way in the counts']:.3f}; drawn from the prior, {far['samples']:.3f}; "
+        f"simulated anew, {far['test patterns']:.3f}."
+        for name, far in metrics.items()
+    )
+    return Findings(metrics, {"generation": pd.DataFrame(rows)}, notes, TITLES)
 
 
 def optical_variants(run: Run) -> dict[str, Variant]:
@@ -316,6 +325,12 @@ def _nearest(patterns: np.ndarray, known: np.ndarray) -> np.ndarray:
 def _image(data: Any) -> tuple[int, ...]:
     """The shape of a pattern without its channel."""
     return tuple(data["x"].shape[-1:] if data["x"].ndim == 2 else data["x"].shape[-2:])
+
+
+def _listed(words: list[str]) -> str:
+    """``the a, the b and the c``."""
+    *first, last = (f"the {word}" for word in words)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _word(parameter: str) -> str:

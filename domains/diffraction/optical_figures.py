@@ -10,6 +10,7 @@ from sciencevae.data.splits import split_rows
 from sciencevae.report.figures import COLOURS, DOUBLE_COLUMN, SEQUENTIAL, image_grid
 
 from .optical_analysis import decode_rows, optical_variants, varied
+from .optical_settings import Optical
 from .parameters import WORDS, units_of
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def patterns(run: Run) -> Drawn | None:
         images = images / np.nanmax(images, (1, 2, 3), keepdims=True)
         return image_grid(images.swapaxes(0, 1), row_labels=list(kinds), limits=(0, 1)), (
             f"{variant.name}: test patterns, from few photons (left) to many: counts, decoded from their latents, "
-            "and without noise. Each column has its own scale."
+            f"and without noise. Each column has its own scale.{_set_up(variant)}"
         )
     figure, panels = plt.subplots(2, 3, figsize=(DOUBLE_COLUMN, 3.6), sharex=True)
     x = data["pixel"].values
@@ -53,14 +54,17 @@ def patterns(run: Run) -> Drawn | None:
             axes.plot(x, kinds["without noise"][i], color=_TRUTH, lw=0.8, label="without noise")
         axes.plot(x, decoded[i], "--", color=_DECODED, lw=0.8, label="decoded")
         axes.set_ylim(0, None)
+        if "photons" in data.coords:
+            axes.set_title(f"{data['photons'].values[i]:,.0f} photons", fontsize="small")
     for axes in panels[1]:
         axes.set_xlabel("position on the sensor (mm)")
     for axes in panels[:, 0]:
-        axes.set_ylabel("counts")
+        axes.set_ylabel("counts of a pixel")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(kinds))
     return (
         figure,
-        f"{variant.name}: test patterns, from few photons to many, and what their latents decode to.",
+        f"{variant.name}: test patterns, from few photons to many, and what their latents decode to."
+        f"{_set_up(variant)}",
     )
 
 
@@ -115,13 +119,16 @@ def determined(run: Run) -> Drawn | None:
         seen.add(verdict)
         axes.barh(place, max(r2, 0), color=colours[verdict], height=0.7, label=label)
         axes.plot([max(low, 0), max(high, 0)], [place, place], color="black", lw=0.8)
+        axes.text(1.02, place, f"{r2:.4f}", va="center", fontsize="small")
     axes.set_yticks(range(len(rows)), [f"{model}: {name}" for model, name, *_ in rows])
     axes.set(xlabel="R² from the latents and what the model is told, test data", xlim=(0, 1.01))
     axes.invert_yaxis()
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.legend(loc="center left", bbox_to_anchor=(1.1, 0.5))
     return figure, (
-        "How far patterns that share their latents share a parameter. Where a parameter is not identifiable, the "
-        "products of powers that are determined in its place are shown. Lines: 95 % over test data."
+        "How far patterns that share their latents (and what the model is told) share a parameter. Where "
+        "parameters are not identifiable, the products of powers that are determined in their place are shown; an "
+        "R² above 0 is then what the ranges, within which they were drawn, leave of them. Lines: 95 % over test "
+        "data."
     )
 
 
@@ -144,15 +151,17 @@ def denoised(run: Run) -> Drawn | None:
         ):
             axes.loglog(rows.photons, rows.chi2, "o-", color=colour, label=method, ms=2.5)
         axes.axhline(1, color="0.6", lw=0.6, zorder=0)
-        axes.set(xlabel="photons", title=model)
+        axes.set_title(model)
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda photons, _: f"{photons:,.0f}"))
         axes.xaxis.set_minor_locator(NullLocator())
-    panels[0][0].set_ylabel("variance left, of the counts' noise")
+    figure.supxlabel("photons through the aperture", fontsize="medium")
+    panels[0][0].set_ylabel("mean (estimate − truth)²/truth")
     panels[0][-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure, (
-        "Mean of (estimate − truth)²/truth over the pixels of test patterns: 1 is as noisy as the counts. Filters "
-        "have the setting that is best on validation data."
+        "What is left of the noise: mean of (estimate − truth)²/truth over the pixels of test patterns. 1, the "
+        "grey line, is the shot noise of the counts. VAE: decoded from the encoder's latents; refined: from "
+        "latents fitted to each pattern. Filters have the setting that is best on validation data."
     )
 
 
@@ -176,7 +185,7 @@ def interpolated(run: Run) -> Drawn | None:
         way = interpolate(torch.from_numpy(z[ends[:1]]), torch.from_numpy(z[ends[1:]]), 6)[:, 0]
         drawn = model.prior().sample((6,))
         found = [centre(model.decode(codes)).numpy() for codes in (way, drawn)]
-    labels = ("between two", "samples")
+    labels = ("between two patterns", "from the prior")
     if found[0].ndim == 4:
         images = np.stack([rates[:, 0] / rates.max((1, 2, 3))[:, None, None] for rates in found])
         return image_grid(images, row_labels=labels, limits=(0, 1)), _interpolated_caption(variant)
@@ -184,7 +193,7 @@ def interpolated(run: Run) -> Drawn | None:
     for axes, rates, label in zip(panels, found, labels, strict=True):
         _stack(axes, variant.data["pixel"].values, rates)
         axes.set(xlabel="position on the sensor (mm)", title=label, yticks=[])
-    panels[0].set_ylabel("rate, one above the other")
+    panels[0].set_ylabel("rates, one above the other")
     return figure, _interpolated_caption(variant)
 
 
@@ -193,6 +202,30 @@ def _interpolated_caption(variant: Variant) -> str:
         f"{variant.name}: decoded on a straight line from the latents of one test pattern to those of another, and "
         "from latents drawn from the prior. Each pattern has its own scale."
     )
+
+
+def _set_up(variant: Variant) -> str:
+    """What was simulated; nothing of a user's own patterns."""
+    source = variant.settings.source
+    if variant.run.input is not None or not isinstance(source, Optical):
+        return ""
+    holes = []
+    for hole in source.apertures:
+        sizes = hole.model_dump(exclude={"kind"}).items()
+        holes.append(f"{hole.kind} ({', '.join(_stated(key, value) for key, value in sizes)})")
+    common = {key: getattr(source, key) for key in ("wavelength_nm", "distance_mm", "shift_um", "photons")}
+    light = ", ".join(_stated(key, value) for key, value in common.items() if value != 0)
+    sensor = f"{source.sensor.pixels} pixels of {source.sensor.pitch_um:g} µm"
+    return f" Simulated ({source.propagation}): {' or '.join(holes)}; {light}; {sensor}."
+
+
+def _stated(key: str, value: Any) -> str:
+    """A setting in words: ``width 30–80 µm``."""
+    low, high = value if isinstance(value, tuple) else (value, value)
+    number = f"{low:,g}" if low == high else f"{low:,g}–{high:,g}"
+    unit = units_of(key)
+    word = key.removesuffix("_" + key.rpartition("_")[2]) if unit != "1" else key
+    return f"{word} {number}" + (f" {unit}" if unit != "1" else "")
 
 
 def _stack(axes: Axes, x: np.ndarray, rates: np.ndarray) -> None:

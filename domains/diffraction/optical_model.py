@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from sciencevae.data.splits import split_rows
-from sciencevae.networks import ConvolutionalEncoder, Perceptron
+from sciencevae.networks import ConvolutionalEncoder, Modulated, Perceptron
 from sciencevae.training.schedules import WarmUp
 from sciencevae.vae import decoders, encoders, priors
 from sciencevae.vae.model import VAE
@@ -26,14 +26,20 @@ _ROWS = 2000  # whose mean and scatter the encoder's input is scaled by
 
 
 def build(settings: Diffraction, data: xr.Dataset) -> VAE:
-    """p(z) = N(0, 1); q(z | x) of the square roots of counts, missing pixels masked; p(x | z) Poisson of |U|²."""
+    """p(z) = N(0, 1); q(z | x) of the square roots of counts, missing pixels masked; p(x | z) Poisson of |U|².
+
+    Note 1. Of two slits with their geometry told, R² of the wavelength was 0.986 where the encoder had it joined to
+    its input (validation loss 460 nats after 40 epochs), and 0.992 (435 nats after 25) where it modulates layers;
+    means of three seeds.
+    """
     chosen = settings.model
     shape = tuple(data["x"].shape[1:])
     told = data["condition"].shape[1] if "condition" in data else 0
     encode: nn.Module
     if len(shape) == 1:
-        wide = 2 * shape[0]  # with the mask
-        encode = Perceptron(wide, chosen.hidden, 2 * chosen.latent, condition_features=told)
+        wide, out = 2 * shape[0], 2 * chosen.latent  # with the mask
+        # what is told multiplies what is seen: λ = fringe spacing · d/z (note 1)
+        encode = Modulated(wide, chosen.hidden, out, told) if told else Perceptron(wide, chosen.hidden, out)
     else:
         seen, hidden = (2, *shape[1:]), chosen.hidden[-1]  # with the mask
         encode = ConvolutionalEncoder(

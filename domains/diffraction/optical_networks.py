@@ -150,7 +150,7 @@ class Aperture(nn.Module):
 
 
 def _wave(phase: Tensor) -> Tensor:
-    return torch.polar(torch.ones_like(phase), phase)
+    return torch.complex(phase.cos(), phase.sin())  # whose gradient takes half the time of torch.polar's
 
 
 def _log_rate(field: Tensor, even: Tensor, scale: float) -> Tensor:

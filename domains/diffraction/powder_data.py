@@ -16,7 +16,7 @@ from sciencevae.data.splits import SPLITS, assign
 from sciencevae.errors import InputError, did_you_mean
 
 from .axes import anode, rewavelength
-from .crystals import Crystal, packaged, read_cif
+from .crystals import Crystal, formula, packaged, read_cif
 from .mixtures import Patterns, draw, edges_of
 from .powder_settings import Powder
 from .scans import ENDINGS, Scan, bin_counts, read_scan
@@ -41,9 +41,7 @@ def prepare(settings: Diffraction, files: Mapping[str, Path], input: Path | None
     """
     source = _source(settings)
     found = _folder(input) if input is not None else dict(files)
-    crystals = structures(source, [path for path in found.values() if path.suffix.lower() == ".cif"])
-    foreign = [c for c in crystals if c.name in source.unknown]
-    known = [c for c in crystals if c.name not in source.unknown]
+    known, foreign = structures(source, [path for path in found.values() if path.suffix.lower() == ".cif"])
     if not known:
         raise InputError("no structures to train on: all that source.phases names are unknown")
     made = draw(source, known, source.patterns, source.seed)
@@ -59,21 +57,33 @@ def prepare(settings: Diffraction, files: Mapping[str, Path], input: Path | None
         refused=sum(refused.values()),
         refused_reasons=json.dumps(refused),
         provenance=json.dumps(
-            {"structures": {c.name: len(c.elements) for c in crystals}, "seed": source.seed}
+            {"structures": {c.name: len(c.elements) for c in [*known, *foreign]}, "seed": source.seed}
         ),
     )
 
 
-def structures(source: Powder, cifs: Sequence[Path]) -> list[Crystal]:
-    """The crystals of a run: of the files, or the packaged ones, those that ``source.phases`` names."""
+def structures(source: Powder, cifs: Sequence[Path]) -> tuple[list[Crystal], list[Crystal]]:
+    """The crystals to train on and those left out, of the files or the packaged ones.
+
+    ``source.phases`` and ``source.unknown`` name structures, or formulas: all structures of one.
+    """
     found = {c.name: c for c in map(read_cif, sorted(cifs))} if cifs else packaged()
-    for name in (*(source.phases or ()), *source.unknown):
-        if name not in found:
-            raise InputError(
-                f"no structure {name!r}{did_you_mean(name, found)}; there are {', '.join(sorted(found))}"
-            )
-    wanted = list(dict.fromkeys([*(source.phases or found), *source.unknown]))
-    return [found[name] for name in wanted]
+
+    def named(names: Sequence[str]) -> list[Crystal]:
+        chosen: dict[str, Crystal] = {}
+        for name in names:
+            own = [name] if name in found else [one for one in found if formula(one) == name]
+            if not own:
+                raise InputError(
+                    f"no structure {name!r}{did_you_mean(name, found)}; there are {', '.join(sorted(found))}"
+                )
+            chosen |= {one: found[one] for one in own}
+        return list(chosen.values())
+
+    foreign = named(source.unknown)
+    left_out = {crystal.name for crystal in foreign}
+    wanted = named(source.phases) if source.phases else list(found.values())
+    return [crystal for crystal in wanted if crystal.name not in left_out], foreign
 
 
 def read(path: Path, settings: Diffraction, template: xr.Dataset | None = None) -> Iterator[xr.Dataset]:

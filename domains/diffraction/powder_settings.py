@@ -58,7 +58,7 @@ class Powder(Section):
     scan: Scan = Field(default_factory=Scan)
     phases: list[str] | None = Field(
         default=None,
-        description="structures: names of packaged ones, or of .cif files of the input; none: all of them",
+        description="structures: of the package, or .cif files of the input, by name or formula; none: all of them",
     )
     axis: Literal["2theta", "d", "q"] = Field(
         default="2theta", description="the first column of measured scans: 2θ in degrees, d in Å, Q in Å⁻¹"
@@ -72,7 +72,8 @@ class Powder(Section):
         description="counts given to the brightest point of scans of no counts; none: these are refused",
     )
     unknown: list[str] = Field(
-        default_factory=list, description="structures left out of training, as phases nobody expected"
+        default_factory=list,
+        description="structures, or formulas, left out of training, as phases nobody expected",
     )
     patterns: int = Field(default=6000, ge=20, description="simulated patterns, over train, valid and test")
     most_phases: int = Field(default=3, ge=1, description="in one mixture")

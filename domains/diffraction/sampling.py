@@ -1,14 +1,16 @@
-"""Whether an optical set-up is sampled well: told before anything is simulated, with the remedy."""
+"""How an optical set-up is sampled, and whether well: told before anything is simulated, with the remedy."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from .optical_settings import Aperture, Optical
 
-__all__ = ["check_sampling", "extent_um", "feature_um"]
+__all__ = ["check_sampling", "dimensions", "extent_um", "feature_um", "grid_points", "pixel_middles_mm"]
 
 
 def check_sampling(source: Optical, aperture: Aperture) -> None:
@@ -62,6 +64,23 @@ def check_sampling(source: Optical, aperture: Aperture) -> None:
             f"oversample: an opening of {feature:.3g} µm takes fewer than two points of the field's grid, "
             f"{step:.3g} µm apart: {remedy}"
         )
+
+
+def dimensions(source: Optical) -> int:
+    """1 where every aperture is long in y, else 2."""
+    return 1 if all(one.kind in ("slits", "grating") for one in source.apertures) else 2
+
+
+def grid_points(source: Optical) -> int:
+    """Points of the field's grid along an axis: even."""
+    return 2 * round(source.sensor.pixels * source.oversample * source.window / 2)
+
+
+def pixel_middles_mm(source: Optical) -> np.ndarray:
+    """Where the pixels lie from the axis, (W,)."""
+    camera = source.sensor
+    first = -(camera.pixels * source.oversample // 2) + (source.oversample - 1) / 2
+    return (first / source.oversample + np.arange(camera.pixels)) * camera.pitch_um / 1000
 
 
 def extent_um(aperture: Aperture) -> float:

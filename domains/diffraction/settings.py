@@ -78,6 +78,12 @@ class Analyse(Section):
     """What is measured on the trained models."""
 
     seed: int = Field(default=0, ge=0)
+    false_positive_rate: float = Field(
+        default=0.05,
+        gt=0,
+        lt=1,
+        description="share of patterns of known phases that may be called unknown; powders",
+    )
 
 
 class Diffraction(RunSettings):

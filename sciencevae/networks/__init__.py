@@ -9,6 +9,7 @@ from sciencevae.networks.convolution import (
 )
 from sciencevae.networks.convolution1d import ConvolutionalDecoder1d, ConvolutionalEncoder1d
 from sciencevae.networks.fields import Fields, Identity
+from sciencevae.networks.modulated import Modulated
 from sciencevae.networks.perceptron import ACTIVATIONS, Perceptron, Reshaped
 from sciencevae.networks.recurrent import RecurrentEncoder
 
@@ -23,6 +24,7 @@ __all__ = [
     "ConvolutionalImage",
     "Fields",
     "Identity",
+    "Modulated",
     "Perceptron",
     "PixelCNN",
     "Raster",

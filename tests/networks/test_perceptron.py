@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sciencevae.errors import InputError
-from sciencevae.networks import Perceptron, Reshaped
+from sciencevae.networks import Modulated, Perceptron, Reshaped
 
 
 @pytest.mark.parametrize("activation", ["silu", "gated"])
@@ -23,6 +23,17 @@ def test_a_gated_layer_is_a_linear_one_times_a_sigmoid():
     b, d = first.bias.chunk(2)
     assert torch.allclose(network(x), last((x @ a.T + b) * (x @ c.T + d).sigmoid()), atol=1e-6)
     assert Perceptron(4, [], 2, activation="gated")(x).shape == (3, 2), "without a hidden layer it is linear"
+
+
+def test_a_condition_scales_and_shifts_hidden_layers(trains_everywhere):
+    x, told = torch.randn(3, 4), torch.randn(3, 2)
+    trains_everywhere(lambda: Modulated(4, [5, 3], 6, 2, activation="tanh"), (x.double(), told.double()))
+    network = Modulated(4, [5, 3], 6, 2, activation="tanh")
+    first, second = network.layers
+    s1, s2, t1, t2 = network.modulation(told).split([5, 3, 5, 3], 1)
+    h = ((1 + s1) * first(x) + t1).tanh()
+    h = ((1 + s2) * second(h) + t2).tanh()
+    torch.testing.assert_close(network(x, told), network.last(h))
 
 
 def test_reshaped_is_the_network_on_flat_data():

@@ -12,7 +12,8 @@ import torch
 from sciencevae.builtin.diffraction import DOMAIN, sensor
 from sciencevae.builtin.diffraction.denoising import anscombe, inverse_anscombe
 from sciencevae.builtin.diffraction.optical_settings import Optical, Sensor
-from sciencevae.builtin.diffraction.simulate import generate, main, pixel_middles_mm
+from sciencevae.builtin.diffraction.sampling import pixel_middles_mm
+from sciencevae.builtin.diffraction.simulate import generate, main
 from scipy.stats import chisquare
 
 from sciencevae.config import load, validate

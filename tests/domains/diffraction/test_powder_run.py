@@ -1,15 +1,19 @@
 """Powder patterns through every stage; what is measured of them; and a user's folder of scans."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import xarray as xr
 from sciencevae.builtin.diffraction import powder_analysis as analysis
+from sciencevae.builtin.diffraction import powder_data, powder_groups, powder_unknown
 from sciencevae.builtin.diffraction.crystals import packaged
 from sciencevae.builtin.diffraction.dataset import prepare, read
 from sciencevae.builtin.diffraction.mixtures import draw, edges_of
+from sciencevae.builtin.diffraction.powder_exposures import thinned
 from sciencevae.builtin.diffraction.references import decompose, nearest, references, strip_background
 from sciencevae.builtin.diffraction.settings import Diffraction
 
@@ -40,18 +44,28 @@ SETTINGS = {
 }
 
 
+#: "measured": five of candidates alone, three with a phase that is none, one whose label is no phase
+SCANS = ["Si", "MgO", "ZnO", "Si+MgO", "MgO+ZnO", "NaCl", "NaCl.2", "NaCl.3", "tray 7"]
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, do_all_stages):
-    found = domain("diffraction")
-    folder = tmp_path_factory.mktemp("powder") / "run"
-    configure(folder, found, Diffraction.model_validate(SETTINGS), None)
-    return do_all_stages(Run(folder))
+    found, settings = domain("diffraction"), Diffraction.model_validate(SETTINGS)
+    folder = tmp_path_factory.mktemp("powder")
+    parts = [name.split(".")[0].replace("tray 7", "Si").split("+") for name in SCANS]
+    names = ["Si", "MgO", "ZnO", "NaCl"]
+    which = [[names.index(one) for one in some] for some in parts]
+    rate = draw(settings.source, [packaged()[name] for name in names], len(SCANS), 5, which).rate
+    for name, one in zip(SCANS, rate, strict=True):
+        write_scan(folder / f"{name}.xy", one, edges_of(settings.source))
+    configure(folder / "run", found, settings, folder)
+    return do_all_stages(Run(folder / "run"))
 
 
 def test_rows_are_what_they_say(run):
     data = run.main.data
     origin, split = data["origin"].values, data["split"].values
-    assert set(origin) == {"simulated", "unknown"}
+    assert set(origin) == {"simulated", "unknown", "measured"}
     assert (split[origin == "unknown"] == 2).all()
     assert data["phases"].dims == ("sample", "phase")
     assert data["phase"].values.tolist() == ["Si", "MgO", "ZnO"]
@@ -63,23 +77,48 @@ def test_rows_are_what_they_say(run):
         assert sorted(there) == sorted(data["label"].values[row].split("+"))
     counts = data["pattern"].values
     assert np.isnan(counts).any()  # patterns that cover a part of the bins
+    counts = counts[origin != "measured"]
     seen = counts[np.isfinite(counts)]
     assert (seen == np.round(seen)).all()
-    expected = data["expected"].values[np.isfinite(counts)]
+    expected = data["expected"].values[origin != "measured"][np.isfinite(counts)]
     assert np.mean((seen - expected) ** 2 / expected) == pytest.approx(1.0, abs=0.02)  # Poisson
 
 
 def test_phases_are_found_and_clustered(run):
     """Three phases of cubic and hexagonal cells, whose lines lie apart, take little to tell."""
-    table = run.table("phases").set_index("method")
+    table = run.table("phases")
+    # of the scans those whose label names candidates alone
+    assert dict(zip(table.patterns, table.number, strict=True))["measured"] == 5
+    assert sorted(run.table("guesses")["scan"]) == sorted(name.split(".")[0] for name in SCANS)
+    table = table[table.patterns == "simulated test"].set_index("method")
     assert table.loc["VAE", "recall"] > 0.9
     assert table.loc["nearest reference (correlation)", "top1"] > 0.8
     assert run.table("groups").set_index("method").loc["latents", "rand"] > 0.6
 
 
 def test_unknown_phases_stand_out(run):
-    table = run.table("unknown").set_index("score")
-    assert table.loc["doubt", "auc"] > 0.75
+    table = run.table("unknown").set_index(["score", "patterns"])
+    for patterns, known, strange in (("simulated", 30, 30), ("measured", 5, 3)):
+        row = table.loc["doubt", patterns]
+        assert (row["known"], row["strange"]) == (known, strange)
+        assert row["auc"] > 0.75
+
+
+def test_scans_above_the_threshold_are_said_to_be_unexplained(run):
+    table, limit = run.table("doubts"), run.metrics["unknown"]["threshold"]
+    valid = table.loc[table.patterns == "validation", "doubt"]
+    # 1 of 30: the most that leaves a share of 5 % of (n + 1)
+    assert (valid > limit).sum() == 0
+    assert limit == valid.max()
+    scans = table[table.patterns == "measured"]
+    assert len(scans) == len(SCANS)
+    assert ((scans.doubt > limit) == (scans.above == "not explained by candidates")).all()
+    assert scans.doubt.is_monotonic_decreasing
+    by_label = scans.groupby("label")["holds"].first()
+    assert by_label["NaCl"] == "another phase"
+    assert by_label["Si+MgO"] == "candidates alone"
+    assert by_label["tray 7"] == "not told"
+    assert "Si" in scans.set_index("label").loc["tray 7", "likeliest"]
 
 
 def test_short_exposures_come_nearer_to_the_rate(run):
@@ -92,7 +131,8 @@ def test_short_exposures_come_nearer_to_the_rate(run):
 def test_the_page_shows_powders(run):
     page = (run.folder / "report.html").read_text()
     assert "lines of the phases" in page
-    for name in ("scans", "phase_map", "confusion", "path", "thinned_patterns"):
+    assert "X-ray powder diffraction" in page
+    for name in ("scans", "doubts", "phase_map", "confusion", "path", "thinned_patterns"):
         assert (run.folder / "figures" / f"{name}.png").is_file()
 
 
@@ -116,7 +156,7 @@ def test_a_users_scans_are_encoded_in_order_and_bad_ones_keep_their_place(run, t
     assert block["status"].values[[0, 2]].tolist() == ["ok", "ok"]
     assert "repeated" in block["status"].values[1]
     assert np.isnan(block["pattern"].values[1]).all()
-    found = analysis.probabilities(run.main.model(), analysis._batch(block, np.array([0, 2])))
+    found = analysis.probabilities(run.main.model(), analysis.batch_of(block, np.array([0, 2])))
     assert run.main.data["phase"].values[found.argmax(1)].tolist() == ["Si", "MgO"]
     model, out = run.main.model_path, tmp_path.parent / "out"
     out.mkdir()
@@ -227,10 +267,67 @@ def test_quality_and_thresholds():
     assert summed.tolist() == [[0.9, 0.2], [0.8, 0.4]]
 
 
+def test_what_a_label_says_of_candidates():
+    labels = ["MnO", "TiO2+MnO", "LiF", "MnO+LiF", "sample 12", "MnO+sample 12"]
+    found = powder_unknown.holds_unknown(labels, ["TiO2_136", "MnO_225"], ["LiF_225"])
+    assert found.tolist() == [0, 0, 1, 1, -1, -1]
+    # of a formula some of whose structures are candidates a label cannot tell
+    assert powder_unknown.holds_unknown(["TiO2"], ["TiO2_136"], ["TiO2_141"]).tolist() == [0]
+
+
+def test_scores_are_joined_by_their_standardised_logarithms():
+    first, second = np.exp([0.0, 2.0, 4.0]), np.array([1.0, 1.0, 10.0])
+    valid = np.array([True, True, False])
+    # of the first: mean 1, σ 1 in its logarithm; of the second no scatter
+    joined = powder_unknown.combined({"a": first}, valid)
+    assert joined == pytest.approx([-1, 1, 3])
+    assert np.isfinite(powder_unknown.combined({"a": first, "b": second}, valid)).all()
+
+
+def test_phases_are_left_out_by_formula(monkeypatch):
+    rutile = packaged()["rutile"]
+    names = ("TiO2_136", "TiO2_141", "MnO_225")
+    monkeypatch.setattr(powder_data, "packaged", lambda: {n: replace(rutile, name=n) for n in names})
+    for unknown, left in ((["TiO2"], names[2:]), (["TiO2_141"], (names[0], names[2]))):
+        source = Diffraction.model_validate(
+            {"source": {"kind": "powder", "unknown": unknown}, "dataset": ""}
+        ).source
+        known, foreign = powder_data.structures(source, [])
+        assert tuple(crystal.name for crystal in known) == left
+        assert {crystal.name for crystal in known} | {crystal.name for crystal in foreign} == {*names}
+
+
+def test_agreement_of_clusters_with_phases():
+    phase = np.array([0, 0, 1, 1, 2, 2])
+    perfect = powder_groups.agreement(phase + 5, phase)
+    assert perfect == pytest.approx({"rand": 1, "nmi": 1, "purity": 1})
+    merged = powder_groups.agreement(np.array([0, 0, 0, 0, 1, 1]), phase)
+    assert merged["purity"] == pytest.approx(4 / 6)
+    assert merged["rand"] < 1
+
+
+def test_pairs_with_a_phase_in_common():
+    labels = [{"A"}, {"A", "B"}, {"B"}, {"C"}]
+    on_a_line = np.array([[0.0], [1.0], [2.0], [9.0]])
+    # A–AB and AB–B are 1 apart, A–B 2, all to C farther
+    assert powder_groups.in_common(on_a_line, labels) == 1
+    assert powder_groups.in_common(on_a_line[[0, 3, 1, 2]], labels) < 0.5
+    assert np.isnan(powder_groups.in_common(on_a_line[:2], labels[:2]))
+
+
+def test_log_odds_are_those_of_the_probabilities(run):
+    z = run.main.latents["z"].values[:20]
+    odds = powder_groups.log_odds(run.main.model(), z)
+    likelihood = run.main.model().decode(torch.as_tensor(z), {"exposure": torch.ones(20)})
+    assert 1 / (1 + np.exp(-odds)) == pytest.approx(
+        likelihood.fields["phases"].mean.detach().numpy(), abs=1e-5
+    )
+
+
 def test_thinned_counts_are_a_shorter_exposure():
     counts = np.full((1, 1, 20000), 50.0)
     counts[..., 0] = np.nan
-    thin, rest = analysis.thinned(counts, 0.1, 0)
+    thin, rest = thinned(counts, 0.1, 0)
     assert np.isnan(thin[..., 0]).all()
     seen = thin[..., 1:]
     assert seen.mean() == pytest.approx(5.0, rel=0.02)
@@ -251,6 +348,6 @@ def test_the_latent_of_a_strained_cell_is_chosen_on_validation_patterns():
     latents = xr.Dataset({"z": (("sample", "latent"), z)})
     settings = SimpleNamespace(source=SimpleNamespace(kind="powder"))
     variant = SimpleNamespace(data=data, latents=latents, settings=settings)
-    found = analysis.lattice(SimpleNamespace(variants={"main": variant}, main=variant)).metrics["main"]
+    found = powder_groups.lattice(SimpleNamespace(variants={"main": variant}, main=variant)).metrics["main"]
     assert found["axis"] == 1
     assert 0.98 < found["spearman"] < 1
