@@ -19,6 +19,7 @@ DOMAIN = Domain(
     formats=(".h5", ".nc", ".zarr"),
     build=own("model.build"),
     objective=own("model.objective"),
+    refit=own("model.refit"),
     analyses={name: own(f"analysis.{name}") for name in ("reconstruction", "trajectories", "regimes")}
     | {"forecast": own("outlook.forecast")},
     figures={

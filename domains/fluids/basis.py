@@ -35,24 +35,20 @@ class Basis:
 
     @classmethod
     def fit(cls, frames: np.ndarray, mass: np.ndarray, scale: np.ndarray, modes: int) -> Basis:
-        """The POD of frames (N, C, P) by the method of snapshots (Sirovich 1987, Q. Appl. Math. 45, 561).
+        """The POD of frames (N, C, P), of as many modes as they have; InputError for fewer frames than modes."""
+        import torch
 
-        InputError for fewer frames than modes.
-        """
+        from sciencevae.latents.forecast import POD
+
         if len(frames) <= modes:
             raise InputError(f"prepare.modes={modes}: there are {len(frames)} training frames; ask for fewer")
         chosen = frames[np.linspace(0, len(frames) - 1, min(len(frames), _SNAPSHOTS)).astype(int)]
-        mean = chosen.mean(0, dtype=np.float64)
-        root = np.sqrt(mass) / scale[:, None]  # (C, P)
-        scaled = np.nan_to_num((chosen - mean) * root).reshape(len(chosen), -1)
-        value, vector = np.linalg.eigh(scaled @ scaled.T)
-        order = np.argsort(value)[::-1][:modes]
-        kept = order[value[order] > 1e-12 * value[order[0]]]
-        orthonormal = (vector[:, kept].T @ scaled) / np.sqrt(value[kept])[:, None]
-        shaped = orthonormal.reshape(len(kept), *mean.shape)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            physical = np.where(root > 0, shaped / root, 0.0)
-        return cls(mean, physical, mass, scale)
+        weight = mass / np.square(scale)[:, None]
+        pod = POD.fit(
+            torch.from_numpy(np.nan_to_num(chosen).astype(np.float64)), modes, torch.from_numpy(weight)
+        )
+        kept = pod.variances > 1e-12 * pod.variances[0]
+        return cls(chosen.mean(0, dtype=np.float64), pod.modes[kept].numpy(), mass, scale)
 
     @property
     def weight(self) -> np.ndarray:

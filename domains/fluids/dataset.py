@@ -15,6 +15,7 @@ from sciencevae.errors import InputError, did_you_mean
 
 from .basis import Basis, blocks
 from .fields import is_odd, open_fields
+from .lagging import DIMS, PAST, Lags, lagged
 from .settings import Fluids, Prepare
 from .splits import split_of
 
@@ -29,7 +30,9 @@ def prepare(settings: Fluids, files: Mapping[str, Path], input: Path | None) -> 
 
     Coordinates of a sample: run, time, group (the run, or the stretch of a single run), split, mirrored, and the
     parameters of its run; of the axes: channel (the fields' names), unit, x, y. ``condition``: the parameters named
-    in the settings. Of modes, also residual, ‖r‖² of each frame outside of them, and the basis.
+    in the settings. Of modes, also residual, ‖r‖² of each frame outside of them, and the basis. With
+    ``prepare.ahead`` x (sample, lag, channel, row, column) is the frame and those that follow, and ``past``
+    (sample, back, channel, row, column) those up to it.
 
     ``input``: a file or folder that ``open_fields`` reads.
     """
@@ -78,7 +81,10 @@ def prepare(settings: Fluids, files: Mapping[str, Path], input: Path | None) -> 
         "note": str(fields.attrs.get("note", "")),
         "hole": float(fields.attrs.get("hole", 0.0)),
     }
-    return ds.assign_attrs(scaling=_scaling(ds, chosen.centre).to_json())
+    scaling = _scaling(ds, chosen.centre)
+    if chosen.ahead:
+        ds, scaling = lagged(ds, chosen), Scaling({**scaling.fields, PAST: scaling.fields["x"]})
+    return ds.assign_attrs(scaling=scaling.to_json())
 
 
 def selected(fields: xr.Dataset, path: Path, chosen: Prepare) -> xr.Dataset:
@@ -145,24 +151,36 @@ def read(path: Path, settings: Fluids, template: xr.Dataset | None = None) -> It
         if missing := [name for name in settings.prepare.condition if name not in parameters]:
             raise InputError(f"{path} does not say {missing[0]} (run,), which this model is told")
         told = np.stack([np.repeat(parameters[n], steps) for n in settings.prepare.condition], 1)
+    lags = Lags(run, time, settings.prepare) if settings.prepare.ahead else None
     for start in range(0, runs * steps, _ROWS):
-        rows = slice(start, start + _ROWS)
-        block = np.asarray(frames[rows], np.float32)
-        good = np.isfinite(block).any(tuple(range(1, block.ndim)))
-        if basis is not None and "coefficients" not in fields:
-            block = basis.encode(block.reshape(len(block), block.shape[1], -1))[0].astype(np.float32)
-        variables = {"x": (template["x"].dims, block, dict(template["x"].attrs))}
+        rows = slice(start, min(start + _ROWS, runs * steps))
+        attrs: dict[str, Any] = {"fields": ["x"]}
+        if lags is None:
+            block = np.asarray(frames[rows], np.float32)
+            status = np.where(_values(block, np.any), "ok", "the frame has no value")
+            if basis is not None and "coefficients" not in fields:
+                block = basis.encode(block.reshape(len(block), block.shape[1], -1))[0].astype(np.float32)
+            variables = {"x": (template["x"].dims, block, dict(template["x"].attrs))}
+        else:
+            x, past = lags.block(frames, rows)
+            variables = {
+                name: (DIMS[name], v, dict(template["x"].attrs)) for name, v in (("x", x), (PAST, past))
+            }
+            early = f"it has fewer than {settings.prepare.read} frames up to it"
+            status = np.where(_values(past, np.all), "ok", "a frame of its window has missing values")
+            status = np.where(lags.whole[rows], status, early)
+            attrs["context"] = [PAST]
         if told is not None:
             variables["condition"] = (("sample", "variable"), told[rows].astype(np.float32), {})
-        number = np.arange(start, start + len(block))
+        number = np.arange(rows.start, rows.stop)
         coords = {
             "row": number,
             "id": number.astype(str),
-            "status": np.where(good, "ok", "the frame has no value"),
+            "status": status,
             "run": run[rows],
             "time": time[rows],
         }
-        yield xr.Dataset(variables, {k: ("sample", v) for k, v in coords.items()}, {"fields": ["x"]})
+        yield xr.Dataset(variables, {k: ("sample", v) for k, v in coords.items()}, attrs)
 
 
 def write(data: xr.Dataset, path: Path) -> None:
@@ -178,6 +196,12 @@ def frames_of(fields: xr.Dataset) -> Any:
 
     stacked = da.stack([da.asarray(v.data) for v in fields.data_vars.values()], axis=2)
     return stacked.reshape(-1, *stacked.shape[2:])
+
+
+def _values(frames: np.ndarray, some: Any) -> np.ndarray:
+    """Whether some, or all, entries of each datum have a value."""
+    found: np.ndarray = some(np.isfinite(frames), axis=tuple(range(1, frames.ndim)))
+    return found
 
 
 def _only(files: Mapping[str, Path]) -> Path:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from sciencevae.report.figures import COLOURS, DIVERGING, DOUBLE_COLUMN, SEQUENTIAL, Moving
+
+from .analysis import parameters
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,6 +22,7 @@ __all__ = ["film", "forecast", "reconstruction", "rollout", "snapshots", "spectr
 _PICTURES = (64, 128)  # rows and columns that data on points are drawn with
 _TITLES = ("truth", "decoded", "decoded − truth")
 _FILM_FRAMES, _FILM_RATE = 32, 8  # at most; a second
+_CYCLES = 200  # frames of a run that are drawn as a curve, where none grows to its cycle
 
 
 def snapshots(run: Run) -> tuple[Figure, str]:
@@ -29,23 +32,33 @@ def snapshots(run: Run) -> tuple[Figure, str]:
     variant = run.main
     rows = _test_run(variant)
     some = rows[np.linspace(0, len(rows) - 1, 5).astype(int)[1:-1]]
-    truth, found, label, note = _pictures(variant, some)
-    limit = _limits(truth)
-    missed = _about_zero(found - truth)
-    figure, panels = plt.subplots(3, 3, figsize=(DOUBLE_COLUMN, _height(truth) * 3 + 0.3), squeeze=False)
+    seen = _pictures(variant, some)
+    limit, missed = _limits(seen.truth), _about_zero(seen.missed)
+    figure, panels = plt.subplots(
+        3, 3, figsize=(DOUBLE_COLUMN, _height(seen) * 3 + 0.9), squeeze=False, sharex=True, sharey=True
+    )
     for row, row_of in enumerate(some):
-        shown = ((truth[row], limit), (found[row], limit), (found[row] - truth[row], missed))
+        shown = ((seen.truth[row], limit), (seen.found[row], limit), (seen.missed[row], missed))
         for column, (values, scale) in enumerate(shown):
-            image = panels[row, column].imshow(values, origin="lower", **scale)
-            panels[row, column].set(xticks=[], yticks=[])
+            panel = panels[row, column]
+            image = panel.imshow(values, origin="lower", extent=seen.extent, **scale)
+            panel.spines[:].set_visible(False)
             if row == 0:
-                panels[row, column].set_title(_TITLES[column])
+                panel.set_title(_TITLES[column])
                 if column:
                     below = panels[:, :2] if column == 1 else panels[:, 2]
-                    bar = figure.colorbar(image, ax=below, label=label, location="bottom", shrink=0.7)
+                    bar = figure.colorbar(
+                        image, ax=below, label=seen.label, location="bottom", shrink=0.7, pad=0.02
+                    )
                     bar.ax.locator_params(nbins=4)
-        panels[row, 0].set_ylabel(_clock(variant, row_of), rotation=0, ha="right", va="center")
-    return figure, f"Test frames, decoded from {run.settings.model.latent} latents. {note}".strip()
+        beside = {"transform": panels[row, 2].transAxes, "va": "center", "rotation": 270}
+        panels[row, 2].text(1.04, 0.5, _clock(variant, row_of), **beside)
+    panels[1, 0].set_ylabel(seen.axes[1])
+    for panel in panels[-1]:
+        panel.set_xlabel(seen.axes[0])
+    dim = variant.latents.sizes["latent"]
+    told = f"Frames of a test run{_which(variant, some[0])}, decoded from {dim} latents. {seen.note}"
+    return figure, told.strip()
 
 
 def film(run: Run) -> tuple[Moving, str]:
@@ -56,22 +69,25 @@ def film(run: Run) -> tuple[Moving, str]:
     variant = run.main
     rows = _test_run(variant)
     rows = rows[: _FILM_FRAMES * max(len(rows) // _FILM_FRAMES, 1) : max(len(rows) // _FILM_FRAMES, 1)]
-    truth, found, label, note = _pictures(variant, rows[:_FILM_FRAMES])
-    limit, missed = _limits(truth), _about_zero(found - truth)
-    figure, panels = plt.subplots(1, 3, figsize=(DOUBLE_COLUMN, _height(truth) + 0.9))
+    seen = _pictures(variant, rows[:_FILM_FRAMES])
+    truth, found = seen.truth, seen.found
+    limit, missed = _limits(truth), _about_zero(seen.missed)
+    figure, panels = plt.subplots(1, 3, figsize=(DOUBLE_COLUMN, _height(seen) + 1.2), sharey=True)
     images = []
     for panel, title, scale in zip(panels, _TITLES, (limit, limit, missed), strict=True):
-        images.append(panel.imshow(truth[0], origin="lower", **scale))
-        panel.set(xticks=[], yticks=[], title=title)
+        images.append(panel.imshow(truth[0], origin="lower", extent=seen.extent, **scale))
+        panel.spines[:].set_visible(False)
+        panel.set(title=title, xlabel=seen.axes[0])
+    panels[0].set_ylabel(seen.axes[1])
     for image, under in ((images[0], panels[:2]), (images[2], panels[2])):
-        bar = figure.colorbar(image, ax=under, label=label, location="bottom", shrink=0.7)
+        bar = figure.colorbar(image, ax=under, label=seen.label, location="bottom", shrink=0.7)
         bar.ax.locator_params(nbins=4)
-    clock = panels[0].set_xlabel(" ")
+    clock = figure.suptitle(_clock(variant, rows[0]), fontsize="medium")
     figure.canvas.draw()
     figure.set_layout_engine("none")  # laid out once: frame by frame takes most of the time
 
     def show(k: int) -> None:
-        for image, values in zip(images, (truth[k], found[k], found[k] - truth[k]), strict=True):
+        for image, values in zip(images, (truth[k], found[k], seen.missed[k]), strict=True):
             image.set_data(values)
         clock.set_text(_clock(variant, rows[k]))
 
@@ -87,7 +103,9 @@ def film(run: Run) -> tuple[Moving, str]:
                     made.grab_frame()
             films[suffix] = path.read_bytes()
     show(len(truth) // 2)
-    return Moving(figure, films), f"A test run as it is, as decoded, and the difference. {note}".strip()
+    return Moving(figure, films), (
+        f"A test run{_which(variant, rows[0])} as it is, as decoded, and the difference. {seen.note}".strip()
+    )
 
 
 def reconstruction(run: Run) -> tuple[Figure, str]:
@@ -124,26 +142,39 @@ def trajectories(run: Run) -> tuple[Figure, str]:
     figure, panels = plt.subplots(1, 2, figsize=(DOUBLE_COLUMN, 2.6), gridspec_kw={"width_ratios": [1, 1.6]})
     shown = np.unique(frames.run[frames.original])
     shown = shown[np.linspace(0, len(shown) - 1, min(len(shown), 8)).astype(int)]
-    for k, number in enumerate(shown):
-        own = np.flatnonzero((frames.run == number) & frames.original)
-        panels[0].plot(*plane[own].T, lw=0.6, color=COLOURS[k % len(COLOURS)])
+    known = parameters(variant, told=True)
+    starts = [np.flatnonzero((frames.run == number) & frames.original)[0] for number in shown]
+    colours: Any = [COLOURS[0]] * len(shown)
+    if len(known) == 1:  # else no colour says which run it is
+        ((name, parameter),) = known.items()
+        values = variant.data[name].values[starts]
+        scale = plt.Normalize(values.min(), values.max())
+        colours = plt.get_cmap(SEQUENTIAL)(scale(values))
+        figure.colorbar(plt.cm.ScalarMappable(scale, SEQUENTIAL), ax=panels[0], label=parameter.title)
+    most = None if run.settings.analyse.transient else _CYCLES
+    for number, colour in zip(shown, colours, strict=True):
+        own = np.flatnonzero((frames.run == number) & frames.original)[:most]
+        panels[0].plot(*plane[own].T, lw=0.6, color=colour)
     test = _test_run(variant)
-    own = np.flatnonzero((frames.run == frames.run[test[0]]) & frames.original)
+    own = np.flatnonzero((frames.run == frames.run[test[0]]) & frames.original)[:most]
     for k in range(min(z.shape[1], 3)):
         panels[1].plot(frames.time[own], centred[own] @ axes[k], lw=0.8, label=f"component {k + 1}")
-    unit = variant.data.attrs["time_unit"]
     panels[0].set(xlabel="component 1", ylabel="component 2", aspect="equal")
-    panels[1].set(xlabel=f"time ({unit})" if unit else "time", ylabel="latent component")
-    panels[1].legend(loc="upper left")
+    panels[1].set(xlabel=_with_unit("time", run), ylabel="latent component")
+    panels[1].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+    some = "one run" if len(shown) == 1 else f"{len(shown)} runs"
+    if most and len(own) == most:
+        some += f" (the first {most} frames)"
     return figure, (
-        "Left: latents of runs in the plane of their two leading components; a periodic flow is a closed curve. "
-        "Right: the leading components of a test run in time."
+        f"Left: latents of {some} in the plane of their two leading principal components; a periodic flow is a "
+        "closed curve. Right: the leading components of a test run in time."
     )
 
 
 def forecast(run: Run) -> tuple[Figure, str]:
     """The error of forecasts against the lead time, for the model and its baselines."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogFormatter
 
     table = run.table("forecast")
     phases = list(table.phase.unique())
@@ -152,17 +183,23 @@ def forecast(run: Run) -> tuple[Figure, str]:
         for k, (name, part) in enumerate(table[table.phase == phase].groupby("model", sort=False)):
             line = "-" if str(name).split(":")[0] in run.variants else "--"
             panel.plot(
-                part.lead_time, part.error, line, marker=".", color=COLOURS[k % len(COLOURS)], label=name
+                part.lead_time,
+                100 * part.error,
+                line,
+                marker=".",
+                color=COLOURS[k % len(COLOURS)],
+                label=name,
             )
-        panel.axhline(1, color="0.6", lw=0.6)
-        unit = run.main.data.attrs["time_unit"]
-        label = f"lead time ({unit})" if unit else "lead time"
+        panel.axhline(100, color="0.6", lw=0.6, label="training mean")
+        label = _with_unit("lead time", run)
         panel.set(xlabel=label, title=phase if len(phases) > 1 else None, yscale="log")
-    panels[0, 0].set_ylabel("relative error")
+        panel.yaxis.set_major_formatter(LogFormatter())
+        panel.yaxis.set_minor_formatter(LogFormatter())
+    panels[0, 0].set_ylabel("relative error (%)")
     panels[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure, (
-        "Error of forecasts of test frames by lead time; 1 is the training mean as the forecast. Solid: in the "
-        "model's latents; dashed: POD with the same choice of forecasters, DMD, the last frame."
+        "Error of forecasts of test frames (L2 over the L2 of the fluctuation about the training mean) by lead "
+        "time. Solid: in the model's latents; dashed: POD with the same choice of forecasters, DMD, the last frame."
     )
 
 
@@ -170,15 +207,15 @@ def rollout(run: Run) -> tuple[Figure, str]:
     """The energy of a long forecast, beside the truth where there is one."""
     import matplotlib.pyplot as plt
 
-    table = run.table("rollout")
+    table, step = run.table("rollout"), float(run.main.data.attrs["time_step"])
     figure, panel = plt.subplots(figsize=(DOUBLE_COLUMN / 2, 2.2))
     for k, (name, part) in enumerate(table.groupby("model", sort=False)):
-        panel.plot(part.frame, part.of_training, color=COLOURS[k % len(COLOURS)], label=name)
+        panel.plot(step * part.frame, part.of_training, color=COLOURS[k % len(COLOURS)], label=name)
     first = table[table.model == table.model.iloc[0]]
     truth = first.truth * first.of_training / first.energy
-    panel.plot(first.frame, truth, color="black", lw=0.8, label="truth")
+    panel.plot(step * first.frame, truth, color="black", lw=0.8, label="truth")
     panel.axhline(1, color="0.6", lw=0.6)
-    panel.set(xlabel="frames ahead", ylabel="energy / largest in training", ylim=(0, None))
+    panel.set(xlabel=_with_unit("time ahead", run), ylabel="energy / largest in training", ylim=(0, None))
     panel.legend()
     return figure, (
         "A long forecast from the first test window: the energy of its fluctuation about the training mean, in "
@@ -213,16 +250,31 @@ def _test_run(variant: Variant) -> np.ndarray:
     return max(stretches, key=len)
 
 
-def _pictures(variant: Variant, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, str, str]:
-    """One field of frames, true and decoded, (n, H, W), its label, and what is to be said of it."""
+class Pictures(NamedTuple):
+    """One field of frames, true and decoded, (n, H, W), its label with unit, the edges of the pictures (left,
+    right, bottom, top), the labels of x and y, and what is to be said of them."""
+
+    truth: np.ndarray
+    found: np.ndarray
+    label: str
+    extent: tuple[float, float, float, float]
+    axes: tuple[str, str]
+    note: str
+
+    @property
+    def missed(self) -> np.ndarray:
+        return self.found - self.truth
+
+
+def _pictures(variant: Variant, rows: np.ndarray) -> Pictures:
     from .frames import Frames, decoded
     from .writing import physical
 
     frames = Frames(variant)
     z = variant.latents["z"].values[rows]
     made = decoded(variant.model(), z, frames.condition(rows))
-    truth = physical(variant.data, variant.data["x"].isel(sample=rows).values)
-    found = physical(variant.data, frames.scaling.invert("x", made))
+    truth = physical(frames.data, frames.data["x"].isel(sample=rows).values)
+    found = physical(frames.data, frames.scaling.invert("x", made))
     names = list(variant.data.attrs["channels"])
     note, prefix = "", "basis_{}" if frames.on_modes else "{}_position"
     axes = [variant.data[prefix.format(axis)] for axis in ("y", "x")]
@@ -243,16 +295,21 @@ def _pictures(variant: Variant, rows: np.ndarray) -> tuple[np.ndarray, np.ndarra
         note = f"{note} The data: {said}.".strip()
     k, label = _shown(names)
     units = variant.data.attrs.get("channel_units") or variant.data["unit"].values.tolist()
+    length = str(axes[0].attrs.get("units") or "")
     if k is None:
         u, v = names.index("u"), names.index("v")
         curl = [
             np.gradient(f[:, v], places[1], axis=2) - np.gradient(f[:, u], places[0], axis=1)
             for f in (truth, found)
         ]
-        unit = f"{units[u]}/{axes[0].attrs.get('units') or '1'}".replace("m/s/m", "1/s")
-        return curl[0], curl[1], f"vorticity ({unit})", note
-    found[:, k][np.isnan(truth[:, k])] = np.nan
-    return truth[:, k], found[:, k], f"{label} ({units[k]})", note
+        unit = f"{units[u]}/{length or '1'}".replace("m/s/m", "1/s")
+    else:
+        found[:, k][np.isnan(truth[:, k])] = np.nan
+        curl, unit = [truth[:, k], found[:, k]], units[k]
+    edges = [(p[0] - (p[1] - p[0]) / 2, p[-1] + (p[-1] - p[-2]) / 2) for p in reversed(places)]
+    named = [f"{name} ({length})" if length not in ("", "1") else name for name in ("x", "y")]
+    label = label if unit in ("", "1") else f"{label} ({unit})"
+    return Pictures(curl[0], curl[1], label, (*edges[0], *edges[1]), (named[0], named[1]), note)
 
 
 def _shown(names: list[str]) -> tuple[int | None, str]:
@@ -284,5 +341,19 @@ def _clock(variant: Variant, row: int) -> str:
     return f"t = {variant.data['time'].values[row]:.3g} {variant.data.attrs['time_unit']}".strip()
 
 
-def _height(values: np.ndarray) -> float:
-    return min(DOUBLE_COLUMN / 3.6 * values.shape[1] / values.shape[2], 2.4)
+def _which(variant: Variant, row: int) -> str:
+    """The parameters of a frame's run, where they are few."""
+    known = parameters(variant, told=True)
+    if not 1 <= len(known) <= 3:
+        return ""
+    return f" ({', '.join(one.told(variant.data[name].values[row]) for name, one in known.items())})"
+
+
+def _with_unit(words: str, run: Run) -> str:
+    unit = run.main.data.attrs["time_unit"]
+    return f"{words} ({unit})" if unit else words
+
+
+def _height(seen: Pictures) -> float:
+    left, right, bottom, top = seen.extent
+    return min(max(DOUBLE_COLUMN / 3.6 * (top - bottom) / (right - left), 0.8), 2.4)

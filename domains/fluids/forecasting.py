@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +22,8 @@ from sciencevae.latents.forecast import (
     Windows,
     coverage,
     crps,
+    lagged_metric,
+    told_by,
     windows_of,
 )
 from sciencevae.training.settings import TrainingSettings
@@ -32,27 +34,26 @@ if TYPE_CHECKING:
     from sciencevae.runs import Variant
     from sciencevae.vae.model import VAE
 
-    from .settings import Analyse
+    from .settings import Analyse, Fluids
 
 __all__ = [
     "Chosen",
     "Cut",
     "Errors",
+    "PODSeries",
     "choose",
-    "encode_pod",
     "errors",
     "fit",
-    "fit_pod",
+    "frame_modes",
     "model_latents",
     "persistence",
-    "pod_latents",
     "probabilistic",
     "valid_error",
 ]
 
 _VALID_WINDOWS, _TEST_WINDOWS = 256, 512  # evenly spaced, at most
 _SCORED_ENTRIES = 512  # of a frame, evenly spaced, at most: where draws are compared with the truth
-_RIDGES = (1e-8, 1e-6, 1e-4, 1e-2)
+_RIDGES = (1e-8, 1e-6, 1e-4, 1e-2, 0.1, 1.0)  # of simulations, to those of noisy measurements
 _SNAPSHOTS = 800  # frames that a POD is of, at most
 
 
@@ -60,14 +61,18 @@ _SNAPSHOTS = 800  # frames that a POD is of, at most
 class Cut:
     """Windows of latents of one kind, and how they become frames.
 
-    train, valid, test: windows; ``frames_of(z (n, D), rows (n,))`` gives scaled frames (n, *E).
+    train, valid, test: windows; ``frames_of(z (n, D), rows (n,), lag)`` gives scaled frames (n, *E), ``lag`` ≤
+    ``ahead`` after those of the latents; looks: how many latents a forecaster looks at, so that all kinds see as
+    many frames; scaling: of a forecaster.
     """
 
     train: Windows
     valid: Windows
     test: Windows
-    frames_of: Callable[[Tensor, np.ndarray], np.ndarray]
-    common: bool = False
+    frames_of: Callable[[Tensor, np.ndarray, int], np.ndarray]
+    looks: int
+    scaling: str | Sequence[float] = "each"
+    ahead: int = 0
 
     @property
     def dim(self) -> int:
@@ -76,6 +81,11 @@ class Cut:
     @property
     def told(self) -> int:
         return 0 if self.train.condition is None else int(self.train.condition.shape[1])
+
+    def told_by(self, some: Windows, rolled: Tensor, lead: int) -> tuple[Tensor, int]:
+        """The latents ([S,] N, D) that tell the frame ``lead`` ahead best, and how far it is from theirs."""
+        source, lag = (int(number[-1]) for number in told_by(lead, self.ahead))
+        return (rolled[..., source - 1, :] if source else some.history[:, -1]), lag
 
 
 class Errors(NamedTuple):
@@ -99,44 +109,61 @@ def model_latents(variant: Variant, model: VAE, frames: Frames) -> Cut:
     """Windows of the model's latents."""
     stored = variant.latents
 
-    def frames_of(z: Tensor, rows: np.ndarray) -> np.ndarray:
-        return decoded(model, z, frames.condition(rows))
+    def frames_of(z: Tensor, rows: np.ndarray, lag: int) -> np.ndarray:
+        return decoded(model, z, frames.condition(rows), lag=lag)
 
     z = stored["z"].values.astype(np.float32)
-    return _cut(variant, frames, z, frames_of, common=False)
+    chosen = variant.settings.prepare
+    scaling = lagged_metric(model) if chosen.ahead else "each"
+    return _cut(variant, frames, z, frames_of, scaling, chosen.read, chosen.ahead)
 
 
-def pod_latents(variant: Variant, frames: Frames, modes: int) -> Cut:
-    """Windows of the coefficients of POD modes of the same training frames, in the same norm."""
-    pod = fit_pod(frames, modes)
+@dataclass(frozen=True)
+class PODSeries:
+    """POD of the training frames, and the coefficients of all frames, a (N, D)."""
 
-    def frames_of(a: Tensor, rows: np.ndarray) -> np.ndarray:
-        return pod.decode(a).numpy()
+    pod: POD
+    a: np.ndarray
 
-    a = encode_pod(pod, frames)
-    return _cut(variant, frames, a, frames_of, common=True)
+    @classmethod
+    def fit(cls, frames: Frames, modes: int) -> PODSeries:
+        """Of evenly spaced training frames (with the mirror images that train), in the norm of errors."""
+        train = np.flatnonzero(frames.split == 0)
+        if len(train) > _SNAPSHOTS:
+            train = train[np.linspace(0, len(train) - 1, _SNAPSHOTS).astype(int)]
+        x = torch.from_numpy(np.nan_to_num(frames.scaled(train)))
+        weight = torch.from_numpy(frames.weight.astype(np.float32))
+        pod = POD.fit(x, min(modes, len(train) - 1, x[0].numel()), weight)
+        parts = []
+        for start in range(0, len(frames.split), 512):
+            rows = np.arange(start, min(start + 512, len(frames.split)))
+            parts.append(pod.encode(torch.from_numpy(np.nan_to_num(frames.scaled(rows)))).numpy())
+        return cls(pod, np.concatenate(parts))
+
+    def cut(self, variant: Variant, frames: Frames, modes: int) -> Cut:
+        """Windows of the coefficients of the first ``modes``."""
+        pod = self.pod.leading(modes)
+
+        def frames_of(a: Tensor, rows: np.ndarray, lag: int) -> np.ndarray:
+            return pod.decode(a).numpy()
+
+        return _cut(variant, frames, self.a[:, :modes], frames_of, "common")
 
 
-def fit_pod(frames: Frames, modes: int) -> POD:
-    """POD of the training frames (with the mirror images that train)."""
-    train = np.flatnonzero(frames.split == 0)
-    if len(train) > _SNAPSHOTS:
-        train = train[np.linspace(0, len(train) - 1, _SNAPSHOTS).astype(int)]
-    x = torch.from_numpy(np.nan_to_num(frames.scaled(train)))
-    weight = torch.from_numpy(frames.weight.astype(np.float32))
-    return POD.fit(x, min(modes, len(train) - 1, x[0].numel()), weight)
+def frame_modes(settings: Fluids) -> int:
+    """How many latents there are for each frame that a datum describes: as many modes POD is compared with."""
+    return settings.model.latent // (settings.prepare.ahead + 1)
 
 
-def encode_pod(pod: POD, frames: Frames) -> np.ndarray:
-    """The coefficients of all frames, block by block."""
-    parts = []
-    for start in range(0, len(frames.split), 512):
-        rows = np.arange(start, min(start + 512, len(frames.split)))
-        parts.append(pod.encode(torch.from_numpy(np.nan_to_num(frames.scaled(rows)))).numpy())
-    return np.concatenate(parts)
-
-
-def _cut(variant: Variant, frames: Frames, z: np.ndarray, frames_of: Any, common: bool) -> Cut:
+def _cut(
+    variant: Variant,
+    frames: Frames,
+    z: np.ndarray,
+    frames_of: Any,
+    scaling: str | Sequence[float],
+    read: int = 1,
+    ahead: int = 0,
+) -> Cut:
     chosen, asked = variant.settings.prepare, variant.settings.analyse
     told = frames.data["condition"].values if "condition" in frames.data else None
     parts = {}
@@ -158,7 +185,9 @@ def _cut(variant: Variant, frames: Frames, z: np.ndarray, frames_of: Any, common
         _some(parts["valid"], _VALID_WINDOWS),
         _some(parts["test"], _TEST_WINDOWS),
         frames_of,
-        common,
+        chosen.window - read + 1,
+        scaling,
+        ahead,
     )
 
 
@@ -180,19 +209,18 @@ def choose(cut: Cut, frames: Frames, asked: Analyse) -> Chosen:
 
 def fit(cut: Cut, kind: str, asked: Analyse, ridge: float = 1e-6, window: int | None = None) -> Forecaster:
     """One forecaster, fitted to the training windows."""
-    scaling = "common" if cut.common else "each"
-    window = window or int(cut.train.history.shape[1])
+    window = window or cut.looks
     made: Forecaster
     if kind == "linear":
-        made = Linear(cut.dim, window, ridge=ridge, condition_features=cut.told, scaling=scaling)
+        made = Linear(cut.dim, window, ridge=ridge, condition_features=cut.told, scaling=cut.scaling)
         made.fit(cut.train)
         return made
     torch.manual_seed(asked.seed)
     if kind == "residual":
-        base = Linear(cut.dim, window, ridge=1e-4, condition_features=cut.told, scaling=scaling)
-        made = Residual(cut.dim, window, condition_features=cut.told, scaling=scaling, base=base)
+        base = Linear(cut.dim, window, ridge=1e-4, condition_features=cut.told, scaling=cut.scaling)
+        made = Residual(cut.dim, window, condition_features=cut.told, scaling=cut.scaling, base=base)
     else:
-        made = Recurrent(cut.dim, window, width=64, condition_features=cut.told, scaling=scaling)
+        made = Recurrent(cut.dim, window, width=64, condition_features=cut.told, scaling=cut.scaling)
     settings = TrainingSettings(
         epochs=asked.epochs,
         batch_size=128,
@@ -219,10 +247,10 @@ def errors(cut: Cut, some: Windows, frames: Frames, forecaster: Forecaster, aske
     rolled = forecaster.rollout(some.history, max(leads), some.condition)
 
     def missed(lead: int, rows: np.ndarray) -> np.ndarray:
-        z = rolled[:, lead - 1]
+        z, lag = cut.told_by(some, rolled, lead)
         if not bool(z.isfinite().all()):
             return np.full(len(rows), np.inf)
-        return frames.squares(cut.frames_of(z, rows) - frames.scaled(rows)) + frames.outside(rows)
+        return frames.squares(cut.frames_of(z, rows, lag) - frames.scaled(rows)) + frames.outside(rows)
 
     return _errors(some, frames, leads, missed)
 
@@ -245,15 +273,16 @@ def _errors(
 
 
 def probabilistic(
+    cut: Cut,
     some: Windows,
     frames: Frames,
     forecaster: Forecaster,
     asked: Analyse,
-    draw: Callable[[Any, np.ndarray], Any],
+    draw: Callable[[Any, np.ndarray, int], Any],
 ) -> dict[int, dict[str, float]]:
     """By lead time the CRPS, in units of the fluctuation, and the coverage of the central 68 and 95 %.
 
-    draw: ``(z (n, D), rows (n,)) -> scaled frames (n, *E)``, a draw of p(x | z) each.
+    draw: as ``cut.frames_of``, a draw of p(x | z) each.
     """
     leads, first = asked.lead_times, some.history.shape[1] - 1
     generator = torch.Generator().manual_seed(asked.seed)
@@ -263,7 +292,9 @@ def probabilistic(
     found = {}
     for lead in leads:
         rows = some.rows[:, first + lead]
-        members = [draw(one[:, lead - 1], rows).reshape(len(rows), -1)[:, entries] for one in drawn]
+        z, lag = cut.told_by(some, drawn, lead)
+        each = z.expand(asked.members, *z.shape[-2:])
+        members = [draw(one, rows, lag).reshape(len(rows), -1)[:, entries] for one in each]
         x = torch.from_numpy(np.stack(members))[:, :, None]  # (S, N, 1, entries)
         truth = torch.from_numpy(frames.scaled(rows).reshape(len(rows), -1)[:, entries])[:, None]
         inside = coverage(x, truth, (0.68, 0.95))[:, 0].tolist()

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .lagging import PAST
+
 if TYPE_CHECKING:
     import torch
 
@@ -33,6 +35,8 @@ class Frames:
         from sciencevae.data.scaling import Scaling
 
         data = variant.data
+        if "lag" in data.dims:  # of a window the frame at its own time
+            data = data.drop_vars(PAST).isel(lag=0)
         if data["x"].nbytes <= _MEMORY_BYTES:  # else read from the store each time
             data = data.assign({name: data[name].load() for name in data.data_vars})
         self.data, self.scaling = data, Scaling.of(data)
@@ -114,10 +118,15 @@ def relative(errors: np.ndarray, fluctuations: np.ndarray) -> float:
     return float(np.sqrt(errors.sum() / fluctuations.sum())) if len(errors) else float("nan")
 
 
-def decoded(model: VAE, z: Any, condition: torch.Tensor | None, draw: bool = False) -> np.ndarray:
-    """E[x | z, c], or a draw, of latents (n, D), scaled, (n, *E), block by block."""
+def decoded(
+    model: VAE, z: Any, condition: torch.Tensor | None, draw: bool = False, lag: int = 0
+) -> np.ndarray:
+    """E[x | z, c], or a draw, of latents (n, D), scaled, (n, *E); of windows the frame ``lag`` on."""
     import torch
 
+    from sciencevae.latents.forecast.lagged import frames_ahead
+
+    windows = frames_ahead(model) > 0
     z = torch.as_tensor(z, dtype=torch.float32)
     found = []
     with torch.no_grad():
@@ -125,5 +134,6 @@ def decoded(model: VAE, z: Any, condition: torch.Tensor | None, draw: bool = Fal
             rows = slice(start, start + _ROWS)
             context = None if condition is None else {"condition": condition[rows]}
             law = model.decode(z[rows], context)
-            found.append((law.sample() if draw else law.mean).numpy())
+            x = law.sample() if draw else law.mean
+            found.append((x[:, lag] if windows else x).numpy())
     return np.concatenate(found)

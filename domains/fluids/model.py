@@ -20,7 +20,9 @@ from .settings import Fluids
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["build", "objective"]
+    from sciencevae.data.batches import Batches
+
+__all__ = ["build", "objective", "refit"]
 
 _SCALE = 0.3  # learned standard deviation at the start of training, in units of the fluctuation
 
@@ -28,9 +30,12 @@ _SCALE = 0.3  # learned standard deviation at the start of training, in units of
 def build(settings: Fluids, data: xr.Dataset) -> VAE:
     """p(z) = N(0, 1), q(z | x) Gaussian, p(x | z) Gaussian with one learned σ a field, or one of all modes.
 
+    Of windows (prepare.ahead) it is ``lagged_vae``, whose linear forecasts are fitted to the training frames here.
     Frames on a grid are convolved, with edges as declared; coefficients of modes go through dense layers. With a
     condition, both networks are told the parameters.
     """
+    if settings.prepare.ahead:
+        return _of_windows(settings, data)
     chosen = settings.model
     told = data.sizes["variable"] if "condition" in data else 0
     missing = bool(data.attrs["missing"])
@@ -57,6 +62,37 @@ def objective(settings: Fluids, data: xr.Dataset) -> Objective:
     """−ELBO, β rising from 0 while training begins."""
     steps = settings.training.steps(int((data["split"] == 0).sum()))
     return ELBO(beta=WarmUp(settings.objective.beta, round(settings.objective.beta_rise * steps)))
+
+
+def refit(settings: Fluids, model: VAE, train: Batches, valid: Batches) -> None:
+    """Of windows: the errors of forecasts are those of validation data."""
+    if settings.prepare.ahead:
+        from sciencevae.latents.forecast import lagged_settle
+
+        lagged_settle(model, valid)
+
+
+def _of_windows(settings: Fluids, data: xr.Dataset) -> VAE:
+    import torch
+
+    from sciencevae.data.scaling import Scaling
+    from sciencevae.latents.forecast import Linear, Windows, lagged_vae
+
+    from .lagging import PAST
+
+    chosen, ahead, scaling = settings.model.windows, settings.prepare.ahead, Scaling.of(data)
+    rows = np.flatnonzero(data["split"].values == 0)
+    parts = (data[name].isel(sample=rows).values for name in (PAST, "x"))
+    past, x = (torch.from_numpy(scaling.apply("x", part)) for part in parts)
+    whole = x.flatten(1).isfinite().all(1)  # there are frames ahead
+    train = Windows(past[whole], x[whole, 1:], rows[whole.numpy(), None])
+    modes = min(chosen.modes, len(train) + settings.prepare.read - 2, x[0, 0].numel())
+    linear = Linear(
+        modes, settings.prepare.read, chosen.ridge, frames=ahead, scaling="common", decay=chosen.decay
+    )
+    return lagged_vae(
+        train, settings.model.latent, linear, chosen.width, chosen.dropout, settings.objective.beta
+    )
 
 
 def _convolutions(

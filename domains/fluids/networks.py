@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sciencevae.errors import InputError
+from sciencevae.latents.forecast import lagged  # noqa: F401  (classes that a model's file may name)
 from sciencevae.networks import ConvolutionalDecoder
 from sciencevae.networks.convolution import padded
 from sciencevae.spec import recorded

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import torch
 
+from sciencevae.latents.forecast import told_by
 from sciencevae.registry import Findings
 
 from . import forecasting as f
@@ -24,7 +26,7 @@ __all__ = ["forecast"]
 #: where forecasts of a transient start, in units of saturation
 START = (0.01, 0.5)
 _PEERS = (8, 16, 32)  # modes that DMD is tried with, beside as many as there are latents
-_RIDGES = (1e-8, 1e-5, 1e-3)
+_RIDGES = (1e-8, 1e-5, 1e-3, 0.1, 1.0)
 _UNSURE = 32  # test windows of which draws are compared with the truth
 
 
@@ -68,7 +70,7 @@ def forecast(run: Run) -> Findings:
         spectra = found if spectra is None else spectra
         largest = float(energy.of_training.max())
         metrics[name] = {"chosen": chosen.kind, "valid_error": chosen.valid, "largest_energy": largest}
-        notes.append(_sentence(f"{name}: {chosen.kind}", rows, max(asked.lead_times)))
+        notes.append(_sentence(f"{name}: {chosen.kind}", rows, max(asked.lead_times), run))
         notes.append(
             f"{name}: over {len(energy)} frames the energy of the forecast rises to {largest:.2f} of the "
             "largest of a training frame."
@@ -85,11 +87,16 @@ def _baselines(
     variant: Variant, cut: f.Cut, frames: Frames, asked: Analyse, starts: dict[str, np.ndarray]
 ) -> list[dict[str, Any]]:
     """POD of as many modes with the same choice of forecasters, DMD, DMD of delays, the last frame."""
-    linear = f.pod_latents(variant, frames, cut.dim)
+    modes, peers = f.frame_modes(variant.settings), list(_PEERS)
+    if cut.ahead:
+        peers.append(variant.settings.model.windows.modes)
+    series = f.PODSeries.fit(frames, max(modes, *peers))
+    most = len(series.pod.modes)
+    cuts = {k: series.cut(variant, frames, k) for k in sorted({min(k, most) for k in (modes, *peers)})}
+    linear = cuts[min(modes, most)]
     same = f.choose(linear, frames, asked)
     label = f"POD of {linear.dim}: {same.kind}"
     rows = _scored(label, f.errors(linear, linear.test, frames, same.forecaster, asked), starts)
-    cuts = {modes: f.pod_latents(variant, frames, modes) for modes in sorted({cut.dim, *_PEERS})}
     for name, window in (("DMD", 1), ("DMD of delays", None)):
         tried: list[tuple[float, int, f.Cut, Forecaster]] = []
         for own in cuts.values():
@@ -122,12 +129,12 @@ def _add_draws(
     """CRPS and coverage into the rows of all windows."""
     model = variant.model()
 
-    def draw(z: Any, rows: np.ndarray) -> np.ndarray:
-        return decoded(model, z, frames.condition(rows), draw=True)
+    def draw(z: Any, rows: np.ndarray, lag: int) -> np.ndarray:
+        return decoded(model, z, frames.condition(rows), draw=True, lag=lag)
 
     count = len(cut.test)
     few = cut.test[np.linspace(0, count - 1, min(count, _UNSURE)).astype(int)]
-    found = f.probabilistic(few, frames, chosen, run.settings.analyse, draw)
+    found = f.probabilistic(cut, few, frames, chosen, run.settings.analyse, draw)
     for row in table:
         if row["phase"] == "all":
             row |= found[row["lead"]]
@@ -141,9 +148,12 @@ def _rollout(
     asked = run.settings.analyse
     steps = asked.rollout or 4 * max(*asked.lead_times, run.settings.prepare.horizon)
     first = cut.test[:1]
-    z = forecaster.rollout(first.history, steps, first.condition)[0]
+    source, lag = told_by(steps, cut.ahead)
+    z = forecaster.rollout(first.history, steps, first.condition)
+    z = torch.cat([first.history[:, -1:], z], 1)[0, source]
     start = int(first.rows[0, first.history.shape[1] - 1])
-    rolled = cut.frames_of(z, np.full(steps, start))
+    each = [cut.frames_of(z[lag == k], np.full(int((lag == k).sum()), start), int(k)) for k in lag.unique()]
+    rolled = np.concatenate(each)
     energy = frames.squares(rolled - frames.mean)
     following = start + 1 + np.arange(steps)
     following = following[following < len(frames.run)]
@@ -187,12 +197,14 @@ def _spectra(frames: Frames, shown: dict[str, np.ndarray]) -> pd.DataFrame | Non
     return pd.concat(tables)
 
 
-def _sentence(label: str, rows: list[dict[str, Any]], lead: int) -> str:
+def _sentence(label: str, rows: list[dict[str, Any]], lead: int, run: Run) -> str:
     here = [row for row in rows if row["lead"] == lead]
-    phase = here[-1]["phase"]
+    phase, time = here[-1]["phase"], f"{here[0]['lead_time']:g} {run.main.data.attrs['time_unit']}".strip()
     found = {row["model"]: row["error"] for row in here if row["phase"] == phase}
     told = ", ".join(f"{name} {error:.3f}" for name, error in found.items() if name != label)
-    return f"{label}, {lead} frames ahead, {phase}: relative error {found[label]:.3f}; {told}; the training mean 1."
+    which = "" if phase == "all" else f", {phase}"
+    error = f"{label}, {lead} frames ({time}) ahead{which}: relative error {found[label]:.3f}"
+    return f"{error}; {told}; the training mean 1."
 
 
 def _starts(run: Run, frames: Frames, test: Windows) -> dict[str, np.ndarray]:

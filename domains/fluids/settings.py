@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from sciencevae.config import PrepareSettings, RunSettings, Section
 
-__all__ = ["Analyse", "Fluids", "Model", "Objective", "Padding", "Prepare", "Source"]
+__all__ = ["Analyse", "Fluids", "Model", "Objective", "Padding", "Prepare", "Source", "Windows"]
 
 #: what lies beyond an edge of the grid
 Padding = Literal["periodic", "replicate", "zeros"]
@@ -50,6 +50,15 @@ class Prepare(PrepareSettings):
         default=1, ge=1, description="of a single run: how often train, valid, test follow each other in time"
     )
     window: int = Field(default=6, ge=1, description="frames that a forecast starts from")
+    read: int = Field(
+        default=1, ge=1, description="with prepare.ahead: frames, up to its own, that a datum is encoded from"
+    )
+    ahead: int = Field(
+        default=0,
+        ge=0,
+        description="so many frames after its own that a datum describes, too: the latents are made to be forecast "
+        "(data are kept read + ahead + 1 times)",
+    )
     horizon: int = Field(
         default=10, ge=0, description="frames that a forecast goes; between two blocks of one run lie more "
         "than window + horizon frames"
@@ -71,10 +80,25 @@ class Prepare(PrepareSettings):
     )
 
 
+class Windows(Section):
+    """The encoder of windows (prepare.ahead): linear forecasts, and a convolution beside."""
+
+    modes: int = Field(default=128, ge=1, description="POD modes of the linear forecasts")
+    ridge: float = Field(default=0.4, ge=0, description="of the linear forecasts")
+    decay: float = Field(
+        default=0.7, gt=0, le=1, description="a frame l steps back has the ridge / decay^(2l)"
+    )
+    width: int = Field(default=96, ge=1, description="channels of the convolution")
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="of these channels, in training")
+
+
 class Model(Section):
     """The three distributions."""
 
-    latent: int = Field(default=8, ge=1, description="dimensions of z")
+    latent: int = Field(
+        default=8, ge=1, description="dimensions of z; with prepare.ahead, a multiple of ahead + 1"
+    )
+    windows: Windows = Field(default_factory=Windows)
     padding_x: Padding | None = Field(default=None, description="at the edges in x; none: as the file says")
     padding_y: Padding | None = Field(default=None, description="at the edges in y; none: as the file says")
     stream_function: bool = Field(
@@ -136,5 +160,31 @@ class Fluids(RunSettings):
         if self.model.stream_function and self.prepare.centre != "value":
             raise ValueError(
                 "model.stream_function: the mean frame may have divergence: prepare.centre=value"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _windows_of_plain_frames(self) -> Fluids:
+        chosen = self.prepare
+        if not chosen.ahead:
+            if chosen.read > 1:
+                raise ValueError(
+                    "prepare.read: a datum of several frames describes some ahead: prepare.ahead=1 …"
+                )
+            return self
+        if chosen.read > chosen.window or chosen.ahead > chosen.horizon:
+            raise ValueError(
+                "prepare.read, prepare.ahead: at most prepare.window and prepare.horizon, so that no datum reaches "
+                "from one part of the data into another"
+            )
+        if chosen.modes or chosen.condition or self.model.stream_function:
+            raise ValueError(
+                "prepare.ahead: windows are of frames on a grid, without prepare.modes, prepare.condition and "
+                "model.stream_function"
+            )
+        if self.model.latent % (chosen.ahead + 1):
+            raise ValueError(
+                f"model.latent={self.model.latent} is shared out over {chosen.ahead + 1} frames "
+                "(prepare.ahead + 1): take a multiple"
             )
         return self

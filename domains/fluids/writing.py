@@ -26,6 +26,8 @@ def fields_dataset(data: xr.Dataset) -> xr.Dataset:
     """
     import xarray as xr
 
+    if "lag" in data["x"].dims:  # of a window the frame at its own time
+        data = data.isel(lag=0)
     on_modes = "mode" in data["x"].dims
     if on_modes and "basis_modes" not in data.coords:
         return data

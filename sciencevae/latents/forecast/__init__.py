@@ -25,8 +25,8 @@ a series that is too short.
     Recurrent(dim, window, width=128, frames=1)             LSTM encoder of the window, LSTM decoder of ``frames``
     Ensemble([forecaster, …])                               members that differ in their seed, trained in one step
 
-    all with condition_features=c, scaling="each" | "common". ``frames``: how many a forecaster gives before it
-    looks at a window again, which then ends in its own forecasts. Units are those of the latents given;
+    all with condition_features=c, scaling="each" | "common" | D factors. ``frames``: how many a forecaster gives
+    before it looks at a window again, which then ends in its own forecasts. Units are those of the latents given;
     standardisation is inside.
 
 ``Prediction(teacher_forcing=1.0 | schedule, loss="nll" | "squared" | "crps")`` is the objective of the trained
@@ -39,7 +39,9 @@ latents, so "POD + the same forecaster" is the same forecaster.
 
 **Latents made to be forecast** (``lagged``): ``lagged_vae(windows of frames, dim, linear)`` builds a VAE that reads
 a window and describes the frame and the K that follow; ``sciencevae.fit(model, lagged_batch(model, train), …)``
-trains it, ``lagged_encode(model, history) -> (N, D)``, ``lagged_decode(model, z) -> (…, K + 1, *E)``.
+trains it, ``lagged_settle(model, batches)`` gives it the errors of held-out data, ``lagged_encode(model, history)``
+is (N, D), ``model.decode(z).mean`` (N, K + 1, *E). Which latents tell a frame best says ``told_by(steps, K)``;
+``scaling=lagged_metric(model)`` is that of their forecasters.
 
 **Scores** (``scores``): ``relative_error(forecast, truth, mean, weight=None)`` by lead time, ``squared_errors``,
 ``crps(samples, truth)``, ``crps_gaussian``, ``coverage``, ``spread_skill``; ``block_bootstrap`` (``bootstrap``)
@@ -57,10 +59,13 @@ from sciencevae.latents.forecast.ensemble import Ensemble
 from sciencevae.latents.forecast.files import load_forecaster, save_forecaster
 from sciencevae.latents.forecast.lagged import (
     WindowEncoder,
+    frames_ahead,
     lagged_batch,
-    lagged_decode,
     lagged_encode,
+    lagged_metric,
+    lagged_settle,
     lagged_vae,
+    told_by,
 )
 from sciencevae.latents.forecast.linear import Linear, Persistence
 from sciencevae.latents.forecast.objective import Prediction
@@ -93,9 +98,11 @@ __all__ = [
     "coverage",
     "crps",
     "crps_gaussian",
+    "frames_ahead",
     "lagged_batch",
-    "lagged_decode",
     "lagged_encode",
+    "lagged_metric",
+    "lagged_settle",
     "lagged_vae",
     "load_forecaster",
     "relative_error",
@@ -103,6 +110,7 @@ __all__ = [
     "spread_skill",
     "squared_errors",
     "stretches",
+    "told_by",
     "windows",
     "windows_of",
 ]

@@ -14,6 +14,7 @@ import torch
 from sciencevae.errors import InputError
 from sciencevae.latents.forecast.base import Forecaster
 from sciencevae.latents.forecast.files import load_forecaster
+from sciencevae.latents.forecast.lagged import frames_ahead, told_by
 from sciencevae.latents.forecast.series import TOLERANCE
 from sciencevae.latents.trained import Trained
 from sciencevae.latents.writing import target, write_data
@@ -85,7 +86,9 @@ def forecast_file(
     runs = np.repeat(np.unique(series["run"]), steps)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        data = _frames(trained, mean, draws, scaled)
+        now = z[:, -1:]
+        paths = (torch.cat([now, mean], 1), torch.cat([now.expand(members, *now.shape), draws], 2))
+        data = _frames(trained, *paths, scaled)
     data = data.assign_coords(
         run=("sample", runs),
         time=("sample", times),
@@ -149,14 +152,24 @@ def _history(
 def _frames(
     trained: Trained, mean: torch.Tensor, draws: torch.Tensor, condition: torch.Tensor | None
 ) -> xr.Dataset:
-    """Decoded latents (R, H, D) and draws (S, R, H, D) in physical units, rows by run and time."""
+    """Decoded latents (R, H + 1, D), of the last frame and those that follow, and draws (S, R, H + 1, D), in
+    physical units: the H frames of each run, rows by run and time."""
     import xarray as xr
 
     context = None if condition is None else {"condition": condition}
-    known = trained.template["x"]
+    ahead = frames_ahead(trained.model)
+    # of a model of windows x has an axis of the frames that a datum describes
+    known = trained.template["x"].isel({"lag": 0} if ahead else {})
+    source, lag = told_by(mean.shape[1] - 1, ahead)
+
+    def decoded(path: torch.Tensor, draw: bool) -> torch.Tensor:
+        law = trained.model.decode(path[:, source].flatten(0, 1), context)
+        x: torch.Tensor = law.sample() if draw else law.mean
+        return x[torch.arange(len(x)), lag.repeat(len(path))] if ahead else x
+
     with torch.no_grad():
-        middle = trained.model.decode(mean.flatten(0, 1), context).mean
-        some = [trained.model.decode(one.flatten(0, 1), context).sample() for one in draws]
+        middle = decoded(mean, draw=False)
+        some = [decoded(one, draw=True) for one in draws]
     values = trained.scaling.invert("x", middle).numpy()
     members = np.stack([trained.scaling.invert("x", one).numpy() for one in some])
     variables: dict[str, Any] = {

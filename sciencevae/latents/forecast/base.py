@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["SCALINGS", "Forecaster", "Law"]
 
 #: each: every latent to mean 0 and variance 1; common: one factor for all, as for coefficients of an orthonormal
-#: basis (POD), whose squared errors add up to that of the field
+#: basis (POD), whose squared errors add up to that of the field. In place of a name: D factors that make them such
+#: coefficients, as ``lagged_metric``
 SCALINGS = ("each", "common")
 
 Law = DiagonalNormal | FullNormal
@@ -33,7 +34,7 @@ class Forecaster(nn.Module):
 
     dim: D · window: L, the frames it looks at · frames: how many it gives before it looks at a window again, the
     last frames of which are then its own · condition_features: c, of parameters of a run, as the Reynolds number ·
-    scaling: "each" or "common", of ``SCALINGS``, by the training windows.
+    scaling: "each" or "common" by the training windows, of ``SCALINGS``, or D factors.
 
     ``start(window (B, L, D), condition)`` gives a state, ``step(state, frame (B, D), condition, k)`` the law of the
     next frame (k = 0 … frames − 1) and the state after it; ``frame`` is the one before, true or forecast. Both see
@@ -49,7 +50,12 @@ class Forecaster(nn.Module):
     fitted: Tensor
 
     def __init__(
-        self, dim: int, window: int, frames: int = 1, condition_features: int = 0, scaling: str = "each"
+        self,
+        dim: int,
+        window: int,
+        frames: int = 1,
+        condition_features: int = 0,
+        scaling: str | Sequence[float] = "each",
     ) -> None:
         super().__init__()
         if min(dim, window, frames) < 1 or condition_features < 0:
@@ -57,8 +63,10 @@ class Forecaster(nn.Module):
                 f"a forecaster needs dim, window and frames ≥ 1 and condition_features ≥ 0, not {dim}, {window}, "
                 f"{frames} and {condition_features}"
             )
-        if scaling not in SCALINGS:
+        if isinstance(scaling, str) and scaling not in SCALINGS:
             raise InputError(f"unknown scaling {scaling!r}{did_you_mean(scaling, SCALINGS)}")
+        if not isinstance(scaling, str) and (len(scaling) != dim or min(scaling) <= 0):
+            raise InputError(f"scaling is {dim} factors > 0, one for each latent; found {len(scaling)}")
         self.dim, self.window, self.frames = dim, window, frames
         self.condition_features, self.scaling = condition_features, scaling
         self.register_buffer("centre", torch.zeros(dim))
@@ -192,8 +200,9 @@ class Forecaster(nn.Module):
         frames = torch.cat([train.history, train.future], 1).double()
         self.centre = frames.mean((0, 1)).to(dtype)
         spread = frames.std((0, 1), correction=0)
-        if self.scaling == "common":
-            spread = spread.square().mean().sqrt().expand_as(spread)
+        if self.scaling != "each":
+            factors = spread.new_tensor([1.0] if self.scaling == "common" else self.scaling)
+            spread = (factors * spread).square().mean().sqrt() / factors.expand_as(spread)
         self.spread = torch.where(spread > 0, spread, 1.0).to(dtype).clone()
         if train.condition is not None:
             known = train.condition.double()

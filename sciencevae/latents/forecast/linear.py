@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,7 +29,9 @@ class Persistence(Forecaster):
 
     scale: Tensor
 
-    def __init__(self, dim: int, condition_features: int = 0, scaling: str = "each") -> None:
+    def __init__(
+        self, dim: int, condition_features: int = 0, scaling: str | Sequence[float] = "each"
+    ) -> None:
         super().__init__(dim, 1, condition_features=condition_features, scaling=scaling)
         self.register_buffer("scale", torch.ones(dim))
 
@@ -78,7 +81,7 @@ class Linear(Forecaster):
         rank: int | None = None,
         frames: int = 1,
         condition_features: int = 0,
-        scaling: str = "each",
+        scaling: str | Sequence[float] = "each",
         decay: float = 1.0,
     ) -> None:
         super().__init__(dim, window, frames, condition_features, scaling)

@@ -44,10 +44,14 @@ class POD:
         mean = x.mean(0)
         root = mass.sqrt().flatten()
         scaled = ((x - mean).flatten(1) * root).double()  # (N, n)
-        _, s, v = torch.linalg.svd(scaled, full_matrices=False)
+        v, squares = _snapshots(scaled, modes) if size > len(x) else _svd(scaled, modes)
         inverse = torch.where(root > 0, 1 / root, 0.0)
-        basis = (v[:modes].to(x) * inverse).reshape(modes, *x.shape[1:])
-        return cls(mean, basis, (s[:modes].square() / len(x)).to(x), mass)
+        basis = (v.to(x) * inverse).reshape(modes, *x.shape[1:])
+        return cls(mean, basis, (squares / len(x)).to(x), mass)
+
+    def leading(self, modes: int) -> POD:
+        """The POD of the first ``modes`` alone."""
+        return POD(self.mean, self.modes[:modes], self.variances[:modes], self.weight)
 
     def encode(self, x: Tensor) -> Tensor:
         """The coefficients of frames (…, *E): (…, D)."""
@@ -57,3 +61,21 @@ class POD:
     def decode(self, a: Tensor) -> Tensor:
         """The frames of coefficients (…, D): (…, *E)."""
         return self.mean + torch.tensordot(a, self.modes, dims=1)
+
+
+def _svd(x: Tensor, modes: int) -> tuple[Tensor, Tensor]:
+    """The leading right singular vectors (modes, n) of x (N, n), and the squares of their singular values."""
+    _, s, v = torch.linalg.svd(x, full_matrices=False)
+    return v[:modes], s[:modes].square()
+
+
+def _snapshots(x: Tensor, modes: int) -> tuple[Tensor, Tensor]:
+    """The same by the method of snapshots (Sirovich 1987), for frames of many places: N × N numbers, not N × n.
+
+    The squares lose the digits of singular values below 1e-8 of the largest; QR makes their vectors orthonormal.
+    """
+    squares, vectors = torch.linalg.eigh(x @ x.mT)  # ascending
+    squares = squares.flip(0)[:modes].clamp(min=0)
+    leading = x.mT @ vectors.flip(1)[:, :modes]  # (n, modes), of lengths s
+    leading /= squares.sqrt().clamp(min=torch.finfo(x.dtype).tiny)
+    return torch.linalg.qr(leading)[0].mT, squares

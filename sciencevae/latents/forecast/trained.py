@@ -42,7 +42,9 @@ class Trained(Forecaster):
     of the validation windows where there are some: the maximum of the likelihood, given the means.
     """
 
-    def __init__(self, dim: int, window: int, frames: int, condition_features: int, scaling: str) -> None:
+    def __init__(
+        self, dim: int, window: int, frames: int, condition_features: int, scaling: str | Sequence[float]
+    ) -> None:
         super().__init__(dim, window, frames, condition_features, scaling)
         self.log_scale = nn.Parameter(torch.zeros(frames, dim))
 
@@ -144,7 +146,7 @@ class Residual(Trained):
         hidden: Sequence[int] = (128, 128),
         frames: int = 1,
         condition_features: int = 0,
-        scaling: str = "each",
+        scaling: str | Sequence[float] = "each",
         base: Forecaster | None = None,
     ) -> None:
         super().__init__(dim, window, frames, condition_features, scaling)
@@ -197,7 +199,7 @@ class Recurrent(Trained):
         width: int = 128,
         frames: int = 1,
         condition_features: int = 0,
-        scaling: str = "each",
+        scaling: str | Sequence[float] = "each",
     ) -> None:
         super().__init__(dim, window, frames, condition_features, scaling)
         self.reader = LSTMCell(dim + condition_features, width)

@@ -139,18 +139,18 @@ def test_blocks_of_white_noise_are_short_and_too_long_ones_refused():
 # ---- POD ---------------------------------------------------------------------------------------------
 
 
-def test_pod_is_scikit_learns_and_orthonormal_in_mass():
+@pytest.mark.parametrize("count", [50, 9])  # 9: fewer than places, the method of snapshots
+def test_pod_is_scikit_learns_and_orthonormal_in_mass(count):
     from sklearn.decomposition import PCA
 
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(50, 4, 3, generator=generator, dtype=torch.double) * torch.linspace(1, 3, 12).reshape(
-        4, 3
-    )
+    scales = torch.linspace(1, 3, 12).reshape(4, 3)
+    x = torch.randn(count, 4, 3, generator=generator, dtype=torch.double) * scales
     plain = POD.fit(x, 5)
     theirs = PCA(5).fit(x.flatten(1).numpy())
-    expected = theirs.inverse_transform(theirs.transform(x.flatten(1).numpy())).reshape(50, 4, 3)
+    expected = theirs.inverse_transform(theirs.transform(x.flatten(1).numpy())).reshape(count, 4, 3)
     assert np.allclose(plain.decode(plain.encode(x)).numpy(), expected)
-    assert np.allclose(plain.variances.numpy() * 50 / 49, theirs.explained_variance_)
+    assert np.allclose(plain.variances.numpy() * count / (count - 1), theirs.explained_variance_)
 
     weight = torch.rand(4, 3, generator=generator, dtype=torch.double) + 0.1
     weight[0, 0] = 0  # a place without mass has no part in it
@@ -161,7 +161,17 @@ def test_pod_is_scikit_learns_and_orthonormal_in_mass():
     # the best basis in its mass: better there than the plain one
     error = [((pod.decode(pod.encode(x)) - x).square() * weight).sum() for pod in (massed, plain)]
     assert error[0] < error[1]
-    assert massed.encode(x.reshape(5, 10, 4, 3)).shape == (5, 10, 5)
+    assert massed.encode(x[:8].reshape(2, 4, 4, 3)).shape == (2, 4, 5)
+    assert torch.allclose(massed.leading(2).encode(x), massed.encode(x)[:, :2])
+
+
+def test_modes_without_variance_are_orthonormal_too():
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(*shape, generator=generator, dtype=torch.double) for shape in ((9, 2), (2, 20)))
+    pod = POD.fit(a @ b, 5)
+    assert torch.allclose(pod.modes @ pod.modes.mT, torch.eye(5, dtype=torch.double), atol=1e-10)
+    assert torch.allclose(pod.decode(pod.encode(a @ b)), a @ b, atol=1e-10)
+    assert float(pod.variances[2:].max()) < 1e-12 * float(pod.variances[0])
 
 
 def test_pod_refuses():

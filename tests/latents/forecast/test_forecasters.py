@@ -226,6 +226,20 @@ def test_ridge_is_sklearns():
     assert torch.allclose(model.rollout(double.history, 1)[:, 0], expected, atol=1e-8)
 
 
+def test_factors_make_latents_those_of_another_metric():
+    """As a common scaling of z times the factors, whatever the ridge."""
+    series, factors = noisy_series(), [0.5, 1.0, 4.0]
+    given = Linear(D, L, ridge=0.1, scaling=factors)
+    given.fit(series)
+    times = torch.tensor(factors)
+    other = Linear(D, L, ridge=0.1, scaling="common")
+    other.fit(Windows(series.history * times, series.future * times, series.rows))
+    expected = other.rollout(series.history * times, H) / times
+    assert torch.allclose(given.rollout(series.history, H), expected, atol=1e-4)
+    with pytest.raises(InputError, match="one for each latent"):
+        Linear(D, L, scaling=[1.0, 2.0])
+
+
 def test_decay_is_a_ridge_of_its_own_for_each_delay():
     """The normal equations with a penalty of ridge / d^(2l) on the frame l steps back."""
     series = noisy_series()

@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 import torch
 
+from sciencevae.data.batches import as_batches
 from sciencevae.errors import InputError
 from sciencevae.latents.forecast import (
     POD,
     Linear,
     Windows,
     lagged_batch,
-    lagged_decode,
     lagged_encode,
+    lagged_metric,
+    lagged_settle,
     lagged_vae,
     relative_error,
     windows_of,
@@ -53,7 +55,7 @@ def test_before_training_it_is_the_linear_forecast():
     """With all modes of each frame nothing is lost."""
     train = cut(carried(400, 0))
     model = model_of(train, 3 * ROWS * COLUMNS)
-    path = lagged_decode(model, lagged_encode(model, train.history))  # (N, K + 1, 2, 12)
+    path = model.decode(lagged_encode(model, train.history)).mean  # (N, K + 1, 2, 12)
     pod = POD.fit(torch.cat([train.history[0], train.future[:, 0]]).flatten(1), ROWS * COLUMNS)
     plain = Linear(ROWS * COLUMNS, 2, ridge=1e-3, frames=2, scaling="common")
     flat = Windows(pod.encode(train.history.flatten(2)), pod.encode(train.future.flatten(2)), train.rows)
@@ -61,9 +63,9 @@ def test_before_training_it_is_the_linear_forecast():
     expected = pod.decode(plain.rollout(flat.history, 2))
     assert torch.allclose(path[:, 1:].flatten(2), expected, atol=1e-3)
     assert torch.allclose(path[:, 0], train.history[:, -1], atol=1e-3)
-    # and errors of latents are those of frames, times the weights of the lead times
-    z = lagged_encode(model, train.history)
-    weights = model.encoder.network.weights
+    # and errors of latents are in their metric those of frames, times the weights of the lead times
+    z = lagged_encode(model, train.history) * torch.tensor(lagged_metric(model))
+    weights = model.encoder.weights
     scaled = ((path - path.mean(0)).flatten(2) * weights).square().sum((1, 2)).mean()
     assert float((z - z.mean(0)).square().sum(1).mean()) == pytest.approx(float(scaled), rel=1e-3)
 
@@ -74,7 +76,7 @@ def test_what_bends_is_learnt(tmp_path):
     mean = train.future.mean((0, 1))
 
     def errors():
-        forecast = lagged_decode(model, lagged_encode(model, valid.history))[:, 1:]
+        forecast = model.decode(lagged_encode(model, valid.history)).mean[:, 1:]
         return relative_error(forecast, valid.future, mean)
 
     before = errors()
@@ -84,6 +86,11 @@ def test_what_bends_is_learnt(tmp_path):
     fit(model, lagged_batch(model, train), ELBO(0.01), lagged_batch(model, valid), settings, progress=False)
     after = errors()
     assert after[0] < 0.7 * before[0], (before, after)
+    # each lead time gets the error of the data that are held out
+    held_out = lagged_batch(model, valid)
+    lagged_settle(model, as_batches(held_out))
+    missed = (model.reconstruct(held_out.x, held_out.context) - held_out.x).square().mean((0, 2, 3)).sqrt()
+    assert torch.allclose(model.decoder.log_scale.exp(), missed, rtol=1e-4)
     save(model, tmp_path / "model.safetensors")
     loaded = load(tmp_path / "model.safetensors")
     assert torch.equal(lagged_encode(loaded, valid.history), lagged_encode(model, valid.history))
