@@ -25,7 +25,7 @@ __all__ = ["forecast"]
 
 #: where forecasts of a transient start, in units of saturation
 START = (0.01, 0.5)
-_PEERS = (8, 16, 32)  # modes that DMD is tried with, beside as many as there are latents
+_PEERS = (8, 16, 32, 64)  # modes that DMD is tried with, beside as many as there are latents
 _RIDGES = (1e-8, 1e-5, 1e-3, 0.1, 1.0)
 _UNSURE = 32  # test windows of which draws are compared with the truth
 
