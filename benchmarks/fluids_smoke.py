@@ -268,7 +268,7 @@ def of_pod(scenes: Scenes, asked: argparse.Namespace) -> Rows:
 def of_dmd(scenes: Scenes, asked: argparse.Namespace) -> Rows:
     """Linear dynamics of one frame or of all six, as is best on the validation scenes."""
     decode, best = padded(scenes.pod), None
-    for count in (32, 64, 128):
+    for count in (32, 64, 128, 256):
         encode = some_of(scenes.pod, min(count, len(scenes.pod.modes)))
         train, valid = (cut(encode, part, stride=2) for part in (scenes.train, scenes.valid))
         for window, ridge in product((1, WINDOW), (1e-4, 1e-2, 1.0)):
@@ -323,10 +323,7 @@ def speeds(scenes: Scenes, asked: argparse.Namespace) -> dict[str, float]:
         one = seconds(lambda: [solver.step(state) for _ in range(steps)], 3) / steps  # noqa: B023
         found[name] = one * HORIZON * int(SOURCE["every"])
     model = sv.load(asked.folder / "vae.safetensors")
-    encoder, decoder = (
-        torch.compile(part.network, options={"freezing": True, "max_autotune": True})
-        for part in (model.encoder, model.decoder)
-    )
+    encoder, decoder = (torch.compile(part.network) for part in (model.encoder, model.decoder))
     forecaster, _ = load_forecaster(asked.folder / "lstm.safetensors")
     some = np.arange(number) % len(scenes.test.frames)
     frames, told = scenes.test.frames[some, :WINDOW], scenes.test.told[some]
