@@ -1,8 +1,9 @@
 """Put the numbers of runs of optical patterns into the README of the domain ``diffraction``.
 
     for s in 0 1 2; do sciencevae run diffraction --set seed=$s --out runs/slits-$s; done
-    for c in several dim images; do sciencevae run diffraction --config $c --out runs/$c-0; done
-    python -m benchmarks.diffraction_results runs/slits-* runs/several-0 runs/dim-0 runs/images-0
+    for s in 0 1 2; do sciencevae run diffraction --config several --set seed=$s --out runs/several-$s; done
+    for c in dim images; do sciencevae run diffraction --config $c --out runs/$c-0; done
+    python -m benchmarks.diffraction_results runs/slits-* runs/several-* runs/dim-0 runs/images-0
 
 Runs that differ in nothing but the seed are taken together: means over them, with the smallest and the largest.
 Keeps the numbers in benchmarks/results/diffraction_optical.json, and rewrites what stands between the README's
