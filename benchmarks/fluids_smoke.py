@@ -196,24 +196,6 @@ def errors(decode: Encode, forecast: Tensor, truth: Windows, part: Part) -> dict
     }
 
 
-def padded(pod: POD) -> Encode:
-    """Decode the first so many coefficients."""
-
-    def decode(a: Tensor) -> Tensor:
-        return pod.mean + torch.tensordot(a, pod.modes[: a.shape[1]], dims=1)
-
-    return decode
-
-
-def some_of(pod: POD, count: int) -> Encode:
-    """Encode to the first so many coefficients."""
-
-    def encode(x: Tensor) -> Tensor:
-        return ((x - pod.mean) * pod.weight).flatten(1) @ pod.modes[:count].flatten(1).T
-
-    return encode
-
-
 def mean_of(model: sv.VAE) -> Encode:
     """Encode to the mean of q(z | x)."""
 
@@ -256,7 +238,8 @@ def spent(folder: Path, more: dict[str, float]) -> dict[str, float]:
 
 def of_pod(scenes: Scenes, asked: argparse.Namespace) -> Rows:
     """As many POD coefficients as latents, with the same LSTM."""
-    encode, decode = some_of(scenes.pod, asked.latent), padded(scenes.pod)
+    pod = scenes.pod.leading(asked.latent)
+    encode, decode = pod.encode, pod.decode
     forecaster, test = trained(lstm, encode, scenes, asked), cut(encode, scenes.test)
     name = f"POD, {asked.latent} modes"
     return {
@@ -267,22 +250,22 @@ def of_pod(scenes: Scenes, asked: argparse.Namespace) -> Rows:
 
 def of_dmd(scenes: Scenes, asked: argparse.Namespace) -> Rows:
     """Linear dynamics of one frame or of all six, as is best on the validation scenes."""
-    decode, best = padded(scenes.pod), None
+    best = None
     for count in (32, 64, 128, 256):
-        encode = some_of(scenes.pod, min(count, len(scenes.pod.modes)))
-        train, valid = (cut(encode, part, stride=2) for part in (scenes.train, scenes.valid))
+        pod = scenes.pod.leading(count)
+        train, valid = (cut(pod.encode, part, stride=2) for part in (scenes.train, scenes.valid))
         for window, ridge in product((1, WINDOW), (1e-4, 1e-2, 1.0)):
             made = Linear(
                 train.history.shape[2], window, ridge=ridge, condition_features=len(TOLD), scaling="common"
             )
             made.fit(train)
-            error = errors(decode, ahead(made, valid), valid, scenes.valid)["all"][-1]
+            error = errors(pod.decode, ahead(made, valid), valid, scenes.valid)["all"][-1]
             if np.isfinite(error) and (best is None or error < best[0]):
-                best = (error, f"DMD of {window} frame{'s' * (window > 1)}, {count} POD modes", made, encode)
+                best = (error, f"DMD of {window} frame{'s' * (window > 1)}, {count} POD modes", made, pod)
     assert best is not None
-    _, name, made, encode = best
-    test = cut(encode, scenes.test)
-    return {name: errors(decode, ahead(made, test), test, scenes.test)}
+    _, name, made, pod = best
+    test = cut(pod.encode, scenes.test)
+    return {name: errors(pod.decode, ahead(made, test), test, scenes.test)}
 
 
 def of_persistence(scenes: Scenes, asked: argparse.Namespace) -> Rows:

@@ -53,14 +53,19 @@ def run(task: str, seed: int, out: Path, given: Path | None) -> Run:
     made = configure(out / f"{task}-{seed}", owner, settings, given)
     if made.record("analyse").is_file():
         return made
-    variant = made.main
-    if not variant.store.is_dir():
-        stages.fetch(made, variant)
-        stages.prepare(made, variant)
-    stages.train(made, variant)
-    stages.encode(made, variant)
-    stages.analyse(made)
+    analysed(made)
     return made
+
+
+def analysed(made: Run) -> None:
+    """Do what comes before the report; data that are prepared are not prepared again."""
+    for variant in made.variants.values():
+        if not variant.store.is_dir():
+            stages.fetch(made, variant)
+            stages.prepare(made, variant)
+        stages.train(made, variant)
+        stages.encode(made, variant)
+    stages.analyse(made)
 
 
 def choice(out: Path, given: Path | None) -> Found:
@@ -76,13 +81,7 @@ def choice(out: Path, given: Path | None) -> Found:
         f"variants={json.dumps(tried)}",
     ]
     made = configure(out / "choice", owner, load(owner, "cylinder", changes), path)
-    for variant in made.variants.values():
-        if not variant.store.is_dir():
-            stages.fetch(made, variant)
-            stages.prepare(made, variant)
-        stages.train(made, variant)
-        stages.encode(made, variant)
-    stages.analyse(made)
+    analysed(made)
     table = made.table("forecast")
     table = table[table.phase != "all"]
     names = dict(zip(made.variants, TRIED, strict=True))
