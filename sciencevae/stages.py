@@ -41,18 +41,13 @@ def fetch(run: Run, variant: Variant, threads: int = 1) -> None:
     source = variant.source
     with _stage(run, source, digest(run.fetch_slice(variant)), threads) as (progress, details):
         progress.say(f"{'simulating' if source == 'simulate' else 'fetching'} {variant.settings.dataset}")
-        from sciencevae.provenance import file_hash
-
-        files = _files(variant.settings)
-        details["files"] = {
-            name: {"path": str(path), "bytes": path.stat().st_size, "sha256": file_hash(path)}
-            for name, path in files.items()
-        }
+        details["files"] = _described(_files(variant.settings))
+        details["beside"] = {}
         for name in run.domain.beside(variant.settings) if run.domain.beside else ():
             from sciencevae.data.fetch import fetch as fetch_files
 
             try:
-                fetch_files(name)
+                details["beside"][name] = _described(fetch_files(name))
             except RunError as error:
                 progress.say(f"without {name}, which an analysis reads: {error}")
 
@@ -62,6 +57,10 @@ def prepare(run: Run, variant: Variant, threads: int = 1) -> None:
     with _stage(run, "prepare", variant.key, threads) as (progress, details):
         progress.say(f"preparing {run.input or variant.settings.dataset or run.domain.name}")
         files = {} if run.input else _files(variant.settings)
+        if run.input:
+            from sciencevae.provenance import content
+
+            details["input"] = content(run.input)
         data = _prepared(run.domain, variant.settings, files, run.input)
         details |= _write_store(data, variant.store, variant.settings)
         details["outputs"] = [str(variant.store.relative_to(run.folder))]
@@ -76,7 +75,7 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
         from sciencevae.latents.collapse import latent_use
         from sciencevae.latents.typical import Typical
         from sciencevae.training.loop import limited_threads
-        from sciencevae.vae.files import save
+        from sciencevae.vae.files import save, weights_digest
 
         settings, data = variant.settings, variant.data
         described = template.to_json(data)  # what cannot travel is said before it is learned from
@@ -114,6 +113,7 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
                 "metrics": details["metrics"],
             },
         )
+        details |= {"weights": weights_digest(model), "device": history.device, "compiled": history.compiled}
         details["outputs"] = [
             str(variant.model_path.relative_to(run.folder)),
             str((variant.folder / "history.csv").relative_to(run.folder)),
@@ -232,6 +232,8 @@ def _stage(run: Run, stage: str, name: str, threads: int) -> Iterator[tuple[Prog
     details: Details = {"outputs": []}
     failure = run.folder / "logs" / f"{_path(stage, name)}.failure.json"
     failure.unlink(missing_ok=True)
+    from sciencevae.provenance import environment
+
     try:
         with (
             nullcontext() if belongs else run_lock(run.folder),
@@ -253,6 +255,7 @@ def _stage(run: Run, stage: str, name: str, threads: int) -> Iterator[tuple[Prog
                 "core_seconds": round(time.process_time() - used, 3),
                 "host": socket.gethostname(),
                 "threads": threads,
+                "environment": environment(),
                 **details,
             }
             write_json(run.record(stage, name), record, always=True)
@@ -314,6 +317,13 @@ def _end_with(holder: Mapping[str, Any]) -> None:
 def in_workflow() -> bool:
     """Whether this process was started by ``sciencevae run``."""
     return TOKEN in os.environ
+
+
+def _described(files: Mapping[str, Path]) -> Details:
+    """Where raw files lie, and what they are."""
+    from sciencevae.provenance import content
+
+    return {name: {"path": str(path), **content(path)} for name, path in files.items()}
 
 
 def _files(settings: Any) -> dict[str, Path]:
