@@ -65,7 +65,7 @@ class Comparison:
         """Whether other circumstances may bring this about."""
         if found.kind == "metrics":
             return _close(found.then, found.now, self.tolerance)
-        return found.kind in ("prepared data", "weights", "simulated files")
+        return found.kind in ("prepared data", "weights", "files made here")
 
     def verdict(self) -> str:
         """One line."""
@@ -153,7 +153,7 @@ def _prepared(record: dict[str, Any]) -> dict[str, Any]:
 
 _VIEWS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "raw files": lambda record: _files(record, made=False),
-    "simulated files": lambda record: _files(record, made=True),
+    "files made here": lambda record: _files(record, made=True),
     "input": lambda record: {"sha256": record["input"]["sha256"]} if record["input"] else {},
     "seeds": lambda record: record["seeds"],
     "prepared data": _prepared,
