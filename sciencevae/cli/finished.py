@@ -1,4 +1,4 @@
-"""Verbs of a finished run: ``rerun``, ``cite``."""
+"""Verbs of a finished run: ``rerun``, ``export``, ``cite``."""
 
 from __future__ import annotations
 
@@ -29,6 +29,16 @@ def add(verb: Verb) -> None:
     )
     workflow_options(rerun)
     rerun.set_defaults(call=_rerun)
+
+    export = verb(
+        "export",
+        "a run as a Workflow Run RO-Crate, for archives",
+        "sciencevae export runs/xy -o xy.zip --license CC-BY-4.0",
+    )
+    export.add_argument("run", metavar="RUN", help="the folder of a finished run")
+    export.add_argument("-o", "--output", metavar="DIR|FILE.zip", required=True, help="what is written")
+    export.add_argument("--license", metavar="SPDX|URL", help="of your results (default: not stated)")
+    export.set_defaults(call=_export)
 
     cite = verb("cite", "BibTeX of a run's data, methods and software", "sciencevae cite runs/xy > run.bib")
     cite.add_argument("run", metavar="RUN")
@@ -67,6 +77,16 @@ def _beside(source: Path) -> Path:
     if not folder.name:
         raise InputError("say where the new run is to lie, with --out")
     return folder.with_name(f"{folder.name}-rerun")
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from sciencevae.crate import export
+    from sciencevae.runs import Run
+
+    for left_out in export(Run(arguments.run), Path(arguments.output), arguments.license):
+        print(f"left out {left_out}")
+    print(arguments.output)
+    return 0
 
 
 def _cite(arguments: argparse.Namespace) -> int:
