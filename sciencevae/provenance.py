@@ -8,12 +8,13 @@ import platform
 import re
 import socket
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sciencevae.paths import checkout_folder
+from sciencevae.runs import read_json
 
 if TYPE_CHECKING:
     from sciencevae.runs import Run
@@ -174,26 +175,36 @@ def _stage(record: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
 
 
 def citations(run: Run) -> Iterator[tuple[str, str]]:
-    """(what, BibTeX) of the data, the methods, and the software of a run."""
-    from sciencevae.data.manifest import load_manifest
+    """(what, BibTeX) of the data, the methods, and the software of a run, each key once.
 
-    for dataset in _unique(variant.settings.dataset for variant in run.variants.values()):
-        if dataset and run.input is None:
-            citation = load_manifest(dataset).citation
-            bibtex = getattr(citation, "bibtex", None)
-            if bibtex:
-                yield f"data: {dataset}", bibtex.strip()
-    for entry in run.domain.of(run).citations:
-        yield "method", entry.strip()
+    Methods are those of the models that were trained, and what the domain says of its own.
+    """
+    from sciencevae.methods import citation_key
+
+    seen = set()
+    for what, bibtex in _cited(run):
+        if (key := citation_key(bibtex)) not in seen:
+            seen.add(key)
+            yield what, bibtex.strip()
+
+
+def _cited(run: Run) -> Iterator[tuple[str, str]]:
     from sciencevae import __version__
+    from sciencevae.data.manifest import load_manifest
+    from sciencevae.methods import PAPERS
 
+    for dataset in dict.fromkeys(variant.settings.dataset for variant in run.variants.values()):
+        if dataset and run.input is None:
+            yield f"data: {dataset}", load_manifest(dataset).citation.bibtex
+    for name in run.variants:
+        for key in read_json(run.record("train", name)).get("methods", []):
+            if key in PAPERS:  # another version may have named others
+                yield "method", PAPERS[key]
+    for entry in run.domain.of(run).citations:
+        yield "method", entry
     yield (
         "software",
-        "@software{sciencevae,\n  title = {sciencevae: scientific pipelines around one "
-        "variational-autoencoder core},\n  author = {The sciencevae developers},\n"
-        f"  version = {{{__version__}}}\n}}",
+        "@misc{sciencevae,\n  title = {sciencevae: scientific pipelines around one "
+        "variational-autoencoder core},\n  author = {{The sciencevae developers}},\n"
+        f"  note = {{Version {__version__}}}\n}}",
     )
-
-
-def _unique(values: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(values))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sciencevae.registry import Domain
     from sciencevae.training.history import History
     from sciencevae.vae.model import VAE
+    from sciencevae.vae.objectives import Objective
 
 __all__ = ["analyse", "encode", "fetch", "prepare", "prepared_dataset", "report", "train"]
 
@@ -70,6 +71,7 @@ def prepare(run: Run, variant: Variant, threads: int = 1) -> None:
 def train(run: Run, variant: Variant, threads: int = 1) -> None:
     """Fit one variant's model, going on from its checkpoint, and refit what the domain refits."""
     with _stage(run, "train", variant.name, threads) as (progress, details):
+        from sciencevae import methods
         from sciencevae.data import template
         from sciencevae.data.batches import as_batches
         from sciencevae.latents.collapse import latent_use
@@ -83,6 +85,7 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
             run.domain.seen(as_batches(data, split=part), settings) for part in ("train", "valid")
         )
         model, history = _fitted(run, variant, batches, valid, threads, progress)
+        details["methods"] = _methods(run.domain, settings, data, model)
         refitted = None
         if run.domain.refit:
             _seed(settings.seed)
@@ -92,6 +95,7 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
         progress.say(use.describe())
         details["metrics"] = {**_training_metrics(history), "latents": use.to_json()}
         if refitted is not None:
+            details["methods"] += methods.refitted(model.prior)
             progress.say(f"refitted in {refitted.seconds:.0f} s · {_terms(refitted.rows[-1])}")
             if refitted.best_epoch == 0:
                 progress.say(
@@ -127,7 +131,6 @@ def _fitted(
     from sciencevae.training.history import History
     from sciencevae.training.loop import fit
     from sciencevae.vae.files import load, save
-    from sciencevae.vae.objectives import ELBO
 
     settings, domain = variant.settings, run.domain
     folder = variant.training
@@ -145,7 +148,7 @@ def _fitted(
     history = fit(
         model,
         batches,
-        objective=domain.objective(settings, variant.data) if domain.objective else ELBO(),
+        objective=_objective(domain, settings, variant.data),
         valid=valid,
         settings=training,
         run=folder,
@@ -155,6 +158,22 @@ def _fitted(
     write_json(record, history.to_json())
     (folder / "checkpoint.safetensors").unlink(missing_ok=True)
     return model, history
+
+
+def _objective(domain: Domain, settings: Any, data: xr.Dataset) -> Objective:
+    from sciencevae.vae.objectives import ELBO
+
+    return domain.objective(settings, data) if domain.objective else ELBO()
+
+
+def _methods(domain: Domain, settings: Any, data: xr.Dataset, model: VAE) -> list[str]:
+    """Keys of the papers that a training is after; the generator stays where it was."""
+    import torch
+
+    from sciencevae.methods import used
+
+    with torch.random.fork_rng(devices=[]):
+        return used(model, _objective(domain, settings, data))
 
 
 def encode(run: Run, variant: Variant, threads: int = 1) -> None:
