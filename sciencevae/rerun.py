@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from sciencevae.compare import compare
+from sciencevae.config import describe
 from sciencevae.errors import InputError, RunError
 from sciencevae.provenance import FORMAT, content, file_hash
 from sciencevae.runs import Run, check_folder, configure, read_json, write_json
@@ -16,21 +20,55 @@ __all__ = ["TOLERANCE", "read_record", "rerun"]
 
 #: relative, of a metric, where versions, processor or threads are others
 TOLERANCE = 1e-3
-#: what a run.json is read for here, and of which kind it is
-_KEYS = {
-    "domain": str,
-    "settings": dict,
-    "seeds": dict,
-    "code": dict,
-    "variants": dict,
-    "files": dict,
-    "beside": dict,
-    "data": dict,
-    "weights": dict,
-    "metrics": dict,
-    "stages": list,
-    "versions": dict,
-}
+
+
+class _File(BaseModel):
+    sha256: str
+    bytes: int
+
+
+class _Input(_File):
+    path: str
+
+
+class _Prepared(BaseModel):
+    fingerprint: str
+    rows: int
+
+
+class _Keys(BaseModel):
+    fetch: str | None
+    prepare: str
+
+
+class _Stage(BaseModel):
+    stage: str
+    name: str
+    started: datetime
+    seconds: float
+    host: str
+    threads: int
+
+
+class _Record(BaseModel):
+    """What a ``run.json`` must hold to be followed and compared; it may hold more."""
+
+    domain: str
+    settings: dict[str, Any]
+    input: _Input | None
+    seeds: dict[str, int]
+    code: dict[str, str]
+    variants: dict[str, _Keys]
+    files: dict[str, dict[str, _File]]
+    beside: dict[str, dict[str, _File]]
+    data: dict[str, _Prepared]
+    models: dict[str, str]
+    weights: dict[str, str]
+    metrics: dict[str, Any]
+    stages: list[_Stage]
+    seconds: float
+    python: str
+    versions: dict[str, str]
 
 
 def rerun(
@@ -86,9 +124,10 @@ def read_record(source: Path) -> dict[str, Any]:
             f"{path} was written by another version of sciencevae (format {found}, here {FORMAT}): "
             "rerun it with the version it names under 'versions'"
         )
-    for key, kind in _KEYS.items():
-        if not isinstance(record.get(key), kind):
-            raise InputError(f"{path} is damaged: {key!r} should be a {kind.__name__}; it cannot be followed")
+    try:
+        _Record.model_validate(record)
+    except ValidationError as error:
+        raise InputError(f"{path} is damaged: {describe(_Record, error)}; it cannot be followed") from error
     metrics = path.with_name("metrics.json")
     if source.is_dir() and metrics.is_file() and read_json(metrics) != record["metrics"]:
         raise InputError(
@@ -128,10 +167,10 @@ def _input(record: dict[str, Any], moved: str | None) -> Path | None:
     if not path.exists():
         raise InputError(f"the input {path} is not there: say where it lies now with --input")
     found = content(path)["sha256"]
-    if found != told.get("sha256"):
+    if found != told["sha256"]:
         raise InputError(
             f"the input {path} is not what the run was made from: its sha256 is {found}, recorded is "
-            f"{told.get('sha256')}; name the right file with --input"
+            f"{told['sha256']}; name the right file with --input"
         )
     return path
 

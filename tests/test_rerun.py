@@ -173,7 +173,7 @@ def test_an_input_that_changed_is_refused_and_one_that_moved_is_found(
         ("[]", "another version of sciencevae (format list, here 1)"),
         ('{"domain": "toy"}', "another version of sciencevae (format none, here 1)"),
         ('{"format": 99}', "another version of sciencevae (format 99, here 1): rerun it with the version"),
-        ('{"format": 1, "domain": "toy"}', "'settings' should be a dict"),
+        ('{"format": 1, "domain": "toy"}', "is damaged: key 'settings' is missing"),
     ],
 )
 def test_a_record_that_cannot_be_followed_is_one_line(
@@ -190,6 +190,9 @@ def test_a_record_that_cannot_be_followed_is_one_line(
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
+        ("variants", {"main": 3}, "is damaged: variants.main: "),
+        ("data", {"0": {"rows": "many"}}, "is damaged: key 'data.0.fingerprint' is missing (and 1 more)"),
+        ("stages", [{"stage": "train"}], "is damaged: key 'stages.0.name' is missing"),
         ("domain", "toyy", "unknown domain 'toyy'; did you mean 'toy'?"),
         ("settings", {"sede": 1}, "settings: unknown key 'sede'; did you mean 'seed'?"),
     ],
