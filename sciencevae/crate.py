@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
-import re
 import uuid
 import zipfile
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sciencevae.crate_data import DataEntities, entity
 from sciencevae.data.atomic import atomic_path
 from sciencevae.errors import InputError, RunError
 from sciencevae.paths import workflows_folder
@@ -27,13 +27,10 @@ from sciencevae.rerun import read_record
 from sciencevae.runs import Run, read_json
 
 if TYPE_CHECKING:
-    from rocrate.model.contextentity import ContextEntity
     from rocrate.model.entity import Entity
     from rocrate.rocrate import ROCrate
 
-    from sciencevae.data.manifest import Manifest
-
-__all__ = ["export", "redistributable"]
+__all__ = ["export"]
 
 #: parts of a run folder that are no results: how it was made, and data of others
 _INNER = frozenset({"config", "state", "logs", "prepared", "trained", "rerun.json"})
@@ -91,16 +88,12 @@ def export(run: Run, out: Path, licence: str | None = None) -> list[str]:
     return builder.left_out
 
 
-def redistributable(manifest: Manifest) -> bool:
-    """Whether others may pass a data set on: by a licence of SPDX, or because it is in the public domain."""
-    return not manifest.license.startswith("LicenseRef-") or manifest.license == "LicenseRef-public-domain"
-
-
 class _Builder:
     """The entities of one crate, in the order in which they refer to each other."""
 
     def __init__(self, run: Run, record: dict[str, Any], crate: ROCrate) -> None:
         self.run, self.record, self.crate = run, record, crate
+        self.data = DataEntities(run, record, crate)
         self.left_out: list[str] = []
         self.files: dict[str, Entity] = {}
 
@@ -108,16 +101,16 @@ class _Builder:
         about, root = self.run.domain.of(self.run), self.crate.root_dataset
         root["name"] = f"{about.title}: a run of sciencevae"
         root["description"] = about.summary
-        root["license"] = self._licence_of_results(licence)
+        root["license"] = self.data.licence_of_results(licence)
         profiles = {
-            url: self._entity(url, type="CreativeWork", name=name, version=version)
+            url: entity(self.crate, url, type="CreativeWork", name=name, version=version)
             for url, (name, version) in _PROFILES.items()
         }
         self._results()
         workflow = self._workflow()
         root["conformsTo"] = list(profiles.values())
         engine = self._engine()
-        raw, prepared = self._raw(), self._prepared()
+        raw, prepared = self.data.raw(), self.data.prepared()
         actions = [self._stage(stage, engine, raw, prepared) for stage in self.record["stages"]]
         begun = min(action["startTime"] for action in actions)
         whole = self.crate.add_action(
@@ -144,7 +137,7 @@ class _Builder:
 
     def _results(self) -> None:
         """All that lies in the run folder but for what is no result, and latents that would pass on data."""
-        closed = self._closed()
+        closed = self.data.closed
         for path in sorted(self.run.folder.rglob("*")):
             name = path.relative_to(self.run.folder)
             hidden = any(part.startswith(".") for part in name.parts)
@@ -175,12 +168,6 @@ class _Builder:
         if self.left_out:
             self.crate.root_dataset["description"] += f" Left out: {'; '.join(self.left_out)}."
 
-    def _closed(self) -> str:
-        """The data sets of the run that may not be passed on, with their licences."""
-        own = {m.name: m for name, m in self._manifests().items() if name in self.run.variants}
-        closed = [manifest for manifest in own.values() if not redistributable(manifest)]
-        return ", ".join(f"{manifest.name} ({manifest.license})" for manifest in closed)
-
     def _file(self, path: Path, name: str, description: str) -> Entity:
         suffix = path.suffix.lower()
         kind = _FORMATS.get(suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
@@ -210,7 +197,7 @@ class _Builder:
 
     def _workflow(self) -> Entity:
         folder = workflows_folder()
-        licence = self._licence("Apache-2.0")
+        licence = self.data.licence("Apache-2.0")
         workflow = self.crate.add_workflow(
             folder / "Snakefile",
             "workflow/Snakefile",
@@ -241,14 +228,16 @@ class _Builder:
         record = self.record
         versions = {"python": record["python"], **record["versions"]}
         packages = [
-            self._entity(f"#package-{name}", type="SoftwareApplication", name=name, softwareVersion=version)
+            entity(
+                self.crate, f"#package-{name}", type="SoftwareApplication", name=name, softwareVersion=version
+            )
             for name, version in versions.items()
             if name != "sciencevae"
         ]
         told = {"softwareVersion": versions["sciencevae"], "softwareRequirements": packages}
         if record.get("commit"):
             told["identifier"] = f"commit {record['commit']}"
-        return self._entity("#sciencevae", type="SoftwareApplication", name="sciencevae", **told)
+        return entity(self.crate, "#sciencevae", type="SoftwareApplication", name="sciencevae", **told)
 
     def _stage(
         self,
@@ -302,94 +291,4 @@ class _Builder:
         return (
             [file for path, file in self.files.items() if path.endswith(of) or path.startswith(of)],
             [file for path, file in self.files.items() if path.startswith(within)],
-        )
-
-    # ---- data, which are named and not copied
-
-    def _manifests(self) -> dict[str, Manifest]:
-        """The data sets of the run by variant, and of those that analyses read beside, by name."""
-        from sciencevae.data.manifest import load_manifest
-
-        used = {} if self.run.input else {n: v.settings.dataset for n, v in self.run.variants.items()}
-        used |= {name: name for name in self.record["beside"]}
-        return {name: load_manifest(dataset) for name, dataset in used.items() if dataset}
-
-    def _raw(self) -> dict[tuple[str, str], Entity]:
-        """(key of the fetch, name) -> each raw file; what a user gave has the key ``input``."""
-        found: dict[tuple[str, str], Entity] = {}
-        manifests = self._manifests()
-        sources = {
-            keys["fetch"]: (self.record["files"].get(keys["fetch"], {}), manifests.get(variant))
-            for variant, keys in self.record["variants"].items()
-            if keys["fetch"]
-        }
-        sources |= {name: (files, manifests.get(name)) for name, files in self.record["beside"].items()}
-        for key, (files, manifest) in sources.items():
-            for name, file in files.items():
-                told = {"name": name, "contentSize": str(file["bytes"]), "sha256": file["sha256"]}
-                if manifest is not None:
-                    told |= {"isPartOf": self._dataset(manifest), "license": self._licence_of(manifest)}
-                found[key, name] = self._entity(f"#raw-{key}-{name}", type="CreativeWork", **told)
-        if given := self.record["input"]:
-            told = {"contentSize": str(given["bytes"]), "sha256": given["sha256"]}
-            name = Path(given["path"]).name
-            found["input", name] = self._entity("#input", type="CreativeWork", name=name, **told)
-        return found
-
-    def _prepared(self) -> dict[str, Entity]:
-        """Prepared data by their key: rows and the hash of their content."""
-        return {
-            key: self._entity(
-                f"#prepared-{key}",
-                type="CreativeWork",
-                name=f"prepared data, {data['rows']} samples",
-                sha256=data["fingerprint"],
-            )
-            for key, data in self.record["data"].items()
-        }
-
-    def _dataset(self, manifest: Manifest) -> Entity:
-        told: dict[str, Any] = {
-            "description": " ".join(manifest.description.split()),
-            "version": manifest.version,
-            "license": self._licence_of(manifest),
-            "citation": self._paper(manifest),
-        }
-        if manifest.homepage:
-            told["url"] = manifest.homepage
-        if manifest.published:
-            told["datePublished"] = manifest.published
-        return self._entity(f"#dataset-{manifest.name}", type="CreativeWork", name=manifest.title, **told)
-
-    def _paper(self, manifest: Manifest) -> Entity:
-        citation = manifest.citation
-        title = re.search(r"title\s*=\s*[{\"](.*?)[}\"]\s*,?\s*$", citation.bibtex, re.MULTILINE)
-        name = title[1].replace("{", "").replace("}", "") if title else manifest.title
-        identifier = f"https://doi.org/{citation.doi}" if citation.doi else f"#paper-{manifest.name}"
-        return self._entity(identifier, type="ScholarlyArticle", name=name)
-
-    def _licence_of(self, manifest: Manifest) -> Entity:
-        return self._licence(manifest.license, manifest.license_note, manifest.name)
-
-    def _licence(self, name: str, note: str = "", of: str = "") -> Entity:
-        """A licence by its SPDX identifier; one without, by what its data set's manifest says of it."""
-        if not name.startswith("LicenseRef-"):
-            return self._entity(f"https://spdx.org/licenses/{name}", type="CreativeWork", name=name)
-        text = " ".join(note.split())
-        return self._entity(f"#licence-of-{of}", type="CreativeWork", name=name, description=text)
-
-    def _licence_of_results(self, licence: str | None) -> Entity:
-        if licence and "://" in licence:
-            return self._entity(licence, type="CreativeWork", name=licence)
-        if licence:
-            return self._licence(licence)
-        text = "Who made this run has not stated a licence of its results. Workflow and data have their own."
-        return self._entity("#licence", type="CreativeWork", name="not stated", description=text)
-
-    def _entity(self, identifier: str, /, *, type: str, **properties: Any) -> ContextEntity:
-        from rocrate.model.contextentity import ContextEntity
-
-        found = self.crate.get(identifier)
-        return found or self.crate.add(
-            ContextEntity(self.crate, identifier, properties={"@type": type, **properties})
         )

@@ -19,7 +19,8 @@ import pytest
 from sciencevae import stages
 from sciencevae.cli import main
 from sciencevae.config import load
-from sciencevae.crate import export, redistributable
+from sciencevae.crate import export
+from sciencevae.crate_data import redistributable
 from sciencevae.data.manifest import list_manifests, load_manifest
 from sciencevae.errors import RunError
 from sciencevae.registry import domain
@@ -189,6 +190,8 @@ def test_what_cannot_be_exported_is_one_line(
 ) -> None:
     assert main(["export", str(toy_run), "-o", str(crate)]) == 2
     assert "is there already: choose another -o" in capsys.readouterr().err
+    assert main(["export", str(toy_run), "-o", str(tmp_path / "new"), "--license", "CC BY 4.0"]) == 2
+    assert "'CC BY 4.0' names no licence" in capsys.readouterr().err
     toy = domain("toy")
     unfinished = configure(tmp_path / "run", toy, load(toy))
     assert main(["export", str(unfinished.folder), "-o", str(tmp_path / "crate")]) == 2
