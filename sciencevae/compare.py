@@ -27,7 +27,11 @@ class Difference:
     now: Any
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.name}: {_short(self.then)} → {_short(self.now)}"
+        return f"{' '.join(filter(None, (self.kind, self.name)))}: {self.change}"
+
+    @property
+    def change(self) -> str:
+        return f"{_short(self.then)} → {_short(self.now)}"
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class Comparison:
             if count:
                 yield kind, f"{count - len(differ)} of {count} equal{self._worst(kind, differ)}"
         for found in self.circumstances:
-            yield found.kind, f"{found.name}: {_short(found.then)} → {_short(found.now)}"
+            yield found.kind, f"{found.name}: {found.change}" if found.name else found.change
 
     def _worst(self, kind: str, differ: list[Difference]) -> str:
         if not differ:
@@ -177,7 +181,7 @@ def _numbers(found: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def _circumstances(record: dict[str, Any]) -> dict[tuple[str, str], Any]:
     """(kind, name) -> value of all that may change the last bits, or more."""
-    found: dict[tuple[str, str], Any] = {(key, "here"): record.get(key) for key in _CIRCUMSTANCES}
+    found: dict[tuple[str, str], Any] = {(key, ""): record.get(key) for key in _CIRCUMSTANCES}
     found |= {("version", name): version for name, version in record["versions"].items()}
     found |= {("code of the domain", stage): code for stage, code in record["code"].items()}
     keys = {keys["prepare"]: name for name, keys in record["variants"].items()}

@@ -100,9 +100,9 @@ def rerun(
     told = {"of": str(source), **found.to_json(), "weights_apart": apart}
     write_json(out / "rerun.json", told, always=True)
     for what, how in found.rows():
-        print(f"{what:<17}{how}")
+        print(f"{what:<20}{how}")
     for name, (tensor, value) in apart.items():
-        print(f"{'weights':<17}{name}: at most {value:.2g} of the largest apart ({tensor})")
+        print(f"{'weights':<20}{name}: at most {value:.2g} of the largest apart ({tensor})")
     if not found.same:
         raise RunError(f"{found.verdict()} (all of it: {out / 'rerun.json'})")
     print(found.verdict())
