@@ -14,6 +14,8 @@ from typing import Any
 
 __all__ = ["Comparison", "Difference", "compare"]
 
+#: how many of a kind a line names
+_SHOWN = 3
 _CIRCUMSTANCES = ("python", "platform", "processor", "commit")
 
 
@@ -85,14 +87,20 @@ class Comparison:
             differ = [found for found in self.differences if found.kind == kind]
             if count:
                 yield kind, f"{count - len(differ)} of {count} equal{self._worst(kind, differ)}"
-        for found in self.circumstances:
-            yield found.kind, f"{found.name}: {found.change}" if found.name else found.change
+        for kind in dict.fromkeys(found.kind for found in self.circumstances):
+            told = [
+                f"{found.name}: {found.change}" if found.name else found.change
+                for found in self.circumstances
+                if found.kind == kind
+            ]
+            more = f" and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
+            yield kind, ", ".join(told[:_SHOWN]) + more
 
     def _worst(self, kind: str, differ: list[Difference]) -> str:
         if not differ:
             return ""
         if kind != "metrics":
-            return f", not {', '.join(found.name for found in differ[:3])}"
+            return f", not {', '.join(found.name for found in differ[:_SHOWN])}"
         worst = max(differ, key=lambda found: _apart(found.then, found.now))
         return f", at most {_apart(worst.then, worst.now):.2g} apart ({worst.name})"
 

@@ -18,8 +18,9 @@ from sciencevae.runs import Run, check_folder, configure, read_json, write_json
 
 __all__ = ["TOLERANCE", "read_record", "rerun"]
 
-#: relative, of a metric, where versions, processor or threads are others
-TOLERANCE = 1e-3
+#: relative, of a metric, where versions, processor or threads are others. Two threads in place of one, digits
+#: (--config small): losses within 1e-4, of clusters, which are decisions, accuracies within 0.016
+TOLERANCE = 0.02
 
 
 class _File(BaseModel):

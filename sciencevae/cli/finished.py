@@ -25,7 +25,7 @@ def add(verb: Verb) -> None:
         "--tolerance",
         type=_share,
         metavar="SHARE",
-        help="relative, of each metric, where versions, processor or threads are others (default: 0.001)",
+        help="relative, of each metric, where versions, processor or threads are others (default: 0.02)",
     )
     workflow_options(rerun)
     rerun.set_defaults(call=_rerun)
