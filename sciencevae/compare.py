@@ -126,14 +126,13 @@ def compare(then: dict[str, Any], now: dict[str, Any], tolerance: float) -> Comp
         before, after = view(then), view(now)
         names = [*before, *(name for name in after if name not in before)]
         counts[kind] = len(names)
-        pairs = ((name, before.get(name), after.get(name)) for name in names)
-        differences += [Difference(kind, name, a, b) for name, a, b in pairs if not _equal(a, b)]
+        both = ((name, before.get(name), after.get(name)) for name in names)
+        differences += [Difference(kind, name, a, b) for name, a, b in both if not _equal(a, b)]
     was, is_ = _circumstances(then), _circumstances(now)
-    circumstances = [
-        Difference(*key, was.get(key), is_.get(key))
-        for key in sorted({*was, *is_})
-        if was.get(key) != is_.get(key)
-    ]
+    keys = sorted({*was, *is_})
+    # what a stage does not tell of itself is that of the run
+    pairs = ((key, was.get(key, was.get((key[0], ""))), is_.get(key, is_.get((key[0], "")))) for key in keys)
+    circumstances = [Difference(*key, a, b) for key, a, b in pairs if a != b]
     if str(then.get("commit")).endswith("-dirty"):
         circumstances.append(
             Difference("commit", "changes that no commit holds", then["commit"], now["commit"])
@@ -223,4 +222,6 @@ def _apart(a: Any, b: Any) -> float:
 
 def _short(value: Any) -> str:
     text = "absent" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 40 else f"{text[:12]}…{text[-6:]}" if " " not in text else f"{text[:40]}…"
+    if " " in text:
+        return text if len(text) <= 60 else f"{text[:60]}…"
+    return text if len(text) <= 20 else f"{text[:12]}…{text[-6:]}"
