@@ -9,6 +9,7 @@ DIR/trained/<key>/                        a training and its checkpoint, before 
 DIR/{model.safetensors, latents.zarr, history.csv}   of ``main``; of others in DIR/variants/<name>/
 DIR/state/…                               one record for each stage done: when, where, how long
 DIR/{metrics.json, tables/, figures/, report.html, run.json, logs/}
+DIR/rerun.json                            of a run made again: how it compares
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sciencevae.registry import Domain
     from sciencevae.training.history import History
     from sciencevae.vae.model import VAE
+    from sciencevae.vae.objectives import Objective
 
 __all__ = ["analyse", "encode", "fetch", "prepare", "prepared_dataset", "report", "train"]
 
@@ -41,18 +42,13 @@ def fetch(run: Run, variant: Variant, threads: int = 1) -> None:
     source = variant.source
     with _stage(run, source, digest(run.fetch_slice(variant)), threads) as (progress, details):
         progress.say(f"{'simulating' if source == 'simulate' else 'fetching'} {variant.settings.dataset}")
-        from sciencevae.provenance import file_hash
-
-        files = _files(variant.settings)
-        details["files"] = {
-            name: {"path": str(path), "bytes": path.stat().st_size, "sha256": file_hash(path)}
-            for name, path in files.items()
-        }
+        details["files"] = _described(_files(variant.settings))
+        details["beside"] = {}
         for name in run.domain.beside(variant.settings) if run.domain.beside else ():
             from sciencevae.data.fetch import fetch as fetch_files
 
             try:
-                fetch_files(name)
+                details["beside"][name] = _described(fetch_files(name))
             except RunError as error:
                 progress.say(f"without {name}, which an analysis reads: {error}")
 
@@ -62,6 +58,10 @@ def prepare(run: Run, variant: Variant, threads: int = 1) -> None:
     with _stage(run, "prepare", variant.key, threads) as (progress, details):
         progress.say(f"preparing {run.input or variant.settings.dataset or run.domain.name}")
         files = {} if run.input else _files(variant.settings)
+        if run.input:
+            from sciencevae.provenance import content
+
+            details["input"] = content(run.input)
         data = _prepared(run.domain, variant.settings, files, run.input)
         details |= _write_store(data, variant.store, variant.settings)
         details["outputs"] = [str(variant.store.relative_to(run.folder))]
@@ -71,12 +71,13 @@ def prepare(run: Run, variant: Variant, threads: int = 1) -> None:
 def train(run: Run, variant: Variant, threads: int = 1) -> None:
     """Fit one variant's model, going on from its checkpoint, and refit what the domain refits."""
     with _stage(run, "train", variant.name, threads) as (progress, details):
+        from sciencevae import methods
         from sciencevae.data import template
         from sciencevae.data.batches import as_batches
         from sciencevae.latents.collapse import latent_use
         from sciencevae.latents.typical import Typical
         from sciencevae.training.loop import limited_threads
-        from sciencevae.vae.files import save
+        from sciencevae.vae.files import save, weights_digest
 
         settings, data = variant.settings, variant.data
         described = template.to_json(data)  # what cannot travel is said before it is learned from
@@ -84,6 +85,7 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
             run.domain.seen(as_batches(data, split=part), settings) for part in ("train", "valid")
         )
         model, history = _fitted(run, variant, batches, valid, threads, progress)
+        details["methods"] = _methods(run.domain, settings, data, model)
         refitted = None
         if run.domain.refit:
             _seed(settings.seed)
@@ -93,6 +95,7 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
         progress.say(use.describe())
         details["metrics"] = {**_training_metrics(history), "latents": use.to_json()}
         if refitted is not None:
+            details["methods"] += methods.refitted(model.prior)
             progress.say(f"refitted in {refitted.seconds:.0f} s · {_terms(refitted.rows[-1])}")
             if refitted.best_epoch == 0:
                 progress.say(
@@ -114,6 +117,7 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
                 "metrics": details["metrics"],
             },
         )
+        details |= {"weights": weights_digest(model), "device": history.device, "compiled": history.compiled}
         details["outputs"] = [
             str(variant.model_path.relative_to(run.folder)),
             str((variant.folder / "history.csv").relative_to(run.folder)),
@@ -127,7 +131,6 @@ def _fitted(
     from sciencevae.training.history import History
     from sciencevae.training.loop import fit
     from sciencevae.vae.files import load, save
-    from sciencevae.vae.objectives import ELBO
 
     settings, domain = variant.settings, run.domain
     folder = variant.training
@@ -145,7 +148,7 @@ def _fitted(
     history = fit(
         model,
         batches,
-        objective=domain.objective(settings, variant.data) if domain.objective else ELBO(),
+        objective=_objective(domain, settings, variant.data),
         valid=valid,
         settings=training,
         run=folder,
@@ -155,6 +158,22 @@ def _fitted(
     write_json(record, history.to_json())
     (folder / "checkpoint.safetensors").unlink(missing_ok=True)
     return model, history
+
+
+def _objective(domain: Domain, settings: Any, data: xr.Dataset) -> Objective:
+    from sciencevae.vae.objectives import ELBO
+
+    return domain.objective(settings, data) if domain.objective else ELBO()
+
+
+def _methods(domain: Domain, settings: Any, data: xr.Dataset, model: VAE) -> list[str]:
+    """Keys of the papers that a training is after; the generator stays where it was."""
+    import torch
+
+    from sciencevae.methods import used
+
+    with torch.random.fork_rng(devices=[]):
+        return used(model, _objective(domain, settings, data))
 
 
 def encode(run: Run, variant: Variant, threads: int = 1) -> None:
@@ -232,6 +251,8 @@ def _stage(run: Run, stage: str, name: str, threads: int) -> Iterator[tuple[Prog
     details: Details = {"outputs": []}
     failure = run.folder / "logs" / f"{_path(stage, name)}.failure.json"
     failure.unlink(missing_ok=True)
+    from sciencevae.provenance import environment
+
     try:
         with (
             nullcontext() if belongs else run_lock(run.folder),
@@ -253,6 +274,7 @@ def _stage(run: Run, stage: str, name: str, threads: int) -> Iterator[tuple[Prog
                 "core_seconds": round(time.process_time() - used, 3),
                 "host": socket.gethostname(),
                 "threads": threads,
+                "environment": environment(),
                 **details,
             }
             write_json(run.record(stage, name), record, always=True)
@@ -314,6 +336,13 @@ def _end_with(holder: Mapping[str, Any]) -> None:
 def in_workflow() -> bool:
     """Whether this process was started by ``sciencevae run``."""
     return TOKEN in os.environ
+
+
+def _described(files: Mapping[str, Path]) -> Details:
+    """Where raw files lie, and what they are."""
+    from sciencevae.provenance import content
+
+    return {name: {"path": str(path), **content(path)} for name, path in files.items()}
 
 
 def _files(settings: Any) -> dict[str, Path]:

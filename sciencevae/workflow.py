@@ -22,7 +22,7 @@ from sciencevae.paths import workflows_folder
 from sciencevae.runs import Run, prune, read_json
 from sciencevae.watch import Watch, watcher
 
-__all__ = ["configured", "run", "snakemake_command"]
+__all__ = ["carry_out", "configured", "find_profile", "run", "snakemake_command"]
 
 _POLL = 0.2
 #: seconds that the jobs of a killed run may take to save and end before a new run gives up
@@ -63,12 +63,17 @@ def run(
     profile_folder = find_profile(profile)
     if dry_run:
         return _dry_run(plan, out, profile_folder, cores)
+    return carry_out(plan, out, profile_folder, cores)
+
+
+def carry_out(plan: Callable[[Path], Run], out: Path, profile: Path, cores: int | None) -> int:
+    """Configure a folder, do what is missing in it, and say where the results lie; gives the exit code."""
     with run_lock(out, patience=_PATIENCE) as (descriptor, token):
         current = plan(out)
-        command = snakemake_command(current.folder, profile_folder, cores)
+        command = snakemake_command(current.folder, profile, cores)
         began = time.time()
         with watcher(current, sys.stderr) as watch:
-            watch.say(f"{domain} in {out}")
+            watch.say(f"{current.domain.name} in {out}")
             code = _follow(current.folder, command, token, descriptor, watch)
         if code == 0:
             prune(current)

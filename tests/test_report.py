@@ -275,7 +275,7 @@ def test_the_page_is_whole_and_escaped(toy_run: Path) -> None:
     assert text.count("<img") == 3
     for section in ("Figures", "Results", "Training", "Data", "Cite", "Provenance"):
         assert f"<h2>{section}</h2>" in text
-    assert "@software{sciencevae" in text
+    assert "@misc{sciencevae" in text
     assert re.search(r"torch==2\.\d+", text)
 
 

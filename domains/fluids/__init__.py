@@ -26,12 +26,5 @@ DOMAIN = Domain(
         name: own(f"figures.{name}")
         for name in ("film", "snapshots", "reconstruction", "trajectories", "forecast", "rollout", "spectra")
     },
-    citations=(
-        """@article{WiewelEtAl2019,
-  author = {Wiewel, Steffen and Becher, Moritz and Thuerey, Nils},
-  title = {Latent space physics: towards learning the temporal evolution of fluid flow},
-  journal = {Computer Graphics Forum}, volume = {38}, number = {2}, pages = {71--82}, year = {2019},
-  doi = {10.1111/cgf.13620}
-}""",
-    ),
+    about=own("about.about"),
 )

@@ -76,7 +76,7 @@ def write_fields(fields: xr.Dataset, path: Path) -> None:
         from sciencevae.data.store import quiet
 
         with atomic_path(path) as temporary, quiet():
-            fields.to_zarr(temporary, mode="w", consolidated=False)
+            fields.to_zarr(temporary, mode="w", consolidated=True)
     elif path.suffix == ".nc":
         # NetCDF-3, which needs no extra to read or write: it has no 64-bit integers and no text of any length
         kept = fields.drop_vars([n for n, v in fields.variables.items() if v.dtype.kind in "OU"])

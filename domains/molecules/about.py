@@ -12,12 +12,6 @@ if TYPE_CHECKING:
 
 __all__ = ["about"]
 
-BOWMAN = """@inproceedings{Bowman2016,
-  author = {Bowman, S. R. and Vilnis, L. and Vinyals, O. and Dai, A. M. and Jozefowicz, R. and Bengio, S.},
-  title = {Generating sentences from a continuous space},
-  booktitle = {Conference on Computational Natural Language Learning}, pages = {10--21}, year = {2016},
-  doi = {10.18653/v1/K16-1002}
-}"""
 KRENN = r"""@article{Krenn2020,
   author = {Krenn, M. and H{\"a}se, F. and Nigam, A. and Friederich, P. and Aspuru-Guzik, A.},
   title = {Self-referencing embedded strings ({SELFIES}): a 100\% robust molecular string representation},
@@ -64,7 +58,6 @@ def about(run: Run) -> About:
     papers = {name: load_manifest(name).citation.bibtex for name in ("zinc250k", "moses", "chemnet")}
     used = {
         papers["zinc250k"]: True,
-        BOWMAN: any(one.model.token_dropout for one in settings),
         KRENN: any(one.prepare.notation == "selfies" for one in settings),
         papers["moses"]: True,
         papers["chemnet"]: any("FCD" in found for found in run.metrics.get("generation", {}).values()),

@@ -367,7 +367,9 @@ def write(data: xr.Dataset, path: Path) -> None:
         table["status"] = data["status"].values
     if "properties" in data:
         # what the model tells of the latents, not of the molecule that is written: a draw may be another
-        table[[f"{name}_model" for name in data["property"].values]] = data["properties"].values
+        told = [f"{name}_model" for name in data["property"].values]
+        table[told] = data["properties"].values
+        table.attrs["units"] = dict(zip(told, data["properties"].attrs["units"].split(", "), strict=True))
     if path.suffix == ".smi":
         write_smi(table["smiles"], table["id"], path)
     else:

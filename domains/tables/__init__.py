@@ -21,17 +21,5 @@ DOMAIN = Domain(
     objective=own("model.objective"),
     analyses={name: own(f"analysis.{name}") for name in ("columns", "anomalies", "detection")},
     figures={name: own(f"figures.{name}") for name in ("scores", "top_anomalies", "latent_map")},
-    citations=(
-        """@techreport{AnCho2015,
-  author = {An, Jinwon and Cho, Sungzoon},
-  title = {Variational autoencoder based anomaly detection using reconstruction probability},
-  institution = {SNU Data Mining Center}, number = {Special Lecture on IE 2}, year = {2015}
-}""",
-        """@article{NazabalEtAl2020,
-  author = {Naz{\\'a}bal, Alfredo and Olmos, Pablo M. and Ghahramani, Zoubin and Valera, Isabel},
-  title = {Handling incomplete heterogeneous data using {VAEs}},
-  journal = {Pattern Recognition}, volume = {107}, pages = {107501}, year = {2020},
-  doi = {10.1016/j.patcog.2020.107501}
-}""",
-    ),
+    about=own("about.about"),
 )

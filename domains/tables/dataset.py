@@ -145,6 +145,7 @@ def write(data: xr.Dataset, path: Path) -> None:
     import pandas as pd
 
     table = pd.DataFrame({name: data[name].values for name in ("row", "id", "status") if name in data.coords})
+    table.attrs["units"] = {column.name: column.unit for column in columns_of(data.attrs) if column.unit}
     for column in columns_of(data.attrs):
         values = data[column.field].sel({f"{column.field}_column": column.name}).values
         if column.kind == "categorical":

@@ -24,4 +24,5 @@ DOMAIN = Domain(
         name: own(f"figures.{name}")
         for name in ("spins", "latents", "observables", "correlation", "transition", "clusters")
     },
+    about=own("about.about"),
 )

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from sciencevae.cli import catalogue, models, pipeline
+from sciencevae.cli import catalogue, finished, models, pipeline
 from sciencevae.errors import ScienceVAEError, did_you_mean
 
 __all__ = ["main", "parser"]
@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
         )
         return made
 
-    for group in (pipeline, models, catalogue):
+    for group in (pipeline, models, finished, catalogue):
         group.add(verb)
     return top
 

@@ -1,4 +1,4 @@
-"""Verbs that look things up: ``domains``, ``datasets``, ``data``, ``config``, ``cite``, ``doctor``."""
+"""Verbs that look things up: ``domains``, ``datasets``, ``data``, ``config``, ``doctor``."""
 
 from __future__ import annotations
 
@@ -41,9 +41,6 @@ def add(verb: Verb) -> None:
     show.add_argument("--set", metavar="KEY=VALUE", action="append", default=[])
     show.set_defaults(call=_show)
 
-    cite = verb("cite", "BibTeX of a run's data, methods and software", "sciencevae cite runs/xy > run.bib")
-    cite.add_argument("run", metavar="RUN")
-    cite.set_defaults(call=_cite)
     verb("doctor", "check this machine, and say what to fix", "sciencevae doctor").set_defaults(call=_doctor)
 
 
@@ -109,15 +106,6 @@ def _show(arguments: argparse.Namespace) -> int:
 
     settings = load(domain(arguments.domain), arguments.config, arguments.set)
     yaml.safe_dump(settings.dump(), sys.stdout, sort_keys=False, allow_unicode=True)
-    return 0
-
-
-def _cite(arguments: argparse.Namespace) -> int:
-    from sciencevae.provenance import citations
-    from sciencevae.runs import Run
-
-    for what, bibtex in citations(Run(arguments.run)):
-        print(f"% {what}\n{bibtex}\n")
     return 0
 
 

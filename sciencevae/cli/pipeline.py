@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sciencevae.errors import InputError
 
-__all__ = ["add"]
+__all__ = ["add", "workflow_options"]
 
 Verb = Callable[[str, str, str], argparse.ArgumentParser]
 
@@ -30,10 +30,7 @@ def add(verb: Verb) -> None:
     run.add_argument("domain", nargs="?", help="see 'sciencevae domains'")
     run.add_argument("--all", action="store_true", help="every domain that comes with sciencevae, one by one")
     _settings(run)
-    run.add_argument(
-        "--profile", default="local", help="local, slurm, or the folder of a snakemake profile of your own"
-    )
-    run.add_argument("--cores", type=_positive, help="cores to use here (default: all there are)")
+    workflow_options(run)
     run.add_argument("--dry-run", "-n", action="store_true", help="only say what would be done")
     run.set_defaults(call=_run)
 
@@ -53,6 +50,14 @@ def add(verb: Verb) -> None:
         stage.add_argument("run", metavar="RUN", help="a run folder made by 'run' or 'configure'")
         _stage_options(stage, variant=name in ("prepare", "train"))
         stage.set_defaults(call=_stage, stage=name)
+
+
+def workflow_options(parser: argparse.ArgumentParser) -> None:
+    """Where the stages of a workflow run."""
+    parser.add_argument(
+        "--profile", default="local", help="local, slurm, or the folder of a snakemake profile of your own"
+    )
+    parser.add_argument("--cores", type=_positive, help="cores to use here (default: all there are)")
 
 
 def _settings(parser: argparse.ArgumentParser) -> None:

@@ -89,6 +89,7 @@ def write(
         if "scaling" not in ds.attrs:
             attrs["scaling"] = Scaling.fit(stored, scaling).to_json()
         group.attrs.update(attrs)
+        zarr.consolidate_metadata(str(temporary))  # without it other readers of the store warn, and are slow
     return open_store(path)
 
 

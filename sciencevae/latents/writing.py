@@ -65,16 +65,24 @@ def _write_zarr(data: xr.Dataset, path: Path) -> None:
     from sciencevae.data.store import quiet
 
     with atomic_path(path) as temporary, quiet():
-        data.to_zarr(temporary, mode="w", consolidated=False)
+        data.to_zarr(temporary, mode="w", consolidated=True)
 
 
 def _flat(data: xr.Dataset) -> pd.DataFrame:
+    """A column for each entry; ``attrs`` tell model, domain, units and long names, which Parquet keeps."""
     import pandas as pd
 
     found = {str(name): data[name].values for name in data.coords if data[name].dims == ("sample",)}
+    told: dict[str, dict[str, str]] = {"units": {}, "long_name": {}}
     for name in data.data_vars:
-        found |= columns(str(name), data[name].values)
-    return pd.DataFrame(found)
+        entries = columns(str(name), data[name].values)
+        found |= entries
+        for key, kept in told.items():
+            if key in data[name].attrs:
+                kept |= dict.fromkeys(entries, str(data[name].attrs[key]))
+    table = pd.DataFrame(found)
+    table.attrs.update({key: data.attrs[key] for key in ("model", "domain") if key in data.attrs} | told)
+    return table
 
 
 def _write_flat(data: xr.Dataset, path: Path) -> None:

@@ -18,6 +18,7 @@ class History:
 
     stopped: "epochs" (all done), or "patience" (early). best_epoch: whose weights the model has, with
     validation data. compiled: whether the step ran as one compiled graph; why_not: the compiler's reason.
+    device: the processor it ran on, a GPU by its name.
     """
 
     rows: list[dict[str, float]] = field(default_factory=list)
@@ -28,6 +29,7 @@ class History:
     why_not: str | None = None
     seconds: float = 0.0
     steps: int = 0
+    device: str | None = None
 
     def table(self) -> pd.DataFrame:
         """The rows as a DataFrame."""

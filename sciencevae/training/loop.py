@@ -236,6 +236,8 @@ class Loop:
     def _train(self, state: State, interrupts: Interrupts, path: Path | None, report: Report) -> None:
         self.problems[0].train()
         run_step = self._first_step(state)
+        for history in state.histories:
+            history.device = _device_name(self.device)
         self.good = state.moment()
         try:
             self._rounds(state, run_step, interrupts, path, report)
@@ -547,6 +549,10 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {name!r} is not here: {_first_line(error)}; use 'cpu' or 'auto'") from error
     return device
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 @contextlib.contextmanager

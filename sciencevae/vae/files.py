@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from sciencevae.spec import describe, rebuild
 from sciencevae.training.checkpoint import read_tensors, write_tensors
 from sciencevae.vae.model import VAE
 
-__all__ = ["load", "load_metadata", "model_path", "save"]
+__all__ = ["load", "load_metadata", "model_path", "save", "weights_digest"]
 
 REMEDY = "give a file written by sciencevae.save"
 
@@ -79,6 +80,16 @@ def load_metadata(path: str | Path) -> dict[str, Any]:
     """What ``save`` was given beside the model: domain, units, scaling, metrics …"""
     _, metadata = read_tensors(model_path(path), REMEDY)
     return metadata
+
+
+def weights_digest(model: VAE) -> str:
+    """The sha256 of a model's weights: names, types, shapes and values, without what else its file says."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(_tensors(model).items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        digest.update(values.view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
