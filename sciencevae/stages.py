@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from sciencevae.config import digest
-from sciencevae.errors import InputError, Interrupted, RunError
+from sciencevae.errors import InputError, Interrupted, RunError, ScienceVAEError
 from sciencevae.locks import TOKEN, alive, hold, inherited, run_lock
 from sciencevae.progress import BEGAN, DONE, Progress
 from sciencevae.runs import Run, Variant, manifest_digest, read_json, write_json
@@ -75,9 +75,12 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
     """
     from sciencevae.training.parallel import announced
 
-    if announced().rank:
-        with _stopping():
-            _fitted(run, variant, *_seen(run, variant), threads)
+    if rank := announced().rank:
+        try:
+            with _stopping():
+                _fitted(run, variant, *_seen(run, variant), threads)
+        except ScienceVAEError as error:
+            raise type(error)(f"rank {rank}: {error}") from error
         return
     with _stage(run, "train", variant.name, threads) as (progress, details):
         from sciencevae.data import template

@@ -52,6 +52,10 @@ def add(verb: Verb) -> None:
         stage = verb(name, summary, f"sciencevae {name} runs/xy")
         stage.add_argument("run", metavar="RUN", help="a run folder made by 'run' or 'configure'")
         _stage_options(stage, variant=name in ("prepare", "train"))
+        if name == "train":
+            stage.add_argument(
+                "--ranks", type=_positive, help="processes that train together (default: as configured, or 1)"
+            )
         stage.set_defaults(call=_stage, stage=name)
 
 
@@ -174,6 +178,14 @@ def _stage(arguments: argparse.Namespace) -> int:
     configured = variant.settings.training.threads if arguments.stage == "train" else None
     threads = arguments.threads or configured or 1
     limit_threads(threads)
+    if arguments.stage == "train":
+        from sciencevae.training.launch import launch
+        from sciencevae.training.parallel import announced
+
+        ranks = arguments.ranks or variant.settings.training.ranks
+        if ranks > 1 and announced().count == 1:
+            command = [sys.executable, "-P", "-m", "sciencevae", "train", str(run.folder)]
+            return launch([*command, "--variant", variant.name, "--threads", str(threads)], ranks, threads)
     from sciencevae import stages
 
     call = stages.STAGES[arguments.stage]

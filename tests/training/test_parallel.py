@@ -20,6 +20,7 @@ import pytest
 import torch
 from ranks import rows, run
 
+from sciencevae.runs import Run
 from sciencevae.training.parallel import announced
 
 CONTEXT = get_context("forkserver")
@@ -208,8 +209,6 @@ def test_a_loss_that_is_not_finite_is_named_by_every_rank(tmp_path: Path) -> Non
 def test_the_command_under_torchrun(tmp_path: Path, toy_run: Path) -> None:
     from conftest import command
 
-    from sciencevae.runs import Run
-
     folder = tmp_path / "run"
     assert command("configure", "toy", "--out", folder).returncode == 0
     assert command("prepare", folder).returncode == 0
@@ -226,6 +225,33 @@ def test_the_command_under_torchrun(tmp_path: Path, toy_run: Path) -> None:
     ours, single = (Run(path).main.model().state_dict() for path in (folder, toy_run))
     for name, tensor in single.items():
         torch.testing.assert_close(ours[name], tensor, rtol=0, atol=1e-4)
+
+
+def test_the_command_starts_its_ranks_stops_them_and_goes_on(tmp_path: Path, toy_run: Path) -> None:
+    from conftest import command
+
+    folder = tmp_path / "run"
+    long = ("--set", "training.epochs=3000", "--set", "training.valid_every=1000")
+    assert command("configure", "toy", "--out", folder, *long).returncode == 0
+    assert command("prepare", folder).returncode == 0
+    line = [sys.executable, "-P", "-m", "sciencevae", "train", str(folder), "--ranks", "2"]
+    process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    while " epoch " not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 75
+    assert "rank 1: stopped by SIGTERM at step" in said
+    assert command("configure", "toy", "--out", folder, "--set", "training.epochs=3").returncode == 0
+    done = command("train", folder, "--ranks", "2")  # another training; the toy's
+    assert done.returncode == 0, done.stderr
+    ours, single = (Run(path).main.model().state_dict() for path in (folder, toy_run))
+    for name, tensor in single.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=0, atol=1e-4)
+    refused = command("train", folder, "--ranks", "2", "--variant", "nobody")
+    assert refused.returncode == 2
+    assert refused.stderr.count("error:") == 1
 
 
 def test_a_batch_script_of_many_tasks_is_one_process() -> None:
