@@ -57,9 +57,14 @@ def fetch(run: Run, variant: Variant, threads: int = 1) -> None:
                 progress.say(f"without {name}, which an analysis reads: {error}")
 
 
-def prepare(run: Run, variant: Variant, threads: int = 1) -> None:
-    """Raw files to one Zarr store in the schema that all domains share."""
-    with _stage(run, "prepare", variant.key, threads) as (progress, details):
+def prepare(run: Run, variant: Variant, threads: int = 1, dask: str | None = None) -> None:
+    """Raw files to one Zarr store in the schema that all domains share; dask: the file of an ``Engine``."""
+    from sciencevae.engine import engine
+
+    with (
+        _stage(run, "prepare", variant.key, threads) as (progress, details),
+        engine(dask, run.folder / ".dask"),
+    ):
         progress.say(f"preparing {run.input or variant.settings.dataset or run.domain.name}")
         files = {} if run.input else _files(variant.settings)
         data = _prepared(run.domain, variant.settings, files, run.input)
@@ -193,14 +198,20 @@ def _fitted(
     return model, history
 
 
-def encode(run: Run, variant: Variant, threads: int = 1) -> None:
-    """All prepared samples through the encoder into ``latents.zarr``, block by block."""
-    with _stage(run, "encode", variant.name, threads) as (progress, details):
+def encode(run: Run, variant: Variant, threads: int = 1, dask: str | None = None) -> None:
+    """All prepared samples through the encoder into ``latents.zarr``, block by block; dask: as ``prepare``'s."""
+    from sciencevae.engine import engine
+
+    with (
+        _stage(run, "encode", variant.name, threads) as (progress, details),
+        engine(dask, run.folder / ".dask"),
+    ):
         from sciencevae.latents.encode import encode_store
 
         out = variant.folder / "latents.zarr"
         progress.say(f"encoding {variant.store.name}")
-        encode_store(variant.model(), variant.store, out, threads=threads)
+        variant.model()  # that there is one, and that it is of this domain
+        encode_store(variant.model_path, variant.store, out, threads=threads)
         details["outputs"] = [str(out.relative_to(run.folder))]
 
 

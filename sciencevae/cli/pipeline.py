@@ -52,6 +52,8 @@ def add(verb: Verb) -> None:
         stage = verb(name, summary, f"sciencevae {name} runs/xy")
         stage.add_argument("run", metavar="RUN", help="a run folder made by 'run' or 'configure'")
         _stage_options(stage, variant=name in ("prepare", "train"))
+        if name == "prepare":
+            dask_option(stage)
         if name == "train":
             stage.add_argument(
                 "--ranks", type=_positive, help="processes that train together (default: as configured, or 1)"
@@ -73,6 +75,14 @@ def _stage_options(parser: argparse.ArgumentParser, variant: bool = True) -> Non
         parser.add_argument("--variant", default="main", help="which of the run's trainings (default: main)")
     parser.add_argument(
         "--threads", type=_positive, help="threads to compute with (default: as configured, or 1)"
+    )
+
+
+def dask_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dask",
+        metavar="FILE",
+        help="compute on what this file says, the dask.yaml of a profile: see README",
     )
 
 
@@ -189,7 +199,9 @@ def _stage(arguments: argparse.Namespace) -> int:
     from sciencevae import stages
 
     call = stages.STAGES[arguments.stage]
-    if hasattr(arguments, "variant"):
+    if hasattr(arguments, "dask"):
+        call(run, variant, threads, arguments.dask)
+    elif hasattr(arguments, "variant"):
         call(run, variant, threads)
     else:
         call(run, threads)
