@@ -34,7 +34,7 @@ class Engine(Section):
         """The file at ``path``; InputError for what is wrong in it."""
         found = read_yaml(Path(path))
         try:
-            return cls(**found)
+            return cls.model_validate(found)
         except ValidationError as error:
             raise InputError(f"{path}: {describe(cls, error)}") from None
 
