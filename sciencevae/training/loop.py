@@ -43,7 +43,7 @@ log = logging.getLogger("sciencevae")
 STEPS_WORTH_COMPILING = 5000
 #: steps between readings of the loss, each of which waits for the device
 STEPS_BETWEEN_READINGS = 50
-#: rows evaluated at once in checks and validation
+#: rows evaluated at once in checks and validation, at most
 EVALUATION_ROWS = 2048
 #: rows of the forward pass that shows what a step gives and changes
 PROBED_ROWS = 8
@@ -138,7 +138,9 @@ class Loop:
             # a batch larger than the data, or one that the ranks cannot share, is refused here
             next(self.train.epoch(0, 0, self.settings.batch_size, 0, self.ranks.rank, self.ranks.count))
             for data in (self.train, self.valid):
-                blocks = () if data is None else islice(data.blocks(EVALUATION_ROWS), BLOCKS_CHECKED)
+                blocks = (
+                    () if data is None else islice(data.blocks(data.at_once(EVALUATION_ROWS)), BLOCKS_CHECKED)
+                )
                 for block in blocks:
                     self.problems[0].model.check(block.to(self.device))
             state = self._new_state()
@@ -475,13 +477,13 @@ class Loop:
         """The validation data whose loss is not finite, of the first block that has any."""
         assert self.valid is not None
         self.problems[0].eval()
-        for number, block in enumerate(self.valid.blocks(EVALUATION_ROWS)):
+        for number, block in enumerate(self.valid.blocks(self.valid.at_once(EVALUATION_ROWS))):
             block = block.to(self.device)
             noise = self._noise(number, len(block), tag=1)[self._member(i)]
             loss = self._per_datum(state.result, state, i, block, noise, self._final())
             if not bool(torch.isfinite(loss).all()):
                 rows = np.flatnonzero(~torch.isfinite(loss).cpu().numpy())
-                return self.valid.named(number * EVALUATION_ROWS + rows)
+                return self.valid.named(number * self.valid.at_once(EVALUATION_ROWS) + rows)
         return "none when looked at one by one"
 
     @torch.no_grad()
@@ -494,7 +496,7 @@ class Loop:
         self.problems[0].eval()
         members = (len(self.seeds),) if self.ensemble else ()
         sums = torch.zeros(len(self.parts) + 1, *members, dtype=torch.float64, device=self.device)
-        for number, block in enumerate(self.valid.blocks(EVALUATION_ROWS)):
+        for number, block in enumerate(self.valid.blocks(self.valid.at_once(EVALUATION_ROWS))):
             if number % self.ranks.count != self.ranks.rank:
                 continue
             block = block.to(self.device)
