@@ -296,6 +296,7 @@ def configure(
             "prepare": key,
             "trained": digest(training),
             "threads": variant.settings.training.threads or 1,
+            "ranks": variant.settings.training.ranks,
         }
         if fetch:
             write_json(folder / "config" / "fetch" / f"{fetch}.json", run.fetch_slice(variant))

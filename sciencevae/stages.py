@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from sciencevae.config import digest
-from sciencevae.errors import InputError, Interrupted, RunError
+from sciencevae.errors import InputError, Interrupted, RunError, ScienceVAEError
 from sciencevae.locks import TOKEN, alive, hold, inherited, run_lock
 from sciencevae.progress import BEGAN, DONE, Progress
 from sciencevae.runs import Run, Variant, manifest_digest, read_json, write_json
@@ -53,9 +53,14 @@ def fetch(run: Run, variant: Variant, threads: int = 1) -> None:
                 progress.say(f"without {name}, which an analysis reads: {error}")
 
 
-def prepare(run: Run, variant: Variant, threads: int = 1) -> None:
-    """Raw files to one Zarr store in the schema that all domains share."""
-    with _stage(run, "prepare", variant.key, threads) as (progress, details):
+def prepare(run: Run, variant: Variant, threads: int = 1, dask: str | None = None) -> None:
+    """Raw files to one Zarr store in the schema that all domains share; dask: the file of an ``Engine``."""
+    from sciencevae.engine import engine
+
+    with (
+        _stage(run, "prepare", variant.key, threads) as (progress, details),
+        engine(dask, run.folder / ".dask"),
+    ):
         progress.say(f"preparing {run.input or variant.settings.dataset or run.domain.name}")
         files = {} if run.input else _files(variant.settings)
         if run.input:
@@ -69,11 +74,22 @@ def prepare(run: Run, variant: Variant, threads: int = 1) -> None:
 
 
 def train(run: Run, variant: Variant, threads: int = 1) -> None:
-    """Fit one variant's model, going on from its checkpoint, and refit what the domain refits."""
+    """Fit one variant's model, going on from its checkpoint, and refit what the domain refits.
+
+    Under torchrun or srun's tasks all ranks call it: the first does everything, the others fit along.
+    """
+    from sciencevae.training.parallel import announced
+
+    if rank := announced().rank:
+        try:
+            with _stopping():
+                _fitted(run, variant, *_seen(run, variant), threads)
+        except ScienceVAEError as error:
+            raise type(error)(f"rank {rank}: {error}") from error
+        return
     with _stage(run, "train", variant.name, threads) as (progress, details):
         from sciencevae import methods
         from sciencevae.data import template
-        from sciencevae.data.batches import as_batches
         from sciencevae.latents.collapse import latent_use
         from sciencevae.latents.typical import Typical
         from sciencevae.training.loop import limited_threads
@@ -81,9 +97,7 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
 
         settings, data = variant.settings, variant.data
         described = template.to_json(data)  # what cannot travel is said before it is learned from
-        batches, valid = (
-            run.domain.seen(as_batches(data, split=part), settings) for part in ("train", "valid")
-        )
+        batches, valid = _seen(run, variant)
         model, history = _fitted(run, variant, batches, valid, threads, progress)
         details["methods"] = _methods(run.domain, settings, data, model)
         refitted = None
@@ -124,39 +138,66 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
         ]
 
 
+def _seen(run: Run, variant: Variant) -> tuple[Batches, Batches]:
+    """The training and the validation data as a model of the domain sees them."""
+    from sciencevae.data.batches import as_batches
+
+    train, valid = (
+        run.domain.seen(as_batches(variant.data, split=part), variant.settings) for part in ("train", "valid")
+    )
+    return train, valid
+
+
 def _fitted(
-    run: Run, variant: Variant, batches: Batches, valid: Batches, threads: int, progress: Progress
+    run: Run,
+    variant: Variant,
+    batches: Batches,
+    valid: Batches,
+    threads: int,
+    progress: Progress | None = None,
 ) -> tuple[VAE, History]:
-    """The trained model, before any refit, and its history: of an equal training where there was one."""
+    """The trained model, before any refit, and its history: of an equal training where there was one.
+
+    progress: of the first rank, which writes both files; the others show nothing.
+    """
     from sciencevae.training.history import History
     from sciencevae.training.loop import fit
+    from sciencevae.training.parallel import joined
     from sciencevae.vae.files import load, save
 
     settings, domain = variant.settings, run.domain
     folder = variant.training
     trained, record = folder / "model.safetensors", folder / "history.json"
-    if trained.exists() and record.exists():
-        progress.say(f"trained already, in {folder.relative_to(run.folder)}")
-        return load(trained), History(**read_json(record))
-    _seed(settings.seed)
-    model = domain.build(settings, variant.data)
     training = settings.training.model_copy(update={"seed": settings.seed, "threads": threads})
-    if training.batch_size > len(batches):
-        progress.say(f"a batch is all {len(batches)} rows, fewer than training.batch_size")
-    training = training.for_rows(len(batches))
-    steps = training.steps(len(batches))
-    history = fit(
-        model,
-        batches,
-        objective=_objective(domain, settings, variant.data),
-        valid=valid,
-        settings=training,
-        run=folder,
-        progress=lambda epoch, step, parts: progress(step, steps, f"epoch {epoch} · {_terms(parts)}"),
-    )
-    save(model, trained, {"domain": domain.name})
-    write_json(record, history.to_json())
-    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    with joined(training.rank_seconds, training.device) as ranks:
+        if ranks.told(trained.exists() and record.exists()):
+            if progress:
+                progress.say(f"trained already, in {folder.relative_to(run.folder)}")
+            return load(trained), History(**read_json(record))
+        _seed(settings.seed)
+        model = domain.build(settings, variant.data)
+        if progress and training.batch_size > len(batches):
+            progress.say(f"a batch is all {len(batches)} rows, fewer than training.batch_size")
+        training = training.for_rows(len(batches))
+        steps = training.steps(len(batches))
+
+        def show(epoch: int, step: int, parts: Mapping[str, float]) -> None:
+            if progress:
+                progress(step, steps, f"epoch {epoch} · {_terms(parts)}")
+
+        history = fit(
+            model,
+            batches,
+            objective=_objective(domain, settings, variant.data),
+            valid=valid,
+            settings=training,
+            run=folder,
+            progress=show,
+        )
+    if progress:
+        save(model, trained, {"domain": domain.name})
+        write_json(record, history.to_json())
+        (folder / "checkpoint.safetensors").unlink(missing_ok=True)
     return model, history
 
 
@@ -176,14 +217,20 @@ def _methods(domain: Domain, settings: Any, data: xr.Dataset, model: VAE) -> lis
         return used(model, _objective(domain, settings, data))
 
 
-def encode(run: Run, variant: Variant, threads: int = 1) -> None:
-    """All prepared samples through the encoder into ``latents.zarr``, block by block."""
-    with _stage(run, "encode", variant.name, threads) as (progress, details):
+def encode(run: Run, variant: Variant, threads: int = 1, dask: str | None = None) -> None:
+    """All prepared samples through the encoder into ``latents.zarr``, block by block; dask: as ``prepare``'s."""
+    from sciencevae.engine import engine
+
+    with (
+        _stage(run, "encode", variant.name, threads) as (progress, details),
+        engine(dask, run.folder / ".dask"),
+    ):
         from sciencevae.latents.encode import encode_store
 
         out = variant.folder / "latents.zarr"
         progress.say(f"encoding {variant.store.name}")
-        encode_store(variant.model(), variant.store, out, threads=threads)
+        variant.model()  # that there is one, and that it is of this domain
+        encode_store(variant.model_path, variant.store, out, threads=threads)
         details["outputs"] = [str(out.relative_to(run.folder))]
 
 

@@ -105,6 +105,8 @@ def snakemake_command(folder: Path, profile: Path, cores: int | None, dry_run: b
     command = [sys.executable, "-P", "-m", "snakemake", "--snakefile", str(workflows_folder() / "Snakefile")]
     command += ["--directory", str(folder), "--profile", str(profile), "--cores", str(cores or _cores())]
     command += ["--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime", "--nocolor"]
+    if (profile / "dask.yaml").is_file():
+        command += ["--config", f"dask={profile / 'dask.yaml'}"]
     return [*command, "--dry-run"] if dry_run else command
 
 

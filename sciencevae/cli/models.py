@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from sciencevae.cli.pipeline import Verb, _positive, limit_threads
+from sciencevae.cli.pipeline import Verb, _positive, dask_option, limit_threads
 from sciencevae.errors import InputError
 
 __all__ = ["add"]
@@ -22,6 +22,7 @@ def add(verb: Verb) -> None:
     encode.add_argument("--variant", default="main", help="which of the run's trainings (default: main)")
     _reading(encode)
     _model(encode, required=False)
+    dask_option(encode)
     encode.set_defaults(call=_encode)
 
     decode = verb(
@@ -159,8 +160,10 @@ def _encode(arguments: argparse.Namespace) -> int:
         from sciencevae.runs import Run
 
         run = Run(arguments.source)
-        stages.encode(run, run.variant(arguments.variant), arguments.threads or 1)
+        stages.encode(run, run.variant(arguments.variant), arguments.threads or 1, arguments.dask)
         return 0
+    if arguments.dask is not None:
+        raise InputError("--dask is of a run's own data; with --model a file goes through in one process")
     if arguments.out is None:
         raise InputError("encode --model needs -o FILE.parquet, where to write the latents")
     from sciencevae.latents.files import encode_file

@@ -49,6 +49,12 @@ def add(verb: Verb) -> None:
         stage = verb(name, summary, f"sciencevae {name} runs/xy")
         stage.add_argument("run", metavar="RUN", help="a run folder made by 'run' or 'configure'")
         _stage_options(stage, variant=name in ("prepare", "train"))
+        if name == "prepare":
+            dask_option(stage)
+        if name == "train":
+            stage.add_argument(
+                "--ranks", type=_positive, help="processes that train together (default: as configured, or 1)"
+            )
         stage.set_defaults(call=_stage, stage=name)
 
 
@@ -74,6 +80,14 @@ def _stage_options(parser: argparse.ArgumentParser, variant: bool = True) -> Non
         parser.add_argument("--variant", default="main", help="which of the run's trainings (default: main)")
     parser.add_argument(
         "--threads", type=_positive, help="threads to compute with (default: as configured, or 1)"
+    )
+
+
+def dask_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dask",
+        metavar="FILE",
+        help="compute on what this file says, the dask.yaml of a profile: see README",
     )
 
 
@@ -179,10 +193,20 @@ def _stage(arguments: argparse.Namespace) -> int:
     configured = variant.settings.training.threads if arguments.stage == "train" else None
     threads = arguments.threads or configured or 1
     limit_threads(threads)
+    if arguments.stage == "train":
+        from sciencevae.training.launch import launch
+        from sciencevae.training.parallel import announced
+
+        ranks = arguments.ranks or variant.settings.training.ranks
+        if ranks > 1 and announced().count == 1:
+            command = [sys.executable, "-P", "-m", "sciencevae", "train", str(run.folder)]
+            return launch([*command, "--variant", variant.name, "--threads", str(threads)], ranks, threads)
     from sciencevae import stages
 
     call = stages.STAGES[arguments.stage]
-    if hasattr(arguments, "variant"):
+    if hasattr(arguments, "dask"):
+        call(run, variant, threads, arguments.dask)
+    elif hasattr(arguments, "variant"):
         call(run, variant, threads)
     else:
         call(run, threads)

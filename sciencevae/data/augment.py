@@ -9,7 +9,7 @@ import torch
 
 from sciencevae.batch import Batch
 from sciencevae.data.batches import Batches
-from sciencevae.data.order import Order
+from sciencevae.data.order import Order, check_batch
 
 __all__ = ["Augmentation", "Augmented"]
 
@@ -19,8 +19,8 @@ Augmentation = Callable[[Batch, torch.Generator], Batch]
 class Augmented(Batches):
     """The batches of ``data``, each through ``augment(batch, generator)``.
 
-    What a batch becomes is a pure function of (seed, epoch, its number, its rank); the rows that ``blocks`` hands
-    out, to evaluate, become the same every time.
+    What a batch becomes is a pure function of (seed, epoch, its number), and each rank takes its part of that; the
+    rows that ``blocks`` hands out, to evaluate, become the same every time.
 
     >>> from sciencevae.data.batches import InMemory
     >>> grey = InMemory(torch.full((4, 3), 0.5))
@@ -41,17 +41,18 @@ class Augmented(Batches):
 
     @property
     def example(self) -> Batch:
-        return self._seen(self._data.example, 0, 0, 0)
+        return self._seen(self._data.example, 0, 0)
 
     def epoch(
         self, seed: int, epoch: int, batch_size: int, start: int = 0, rank: int = 0, ranks: int = 1
     ) -> Iterator[Batch]:
-        batches = self._data.epoch(seed, epoch, batch_size, start, rank, ranks)
+        size = check_batch(len(self), batch_size, rank, ranks)
+        batches = self._data.epoch(seed, epoch, batch_size, start)
         steps = self.steps(batch_size)
-        return (
-            self._seen(batch, seed + 1, epoch * steps + number, rank)
-            for number, batch in enumerate(batches, start)
+        seen = (
+            self._seen(batch, seed + 1, epoch * steps + number) for number, batch in enumerate(batches, start)
         )
+        return seen if ranks == 1 else (batch[rank * size : (rank + 1) * size] for batch in seen)
 
     def order(self, seed: int, epoch: int) -> Order:
         return self._data.order(seed, epoch)
@@ -60,9 +61,9 @@ class Augmented(Batches):
         return self._data.identifiers(rows)
 
     def blocks(self, rows: int) -> Iterator[Batch]:
-        return (self._seen(block, 0, number, 0) for number, block in enumerate(self._data.blocks(rows)))
+        return (self._seen(block, 0, number) for number, block in enumerate(self._data.blocks(rows)))
 
-    def _seen(self, batch: Batch, seed: int, number: int, rank: int) -> Batch:
+    def _seen(self, batch: Batch, seed: int, number: int) -> Batch:
         device = next(iter(batch.tensors().values())).device
-        generator = torch.Generator(device).manual_seed((seed * 1_000_003 + number) * 4099 + rank)
+        generator = torch.Generator(device).manual_seed((seed * 1_000_003 + number) * 4099)
         return self._augment(batch, generator)

@@ -28,6 +28,8 @@ _EXAMPLE_ROWS = 8
 _NAMED_ROWS = 10  # as many as a message names
 _GROUP_BYTES = 16 << 20  # how much is gathered at once, to be handed out in slices
 _GROUP_BATCHES = 64
+_BLOCK_BYTES = 64 << 20  # of data, beside which a network has its activations
+_MEMORY_BYTES = 512 << 20  # of a split that is held in memory
 
 
 class Batches(ABC):
@@ -80,6 +82,10 @@ class Batches(ABC):
         label, ids = self.identifiers(rows[:_NAMED_ROWS])
         more = f" and {len(rows) - _NAMED_ROWS} more" if len(rows) > _NAMED_ROWS else ""
         return f"{label} {', '.join(map(str, ids.tolist()))}{more}"
+
+    def at_once(self, most: int, samples: int = 1) -> int:
+        """Rows of a block that a model evaluates with so many draws each: ``most``, or what 64 MiB hold of them."""
+        return max(1, min(most, _BLOCK_BYTES * len(self) // max(1, samples * self.nbytes)))
 
     def steps(self, batch_size: int) -> int:
         """Batches in one epoch."""
@@ -266,14 +272,14 @@ def as_batches(
     data: Any,
     split: str | None = None,
     *,
-    memory_limit: int = 2 << 30,
+    memory_limit: int = _MEMORY_BYTES,
     scaling: Scaling | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Batches:
     """Batches from a tensor, a Batch, a prepared Dataset or the path of its store; Batches stay as they are.
 
     split:        "train", "valid" or "test" of prepared data; None: all rows
-    memory_limit: bytes up to which prepared data is held in memory; beyond, it streams from its store
+    memory_limit: bytes up to which prepared data is held in memory (512 MiB); beyond, it streams from its store
     scaling:      in place of the one that the data carries
 
     InputError: an empty split, a group in two splits, a variable that is NaN everywhere.
@@ -317,9 +323,11 @@ def _from_dataset(
         return stream_dataset(ds, split, scaling, dtype)
     scaling = Scaling.of(ds) if scaling is None else scaling
     tensors = {}
+    first = int(rows[0])  # splits mostly lie together in a store: no more than their span is read
     for flat, name in names.items():
-        array = np.asarray(ds[name].transpose("sample", ...).values)
-        values = array[rows]  # a copy
+        span = np.asarray(ds[name].transpose("sample", ...)[first : int(rows[-1]) + 1].values)
+        values = span[rows - first]  # a copy
+        del span
         tensors[flat] = to_tensor(name, torch.from_numpy(values), scaling, dtype, noisy_field(names))
     return InMemory(Batch.from_tensors(tensors), ids=identifiers_of(ds, rows))
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from itertools import chain, islice
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
-__all__ = ["blocks_of", "streamed"]
+__all__ = ["blocks_of", "client", "streamed"]
 
 Block = TypeVar("Block")
 Result = TypeVar("Result")
@@ -39,26 +41,28 @@ def streamed(
 
     remaining = iter(blocks)
     first = list(islice(remaining, 2))
-    workers = dask.config.get("num_workers", None) or len(os.sched_getaffinity(0))
-    if len(first) < 2 or workers < 2:
+    cluster = client()
+    if cluster is not None:
+        workers = max(1, sum(cluster.ncores().values()))
+    else:
+        workers = dask.config.get("num_workers", None) or len(os.sched_getaffinity(0))
+    if len(first) < 2 or (cluster is None and workers < 2):
         yield from ((block, function(block, *arguments)) for block in chain(first, remaining))
         return
     remaining = chain(first, remaining)
     run = dask.delayed(function, pure=False, traverse=False)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        local = {} if _client() else {"scheduler": "processes", "pool": pool}
+    pool = None if cluster else ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    with pool or nullcontext():
+        local = {"scheduler": "processes", "pool": pool} if pool else {}
         for group in blocks_of(remaining, 4 * workers):
             results = dask.compute(*(run(block, *arguments) for block in group), **local)
             yield from zip(group, results, strict=True)
 
 
-def _client() -> bool:
+def client() -> Any:
+    """The distributed Dask client that is open, whose workers compute in other processes; None without one."""
+    distributed = sys.modules.get("distributed")  # who opened one has imported it
     try:
-        from distributed import get_client
-    except ImportError:
-        return False
-    try:
-        get_client()
+        return distributed.get_client() if distributed else None
     except ValueError:
-        return False
-    return True
+        return None

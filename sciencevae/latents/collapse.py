@@ -90,12 +90,13 @@ class CodeUse:
 
 @torch.no_grad()
 def latent_use(model: VAE, data: Any, rows: int = 2048, seed: int = 0) -> LatentUse | CodeUse:
-    """What a trained model's latents carry, from at most ``rows`` data (its first ones in stored order).
+    """What a trained model's latents carry, from at most ``rows`` data (its first ones; fewer of large ones).
 
     data: as of ``fit``, a tensor (N, …), a Batch, a prepared Dataset or store, or Batches; all its rows.
     """
     here = next((p.device for p in model.parameters()), torch.device("cpu"))
-    batch: Batch = next(as_batches(data).blocks(rows)).to(here)
+    batches = as_batches(data)
+    batch: Batch = next(batches.blocks(batches.at_once(rows))).to(here)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         terms = model.terms(batch)

@@ -22,6 +22,7 @@ __all__ = ["Typical", "distance"]
 
 _SHARES = np.linspace(0, 1, 201)
 _ROWS = 1000  # that go through the model at once
+_SAMPLES = 4  # draws of each, of its −ELBO
 _MOST = 20_000  # validation data looked at, at most
 
 
@@ -39,14 +40,14 @@ class Typical:
     def of(cls, model: VAE, valid: Batches) -> Typical:
         """Of a trained model and the data that it was stopped by."""
         latent, elbo, rows = [], [], 0
-        for batch in valid.blocks(_ROWS):
+        for batch in valid.blocks(valid.at_once(_ROWS, _SAMPLES)):
             with torch.no_grad():
                 if isinstance(model, VQVAE):
                     z = model.encode(batch.x, batch.context).codes
                 else:
                     z = model.encode(batch.x, batch.context).mean
             latent.append(distance(model, z, batch.context))
-            elbo.append(anomaly_score(model, batch, "elbo", samples=4).double().numpy())
+            elbo.append(anomaly_score(model, batch, "elbo", samples=_SAMPLES).double().numpy())
             rows += len(batch)
             if rows >= _MOST:
                 break

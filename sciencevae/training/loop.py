@@ -23,10 +23,11 @@ from sciencevae.data.store import open_store
 from sciencevae.errors import InputError, Interrupted, RunError
 from sciencevae.training.history import History
 from sciencevae.training.interrupts import Interrupts
+from sciencevae.training.parallel import RankLost, Ranks
 from sciencevae.training.progress import Report, training_progress
 from sciencevae.training.schedules import Constant, Schedule, WarmUp, WarmUpCosine
 from sciencevae.training.settings import TrainingSettings
-from sciencevae.training.state import Moment, State
+from sciencevae.training.state import STEPPED, Moment, State
 from sciencevae.training.step import Problem, Step, trainable
 from sciencevae.vae.model import VAE
 from sciencevae.vae.objectives import ELBO, VQ, Objective
@@ -42,7 +43,7 @@ log = logging.getLogger("sciencevae")
 STEPS_WORTH_COMPILING = 5000
 #: steps between readings of the loss, each of which waits for the device
 STEPS_BETWEEN_READINGS = 50
-#: rows evaluated at once in checks and validation
+#: rows evaluated at once in checks and validation, at most
 EVALUATION_ROWS = 2048
 #: rows of the forward pass that shows what a step gives and changes
 PROBED_ROWS = 8
@@ -68,6 +69,10 @@ def fit(
     run: a folder for checkpoints. With ``resume`` a run that was killed goes on from the last one, bit for
     bit on a CPU with the same versions and threads; a finished one returns at once.
     progress: False for none, or a function (epoch, step, {part: value}); by default a bar or lines on stderr.
+
+    Where torch.distributed has a process group (``training.parallel.joined`` starts one under torchrun or srun),
+    all its ranks call ``fit`` alike and train one model: each takes its part of every batch, the gradients are
+    summed, the first rank writes the checkpoints. What comes out is that of one rank, up to rounding.
 
     Raises InputError for data that do not fit the model, RunError when the loss is no longer finite, and
     Interrupted after a SIGTERM, when the state is saved.
@@ -97,6 +102,9 @@ class Loop:
             raise InputError("early stopping (patience) needs validation data: give valid=, or patience=None")
         self.ensemble = seeds is not None
         self.seeds = seeds or [settings.seed]
+        self.ranks = Ranks.here()
+        if self.ranks.count > 1:
+            self._check_ranks()
         self.problems = [Problem(model.to(self.device), self.objective) for model in models]
         self.dtype = next(self.problems[0].parameters()).dtype
         self.train = self._data(train, "train")
@@ -109,22 +117,42 @@ class Loop:
         names = ("correction1", "correction2", "average", *self.schedules)
         self.step = Step(self.problems[0], settings, names, self.ensemble)
         self.good: Moment  # at the last reading whose loss was finite
+        #: of several ranks, how many asked to stop in the step before
+        self.stopping = torch.zeros(1)
+
+    def _check_ranks(self) -> None:
+        """InputError for what is no sum over the data of a batch, which ranks could share."""
+        name = type(self.objective).__name__
+        if self.ensemble:
+            raise InputError("an ensemble trains in one process: start it without torchrun or srun's tasks")
+        if self.objective.couples:
+            raise InputError(
+                f"the {name} of a datum depends on the others of its batch, which {self.ranks.count} ranks would "
+                "share out: train it on one rank"
+            )
 
     def run(self, folder: str | Path | None, resume: bool, progress: bool | Report | None) -> list[History]:
         """Train to the end and put the result into the models."""
         path = None if folder is None else Path(folder) / "checkpoint.safetensors"
         with limited_threads(self.settings.threads), Interrupts() as interrupts:
-            next(
-                self.train.epoch(0, 0, self.settings.batch_size)
-            )  # a batch larger than the data is refused here
+            # a batch larger than the data, or one that the ranks cannot share, is refused here
+            next(self.train.epoch(0, 0, self.settings.batch_size, 0, self.ranks.rank, self.ranks.count))
             for data in (self.train, self.valid):
-                blocks = () if data is None else islice(data.blocks(EVALUATION_ROWS), BLOCKS_CHECKED)
+                blocks = (
+                    () if data is None else islice(data.blocks(data.at_once(EVALUATION_ROWS)), BLOCKS_CHECKED)
+                )
                 for block in blocks:
                     self.problems[0].model.check(block.to(self.device))
             state = self._new_state()
-            if path is not None and resume and path.exists():
+            if path is not None and resume and self.ranks.rank == 0 and path.exists():
                 state.load(path, self._identity())
+            if self.ranks.count > 1:
+                self._share(state)
             if not state.finished:
+                if self.ranks.rank:
+                    progress = False
+                    # dropout of its own
+                    torch.manual_seed((self.settings.seed * 1009 + state.step) * 4099 + self.ranks.rank)
                 with training_progress(self.epochs, self.total, progress) as report:
                     self._train(state, interrupts, path, report)
             self._finish(state)
@@ -139,7 +167,25 @@ class Loop:
         floating = [t.dtype for t in found.example.tensors().values() if t.is_floating_point()]
         return found.to(self.dtype) if isinstance(found, InMemory) and {*floating} - {self.dtype} else found
 
+    def _share(self, state: State) -> None:
+        """Every rank has what the first one has: it alone reads a checkpoint, which others may see later."""
+        state.plain = self.ranks.told(state.plain)
+        if state.step and state.sums is None:
+            state.sums = torch.zeros(len(self.parts) + 1, dtype=self.dtype, device=self.device)
+        for tensor in (*state.tensors().values(), *([] if state.sums is None else [state.sums])):
+            self.ranks.copied(tensor)
+
     # ---- what a step needs ---------------------------------------------------------------------------
+
+    def _own_noise(self, step: int) -> Tensor:
+        """The noise of a step for the rows of this rank: its part of what one rank would draw."""
+        noise = self._noise(step, self.settings.batch_size)
+        if self.ranks.count == 1:
+            return noise
+        model, own = self.problems[0].model, self.settings.batch_size // self.ranks.count
+        shapes = zip(*(self.objective.noise_shape(model, rows) for rows in (1, 2)), strict=True)
+        axis = next(axis for axis, (one, two) in enumerate(shapes) if one != two)
+        return noise.narrow(axis, self.ranks.rank * own, own).contiguous()
 
     def _noise(self, step: int, rows: int, tag: int = 0) -> Tensor:
         """The noise of a step, ε (S, rows, D) as a rule: a pure function of (seed, step, tag)."""
@@ -153,7 +199,10 @@ class Loop:
 
     def _epoch(self, epoch: int, start: int) -> Iterator[dict[str, Tensor]]:
         """The batches of an epoch from number ``start`` on, as named tensors."""
-        streams = [self.train.epoch(seed, epoch, self.settings.batch_size, start) for seed in self.seeds]
+        rank, count = self.ranks.rank, self.ranks.count
+        streams = [
+            self.train.epoch(seed, epoch, self.settings.batch_size, start, rank, count) for seed in self.seeds
+        ]
         if not self.ensemble:
             for batch in streams[0]:
                 yield self._here(batch.tensors())
@@ -189,6 +238,11 @@ class Loop:
 
     def _new_state(self) -> State:
         self.parts, buffers = self._probe()
+        if buffers and self.ranks.count > 1:
+            raise InputError(
+                f"a step changes {next(iter(buffers))}, a statistic of its batch, which {self.ranks.count} ranks "
+                "would share out: train on one rank, or build the model without it"
+            )
         if self.ensemble:
             members = [trainable(problem) for problem in self.problems]
             parameters = {name: torch.stack([member[name] for member in members]) for name in members[0]}
@@ -243,7 +297,11 @@ class Loop:
             self._rounds(state, run_step, interrupts, path, report)
         except _NotFinite:
             raise self._lost(state, run_step, path) from None
-        if path is not None:
+        self._save(state, path)
+
+    def _save(self, state: State, path: Path | None) -> None:
+        """Write the checkpoint, on the first rank: all have the same."""
+        if path is not None and self.ranks.rank == 0:
             state.save(path, self._identity())
 
     def _rounds(
@@ -261,23 +319,36 @@ class Loop:
         while not state.finished:
             start = state.step - state.epoch * self.steps_per_epoch
             for tensors in self._epoch(state.epoch, start):
-                noise = self._noise(state.step, settings.batch_size)
-                losses = run_step(state, tensors, noise, self._values(state.step))
+                noise = self._own_noise(state.step)
+                asked = self.stopping
+                self.stopping = torch.full_like(asked, interrupts.stop)
+                try:
+                    losses = run_step(state, tensors, noise, self._values(state.step))
+                except RankLost as lost:  # before anything of this step was changed
+                    keep_time()
+                    self._save(state, path)
+                    raise RankLost(f"stopped at step {state.step} of {self.total}: {lost}") from lost
                 state.sums = losses if state.sums is None else state.sums + losses
                 state.step += 1
                 if state.step % STEPS_BETWEEN_READINGS == 0:
                     report(state.epoch + 1, state.step, self._means(state)[0])
                     self.good = state.moment()
                     interrupts.save |= time.monotonic() - saved > settings.checkpoint_seconds
-                if interrupts.save or interrupts.stop:
+                # ranks stop at the same step, by what all said in the one before: looking at this one's would
+                # wait for the device
+                stop = interrupts.stop if self.ranks.count == 1 else bool(asked > 0)
+                if interrupts.save or stop:
                     keep_time()
-                    self._means(state)  # a state that is not finite is not saved over a good one
-                    if path is not None:
-                        state.save(path, self._identity())
-                    if interrupts.stop:
+                    if self.ranks.count == 1 or stop:
+                        self._means(state)  # a state that is not finite is not saved over a good one
+                    self._save(state, path)
+                    if stop:
+                        self.ranks.told(None)  # the first has saved: srun may end the others, and it
                         where = f"saved in {path}" if path else "nothing is saved (no run folder was given)"
                         raise Interrupted(f"stopped by SIGTERM at step {state.step} of {self.total}; {where}")
                     saved, interrupts.save = time.monotonic(), False
+            for tensor in state.tensors(STEPPED).values():
+                self.ranks.copied(tensor)  # nodes of several kinds may round differently
             state.epoch += 1
             keep_time()
             if state.epoch % settings.valid_every == 0 or state.epoch == self.epochs:
@@ -289,8 +360,13 @@ class Loop:
         """The function that runs a step; compiled, where that is wanted and possible."""
 
         def run_step(state: State, tensors: dict[str, Tensor], noise: Tensor, values: Tensor) -> Tensor:
-            own = (state.parameters, state.first, state.second, state.average, state.buffers)
-            return self.step.run(*own, tensors, noise, values)
+            own = (state.parameters, state.first, state.second, state.average)
+            if self.ranks.count == 1:
+                return self.step.run(*own, state.buffers, tensors, noise, values)
+            stop = self.stopping.to(values)
+            total = self.step.part(state.parameters, state.buffers, tensors, noise, values, stop)
+            self.stopping = self.ranks.add(total)[-1:]
+            return self.step.rest(*own, total, values)
 
         wanted = self.settings.compile
         worth = self.total >= STEPS_WORTH_COMPILING and not any(
@@ -305,6 +381,8 @@ class Loop:
         def compiled(state: State, tensors: dict[str, Tensor], noise: Tensor, values: Tensor) -> Tensor:
             try:
                 return run_step(state, tensors, noise, values)
+            except RankLost:
+                raise
             except Exception as error:
                 # the vectors are only written at the end of a step: it can be run again uncompiled
                 if wanted is True or not self.step.compiled:
@@ -336,7 +414,7 @@ class Loop:
         while state.step < stop:
             for tensors in self._epoch(state.epoch, state.step - state.epoch * self.steps_per_epoch):
                 before = state.moment()
-                noise = self._noise(state.step, self.settings.batch_size)
+                noise = self._own_noise(state.step)
                 losses = torch.atleast_2d(run_step(state, tensors, noise, self._values(state.step)))
                 bad = [not bool(torch.isfinite(row).all()) for row in losses]
                 for parameter in state.parameters.values():
@@ -359,10 +437,13 @@ class Loop:
         batch = Batch.from_tensors({name: tensor[member] for name, tensor in tensors.items()})
         scalars = dict(zip(self.step.scalar_names, self._values(state.step).unbind(), strict=True))
         per_datum = self._per_datum(state.parameters, state, i, batch, noise[member], scalars)
+        size = self.settings.batch_size // self.ranks.count
         start = (state.step - state.epoch * self.steps_per_epoch) * self.settings.batch_size
+        start = min(start + self.ranks.rank * size, len(self.train))
         order = self.train.order(self.seeds[i], state.epoch)
-        rows = order.between(start, start + self.settings.batch_size)
+        rows = order.between(start, start + size)
         found = rows[~torch.isfinite(per_datum[: len(rows)]).cpu().numpy()]
+        rows, found = (self.ranks.gathered(some, size) for some in (rows, found))
         which = (
             f"that of {len(found)} of the {len(rows)} data of its batch is not: {self.train.named(found)}"
             if len(found)
@@ -370,7 +451,7 @@ class Loop:
         )
         kept = ""
         if path is not None and state.step:
-            state.save(path, self._identity())
+            self._save(state, path)
             kept = f". The state before this step is saved in {path}"
         return RunError(
             f"the loss is no longer finite from step {state.step + 1} (epoch {state.epoch + 1}, seed "
@@ -398,13 +479,13 @@ class Loop:
         """The validation data whose loss is not finite, of the first block that has any."""
         assert self.valid is not None
         self.problems[0].eval()
-        for number, block in enumerate(self.valid.blocks(EVALUATION_ROWS)):
+        for number, block in enumerate(self.valid.blocks(self.valid.at_once(EVALUATION_ROWS))):
             block = block.to(self.device)
             noise = self._noise(number, len(block), tag=1)[self._member(i)]
             loss = self._per_datum(state.result, state, i, block, noise, self._final())
             if not bool(torch.isfinite(loss).all()):
                 rows = np.flatnonzero(~torch.isfinite(loss).cpu().numpy())
-                return self.valid.named(number * EVALUATION_ROWS + rows)
+                return self.valid.named(number * self.valid.at_once(EVALUATION_ROWS) + rows)
         return "none when looked at one by one"
 
     @torch.no_grad()
@@ -415,20 +496,24 @@ class Loop:
         """
         assert self.valid is not None
         self.problems[0].eval()
-        totals: dict[str, Tensor] = {}
-        weight = 0.0
-        for number, block in enumerate(self.valid.blocks(EVALUATION_ROWS)):
+        members = (len(self.seeds),) if self.ensemble else ()
+        sums = torch.zeros(len(self.parts) + 1, *members, dtype=torch.float64, device=self.device)
+        for number, block in enumerate(self.valid.blocks(self.valid.at_once(EVALUATION_ROWS))):
+            if number % self.ranks.count != self.ranks.rank:
+                continue
             block = block.to(self.device)
             noise = self._noise(number, len(block), tag=1)
             share = float(len(block) if block.weight is None else block.weight.sum())
             if share == 0:  # rows that do not count have no mean
                 continue
-            for name, value in self._losses(state.result, state, block, noise).items():
-                totals[name] = totals.get(name, 0.0) + share * value.double()
-            weight += share
+            losses = self._losses(state.result, state, block, noise)
+            sums[:-1] += share * torch.stack([losses[name] for name in self.parts]).double()
+            sums[-1] += share
         self.problems[0].train()
-        columns = {name: torch.atleast_1d(total / weight).tolist() for name, total in totals.items()}
-        return [{name: column[i] for name, column in columns.items()} for i in range(len(self.seeds))]
+        self.ranks.add(sums)
+        means = sums[:-1] / sums[-1]
+        rows = (means.T if self.ensemble else means[None]).tolist()
+        return [dict(zip(self.parts, row, strict=True)) for row in rows]
 
     def _losses(
         self, parameters: dict[str, Tensor], state: State, block: Batch, noise: Tensor

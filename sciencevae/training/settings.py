@@ -48,9 +48,15 @@ class TrainingSettings(BaseModel):
     device: str = Field("auto", description="auto: a GPU where there is one")
     threads: int | None = Field(None, ge=1, description="None: as torch is set")
     checkpoint_seconds: float = Field(60.0, ge=0, description="between checkpoints")
+    ranks: int = Field(
+        1, ge=1, description="processes that a workflow trains with, each on its part of every batch"
+    )
+    rank_seconds: float = Field(
+        50.0, gt=0, description="how long a rank may keep the others waiting before it counts as lost"
+    )
 
     # where and how fast it runs, not what comes out: a resume may change these
-    VOLATILE: ClassVar[frozenset[str]] = frozenset({"threads", "checkpoint_seconds"})
+    VOLATILE: ClassVar[frozenset[str]] = frozenset({"threads", "checkpoint_seconds", "ranks", "rank_seconds"})
 
     def passes(self, rows: int) -> int:
         """Epochs of a training on ``rows`` data: ``epochs``, or what ``steps_max`` leaves of them."""

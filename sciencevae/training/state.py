@@ -88,17 +88,31 @@ class State:
 
     def moment(self) -> Moment:
         """What steps change, copied."""
-        tensors = {name: tensor.clone() for name, tensor in self._tensors(STEPPED).items()}
+        tensors = {name: tensor.clone() for name, tensor in self.tensors(STEPPED).items()}
         return Moment(tensors, rng_state(), self.epoch, self.step, self.sums)
 
     def go_back(self, moment: Moment) -> None:
         """To what ``moment`` gave, if no validation lies between."""
-        for name, tensor in self._tensors(STEPPED).items():
+        for name, tensor in self.tensors(STEPPED).items():
             tensor.copy_(moment.tensors[name])
         set_rng_state(moment.rng)
         self.epoch, self.step, self.sums = moment.epoch, moment.step, moment.sums
 
-    def _tensors(self, names: Sequence[str] = GROUPS) -> dict[str, Tensor]:
+    @property
+    def plain(self) -> dict[str, Any]:
+        """All but the tensors, as JSON says it."""
+        names = ("epoch", "step", "finished", "best_loss", "bad_rounds")
+        histories = [history.to_json() for history in self.histories]
+        return {"state": {name: getattr(self, name) for name in names}, "histories": histories}
+
+    @plain.setter
+    def plain(self, found: Mapping[str, Any]) -> None:
+        for name, value in found["state"].items():
+            setattr(self, name, value)
+        self.histories = [History(**history) for history in found["histories"]]
+
+    def tensors(self, names: Sequence[str] = GROUPS) -> dict[str, Tensor]:
+        """Those of some groups, as ``GROUP/NAME``."""
         groups = {name: getattr(self, name) or {} for name in names}
         return {
             f"{group}/{name}": tensor for group, named in groups.items() for name, tensor in named.items()
@@ -106,16 +120,14 @@ class State:
 
     def save(self, path: Path, identity: Mapping[str, Any]) -> None:
         """Write the checkpoint; ``identity`` is what a training must share with it to go on from it."""
-        tensors = self._tensors() | {f"rng/{name}": generator for name, generator in rng_state().items()}
+        tensors = self.tensors() | {f"rng/{name}": generator for name, generator in rng_state().items()}
         if self.sums is not None:
             tensors["sums"] = self.sums
-        plain = ("epoch", "step", "finished", "best_loss", "bad_rounds")
         metadata = {
             "kind": "checkpoint",
             "identity": identity,
             "environment": environment(),
-            "state": {name: getattr(self, name) for name in plain},
-            "histories": [history.to_json() for history in self.histories],
+            **self.plain,
         }
         write_tensors(path, tensors, metadata)
 
@@ -144,16 +156,14 @@ class State:
                 metadata["environment"],
                 environment(),
             )
-        own = self._tensors()
+        own = self.tensors()
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
         device = next(iter(own.values())).device
         self.sums = tensors["sums"].to(device) if "sums" in tensors else None
-        for name, value in metadata["state"].items():
-            setattr(self, name, value)
+        self.plain = metadata
         if not self.finished:
             set_rng_state({n.removeprefix("rng/"): t for n, t in tensors.items() if n.startswith("rng/")})
-        self.histories = [History(**history) for history in metadata["histories"]]
 
 
 def environment() -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Everything that reads a parameter runs inside one ``functional_call``; no distribution leaves it. The whole
 step is one function of tensors, which changes parameters and moments in place: compiled as one graph where
-every part allows it, and uncompiled the same code.
+every part allows it, and uncompiled the same code. On several ranks it is two, with a sum between them.
 """
 
 from __future__ import annotations
@@ -109,6 +109,9 @@ class Step:
     parts of the loss summed over the data, Σ w·part, in the order in which ``losses`` names them, and Σ w behind
     them, (k + 1,); values are the scalars in the order
     of ``scalar_names``. For an ensemble every tensor but these has a leading axis of members.
+
+    On several ranks ``part(θ, buffers, tensors, noise, values, stop)`` gives one flat vector, to be summed over
+    them, from which ``rest(θ, m, v, average, total, values)`` makes the step; such a step changes no buffers.
     """
 
     def __init__(
@@ -120,16 +123,21 @@ class Step:
     ) -> None:
         self.problem, self.settings, self.ensemble = problem, settings, ensemble
         self.scalar_names = tuple(scalar_names)
-        self.run: Callable[..., Tensor] = self._step
-        self.compiled = False
+        self.stay_eager()
 
     def compile(self) -> None:
-        """From here on run as one compiled graph; an error of the compiler is raised at the next call."""
+        """From here on run as compiled graphs; an error of the compiler is raised at the next call."""
+        for name in ("run", "part", "rest"):
+            self._compile(name)
+        self.compiled = True
+
+    def _compile(self, name: str) -> None:
         # A step checks no attribute of modules before it runs, only its tensors: those checks cost a quarter
         # of a millisecond, more than the step of a small model. Compiled code is kept by code object, so each
         # step gets a code object of its own: another model of the same shapes must not run this one's graph.
-        code = type(self)._step.__code__.replace(co_name=f"step_{next(_numbers)}")
-        own = types.MethodType(types.FunctionType(code, type(self)._step.__globals__), self)
+        eager = getattr(type(self), f"_{name}")
+        code = eager.__code__.replace(co_name=f"{name}_{next(_numbers)}")
+        own = types.MethodType(types.FunctionType(code, eager.__globals__), self)
         options: dict[str, Any] = {"guard_filter_fn": torch.compiler.keep_tensor_guards_unsafe}
         if next(self.problem.parameters()).device.type == "cpu":
             options["cpp_wrapper"] = True  # calls its kernels from C++: 0.2 ms less of Python a step
@@ -137,15 +145,18 @@ class Step:
 
         def first(*arguments: Any) -> Tensor:
             with _quiet_compiler():
-                parts = compiled(*arguments)
-            self.run = compiled
-            return parts
+                found = compiled(*arguments)
+            setattr(self, name, compiled)
+            return found
 
-        self.run, self.compiled = first, True
+        setattr(self, name, first)
 
     def stay_eager(self) -> None:
         """Back to the uncompiled step."""
-        self.run, self.compiled = self._step, False
+        self.run: Callable[..., Tensor] = self._run
+        self.part: Callable[..., Tensor] = self._part
+        self.rest: Callable[..., Tensor] = self._rest
+        self.compiled = False
 
     def losses(
         self,
@@ -192,7 +203,7 @@ class Step:
         minimised = losses["loss"] + losses["auxiliary"] if "auxiliary" in losses else losses["loss"]
         return minimised, (torch.cat([parts * weight, weight[None]]), buffers)
 
-    def _step(
+    def _run(
         self,
         parameters: Tensors,
         first: Tensors,
@@ -203,8 +214,59 @@ class Step:
         noise: Tensor,
         values: Tensor,
     ) -> Tensor:
-        scalars = dict(zip(self.scalar_names, values.unbind(), strict=True))
+        scalars = self._scalars(values)
         gradients, (parts, new_buffers) = self._gradients(parameters, buffers, tensors, noise, scalars)
+        self._update(parameters, first, second, average, gradients, scalars)
+        for name, buffer in new_buffers.items():
+            buffers[name].copy_(buffer)
+        return parts
+
+    def _part(
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        tensors: Tensors,
+        noise: Tensor,
+        values: Tensor,
+        stop: Tensor,
+    ) -> Tensor:
+        """Σ w·∇ over the data of this rank, the sums of the parts and Σ w, and ``stop`` (1,), all in one vector."""
+        gradients, (parts, _) = self._gradients(parameters, buffers, tensors, noise, self._scalars(values))
+        return torch.cat([*(g.flatten() * parts[-1] for g in gradients.values()), parts, stop])
+
+    def _rest(
+        self,
+        parameters: Tensors,
+        first: Tensors,
+        second: Tensors,
+        average: Tensors | None,
+        total: Tensor,
+        values: Tensor,
+    ) -> Tensor:
+        """The step, from the sum of the ranks' vectors: the gradient is that of Σ w·l / Σ w over all their data."""
+        sizes = [parameter.numel() for parameter in parameters.values()]
+        *flat, parts, _ = total.split([*sizes, len(total) - sum(sizes) - 1, 1])
+        weight = parts[-1].clamp(min=torch.finfo(parts.dtype).tiny)
+        gradients = {
+            name: (g / weight).view_as(parameter)
+            for (name, parameter), g in zip(parameters.items(), flat, strict=True)
+        }
+        self._update(parameters, first, second, average, gradients, self._scalars(values))
+        return parts
+
+    def _scalars(self, values: Tensor) -> Tensors:
+        return dict(zip(self.scalar_names, values.unbind(), strict=True))
+
+    def _update(
+        self,
+        parameters: Tensors,
+        first: Tensors,
+        second: Tensors,
+        average: Tensors | None,
+        gradients: Tensors,
+        scalars: Mapping[str, Tensor],
+    ) -> None:
+        """Clipping, AdamW and the running average, in place."""
         if self.settings.gradient_clip is not None:
             gradients = self._clipped(gradients, self.settings.gradient_clip)
         theta, m, v, g = ([d[name] for name in parameters] for d in (parameters, first, second, gradients))
@@ -212,9 +274,6 @@ class Step:
         if average is not None:
             for name, parameter in parameters.items():
                 average[name].lerp_(parameter, 1 - scalars["average"])
-        for name, buffer in new_buffers.items():
-            buffers[name].copy_(buffer)
-        return parts
 
     def _gradients(
         self,

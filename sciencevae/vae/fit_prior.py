@@ -233,7 +233,7 @@ def _encoded(model: VAE, data: Batches) -> InMemory | None:
     device = next(model.parameters()).device
     model.eval()
     parts: list[Batch] = []
-    for block in data.blocks(BLOCK_ROWS):
+    for block in data.blocks(data.at_once(BLOCK_ROWS)):
         block = block.to(device)
         model.check(block)
         posterior = model.encode(block.x, block.context)
@@ -278,7 +278,7 @@ def _held_out(fitted: _Fitted, loop: Loop, data: Batches) -> float:
     """−E_q[log p(z)], of the draws that validation in ``fit`` has: kinds of prior are compared on the same ones."""
     fitted.eval()
     total = whole = 0.0
-    for number, block in enumerate(data.blocks(EVALUATION_ROWS)):
+    for number, block in enumerate(data.blocks(data.at_once(EVALUATION_ROWS))):
         block = block.to(loop.device)
         log_p = fitted(block, 1, loop._noise(number, len(block), tag=1))[0]
         weight = torch.ones_like(log_p) if block.weight is None else block.weight
@@ -292,7 +292,7 @@ def _draws(model: VAE, data: Batches, seed: int) -> tuple[Tensor, Tensor]:
     device = next(model.parameters()).device
     model.eval()
     if len(data) <= EM_DRAWS:
-        blocks = data.blocks(BLOCK_ROWS)
+        blocks = data.blocks(data.at_once(BLOCK_ROWS))
     else:
         blocks = data.epoch(seed, 0, BLOCK_ROWS)
     draws, weights, found = [], [], 0

@@ -17,4 +17,5 @@ rule encode:
         "exec {SCIENCEVAE} encode ."
         " --variant {wildcards.variant:q}"
         " --threads {threads}"
+        " {DASK}"
         " >> {log:q} 2>&1"

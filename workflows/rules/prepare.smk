@@ -25,4 +25,5 @@ rule prepare:
         "exec {SCIENCEVAE} prepare ."
         " --variant {params.variant:q}"
         " --threads {threads}"
+        " {DASK}"
         " >> {log:q} 2>&1"

@@ -20,12 +20,24 @@ rule train:
         "state/train/{variant}.json",
     log:
         "logs/train/{variant}.log",
-    threads: lambda wildcards: VARIANTS[wildcards.variant]["threads"]
+    params:
+        threads=lambda wildcards: VARIANTS[wildcards.variant]["threads"],
+    threads:
+        lambda wildcards: (
+            VARIANTS[wildcards.variant]["threads"] * VARIANTS[wildcards.variant]["ranks"]
+        )
     resources:
-        mem_mb=lambda wildcards, attempt: 1500 * (1 + attempt),
+        # of a Slurm job; on one machine the ranks share what `threads` says
+        tasks=lambda wildcards: VARIANTS[wildcards.variant]["ranks"],
+        cpus_per_task=lambda wildcards: VARIANTS[wildcards.variant]["threads"],
+        # of a node, on which all ranks may be
+        mem_mb=lambda wildcards, attempt: (
+            1500 * (1 + attempt) * VARIANTS[wildcards.variant]["ranks"]
+        ),
         runtime=lambda wildcards, attempt: 240 * attempt,
     shell:
         "exec {SCIENCEVAE} train ."
         " --variant {wildcards.variant:q}"
-        " --threads {threads}"
+        " --threads {params.threads}"
+        " --ranks {resources.tasks}"
         " >> {log:q} 2>&1"

@@ -49,10 +49,12 @@ class Objective(nn.Module):
 
     samples: the draws of the posterior it wants for each datum. schedules: scalars that change with the step
     (β, a term's weight) by name; they arrive as tensors, so that a schedule never recompiles a step. Called
-    without ``scalars``, each schedule has its final value: that is how a model is judged.
+    without ``scalars``, each schedule has its final value: that is how a model is judged. couples: whether the loss
+    of a datum depends on the others of its batch, so that ranks cannot share a batch out.
     """
 
     samples: int = 1
+    couples: bool = False
 
     def __init__(self) -> None:
         super().__init__()

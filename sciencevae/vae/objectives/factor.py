@@ -39,6 +39,8 @@ class FactorVAE(Objective):
     {'gamma': 10.0}
     """
 
+    couples = True
+
     def __init__(
         self, dim: int, gamma: float | Schedule = 10.0, hidden: Sequence[int] = (256, 256, 256)
     ) -> None:

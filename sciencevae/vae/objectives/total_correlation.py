@@ -31,6 +31,8 @@ class BetaTCVAE(Objective):
     {'alpha': 1.0, 'beta': 6.0, 'gamma': 1.0}
     """
 
+    couples = True
+
     def __init__(
         self,
         size: int,
