@@ -26,7 +26,7 @@ _TEXT = (".xy", ".xye", ".csv", ".dat", ".txt")
 _NEXUS = (".h5", ".hdf5", ".nxs")
 ENDINGS: tuple[str, ...] = (*_TEXT, ".ras", *_NEXUS)
 _BINARY = (".raw", ".brml", ".xrdml", ".rd", ".sd", ".udf", ".uxd", ".rasx")
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eEdD][-+]?\d+)?$|[-+]?(nan|inf)$", re.IGNORECASE)
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eEdD][-+]?\d+)?$|[-+]?(nan|inf)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
