@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sciencevae.errors import InputError
-from sciencevae.training.checkpoint import read_tensors, rng_state, set_rng_state, write_tensors
+from sciencevae.training.checkpoint import as_described, read_tensors, rng_state, set_rng_state, write_tensors
 from sciencevae.training.history import History
 
 __all__ = ["Moment", "State"]
@@ -23,6 +23,8 @@ REMEDY = "delete it to train from the beginning"
 #: what a step changes, and what a validation does
 STEPPED = ("parameters", "first", "second", "average", "buffers")
 GROUPS = (*STEPPED, "best", "best_buffers")
+#: beside the tensors
+PLAIN = ("epoch", "step", "finished", "best_loss", "bad_rounds")
 
 
 class Moment(NamedTuple):
@@ -109,12 +111,11 @@ class State:
         tensors = self._tensors() | {f"rng/{name}": generator for name, generator in rng_state().items()}
         if self.sums is not None:
             tensors["sums"] = self.sums
-        plain = ("epoch", "step", "finished", "best_loss", "bad_rounds")
         metadata = {
             "kind": "checkpoint",
             "identity": identity,
             "environment": environment(),
-            "state": {name: getattr(self, name) for name in plain},
+            "state": {name: getattr(self, name) for name in PLAIN},
             "histories": [history.to_json() for history in self.histories],
         }
         write_tensors(path, tensors, metadata)
@@ -128,6 +129,12 @@ class State:
         tensors, metadata = read_tensors(path, REMEDY)
         if metadata.get("kind") != "checkpoint":
             raise InputError(f"{path} is a finished model, not a checkpoint; {REMEDY}")
+        with as_described(path, REMEDY):
+            self._restore(path, identity, tensors, metadata)
+
+    def _restore(
+        self, path: Path, identity: Mapping[str, Any], tensors: dict[str, Tensor], metadata: dict[str, Any]
+    ) -> None:
         found = metadata["identity"]
         if differ := [name for name in identity if found.get(name) != identity[name]]:
             name = differ[0]
@@ -149,8 +156,8 @@ class State:
             tensor.copy_(tensors[name])
         device = next(iter(own.values())).device
         self.sums = tensors["sums"].to(device) if "sums" in tensors else None
-        for name, value in metadata["state"].items():
-            setattr(self, name, value)
+        for name in PLAIN:
+            setattr(self, name, metadata["state"][name])
         if not self.finished:
             set_rng_state({n.removeprefix("rng/"): t for n, t in tensors.items() if n.startswith("rng/")})
         self.histories = [History(**history) for history in metadata["histories"]]
