@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sciencevae.batch import Batch
-from sciencevae.errors import InputError
+from sciencevae.errors import InputError, one_line
 from sciencevae.latents.columns import IDENTIFY, spread
 from sciencevae.latents.typical import Typical
 from sciencevae.provenance import file_hash
@@ -120,7 +120,7 @@ def warn_left_out(source: str | Path, statuses: Counter[str]) -> None:
     """Say how many rows of a file could not be used, and why."""
     reasons = statuses - Counter(ok=statuses["ok"])
     if reasons:
-        first = "; ".join(f"{reason} ({times})" for reason, times in reasons.most_common(3))
+        first = one_line("; ".join(f"{reason} ({times})" for reason, times in reasons.most_common(3)))
         more = f"; {len(reasons) - 3} other reasons" if len(reasons) > 3 else ""
         log.warning(
             "%s: %d of %d rows are left out: %s%s", source, reasons.total(), statuses.total(), first, more

@@ -123,7 +123,7 @@ def test_a_domain_is_a_registered_one(whole: Path, tmp_path: Path) -> None:
     for name in ("evil", "os", "../evil", str(tmp_path / "evil"), "..", ["evil"], {"a": 1}, "a.b"):
         path = with_header(whole, lambda said, name=name: said.update(domain=name))
         for read in (load, Trained.open):
-            with pytest.raises(InputError, match="unknown domain|does not say which domain"):
+            with pytest.raises(InputError, match=r"unknown domain|does not say which domain"):
                 read(path)
     assert not (tmp_path / "ran").exists()
 
@@ -219,7 +219,7 @@ def test_a_pipe_or_a_folder_is_no_model(tmp_path: Path, bounded: Callable[..., A
     os.mkfifo(tmp_path / "a.safetensors")
     (tmp_path / "b.safetensors").mkdir()
     for name in ("a.safetensors", "b.safetensors"):
-        with bounded(seconds=2), pytest.raises(InputError, match="is no file|is a folder"):
+        with bounded(seconds=2), pytest.raises(InputError, match=r"is no file|is a folder"):
             load(tmp_path / name)
 
 
