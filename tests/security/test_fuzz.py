@@ -52,7 +52,7 @@ SECONDS = float(os.environ.get("SCIENCEVAE_FUZZ_SECONDS", "1.5"))
 HDF5 = {"scan.nxs", "fields.h5", "simulated.h5", "fields.nc", "arrays.h5"}
 #: what breaks readers: limits of numbers, marks of formats, text that is none
 TOKENS = [
-    *(b"\0", b"\xff", b"\xff\xff\xff\xff", b"\x00\x00\x00\x80", b"\x7f", b"\xef\xbb\xbf", b"\xff\xfe", b"\xed\xa0\x80"),
+    *(b"\0", b"\xff", b"\xff\xff\xff\xff", b"\0\0\0\x80", b"\x7f", b"\xef\xbb\xbf", b"\xff\xfe", b"\xed\xa0\x80"),
     *(b"-1", b"0", b"1e999", b"nan", b"inf", b"-inf", b"99999999999999999999", b"null", b"true", b"[]", b"{}"),
     *(b"&a", b"*a", b"<<: ", b"!!int ", b"---\n", b": ", b"- ", b"#", b",", b";", b"\t", b" ", b"\n", b"\r"),
     *(b"<", b">", b"&", b"]]>", b"(", b")" * 50, b"(" * 50, b"%", b"@", b"\\", b'"', b"'", b"{", b"}", b"[", b"]"),
