@@ -149,3 +149,24 @@ def test_a_linter_of_dockerfiles_has_no_complaint(command: list[str]) -> None:
     if command[0] == "docker" and re.search(r"daemon|buildx|unknown flag", done.stderr):
         pytest.skip("no docker daemon here")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_constraints_are_a_lock() -> None:
+    """All that an installation brings along, down to the last package, has its version pinned."""
+    from importlib import metadata
+
+    known = {re.sub(r"[-_.]+", "-", name) for name in pins()}
+    open_, seen = [Requirement("sciencevae[slurm]")], set()
+    while open_:
+        requirement = open_.pop()
+        name = re.sub(r"[-_.]+", "-", requirement.name).lower()
+        extras = requirement.extras or {""}
+        if (name, *sorted(extras)) in seen or re.match(r"nvidia-|cuda-|triton$|setuptools$", name):
+            continue
+        seen.add((name, *sorted(extras)))
+        assert name in known | {"sciencevae"}, f"{name} has no pin"
+        for text_ in metadata.requires(requirement.name) or []:
+            found = Requirement(text_)
+            if found.marker is None or any(found.marker.evaluate({"extra": extra}) for extra in extras):
+                open_.append(found)
+    assert len(seen) > 90
