@@ -256,7 +256,7 @@ def test_a_pipe_in_place_of_the_partial_file(
 ) -> None:
     (cache / "evil").mkdir(parents=True)
     os.mkfifo(cache / "evil" / ".a.dat.part")
-    with bounded(seconds=5), pytest.raises(RunError, match="a link or a pipe: remove it"):
+    with bounded(seconds=15), pytest.raises(RunError, match="a link or a pipe: remove it"):
         fetch(manifest(serve(endless)), progress=False)
 
 
