@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["InputError", "Interrupted", "RunError", "ScienceVAEError", "did_you_mean"]
+__all__ = ["InputError", "Interrupted", "RunError", "ScienceVAEError", "did_you_mean", "one_line"]
 
 
 class ScienceVAEError(Exception):
@@ -44,3 +44,13 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
         return f"; did you mean {close[0]!r}?"
     more = f" and {len(known) - 20} more" if len(known) > 20 else ""
     return f"; known: {', '.join(known[:20]) or 'none'}{more}"
+
+
+def one_line(text: object) -> str:
+    """A text as one line that a terminal only shows: what a file brings to steer one stands there by its code.
+
+    >>> one_line("no column 'a\\x1b[2J'\\n in it")
+    "no column 'a\\\\x1b[2J' in it"
+    """
+    words = " ".join(str(text).split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)

@@ -44,8 +44,10 @@ def hold(path: Path, what: str, patience: float = 0.0) -> Iterator[int]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise RunError(f"{path} is no file of its own, but a link: remove it") from error
         raise RunError(
             f"cannot write {path.parent}: {error.strerror}; choose a folder you may write to"
         ) from error
@@ -87,9 +89,13 @@ def _take(descriptor: int, path: Path, what: str, patience: float) -> None:
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(path.read_text() or "null")
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and {"pid", "host", "token"} <= set(found) else None
+    if not isinstance(found, dict) or not {"pid", "host", "token"} <= set(found):
+        return None
+    # a signal to 0 or −1 would reach far more than the holder
+    known = type(found["pid"]) is int and 1 < found["pid"] < 2**31
+    return found if known and isinstance(found["host"], str) and isinstance(found["token"], str) else None
 
 
 def inherited(folder: Path) -> dict[str, Any] | None:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import nn
 
 from sciencevae.errors import InputError
+from sciencevae.paths import checkout_folder
 
-__all__ = ["describe", "rebuild", "recorded"]
+__all__ = ["describe", "foreign", "rebuild", "recorded"]
 
 _CLASSES: dict[str, type[nn.Module]] = {}
 Module = TypeVar("Module", bound=type[nn.Module])
@@ -96,7 +98,7 @@ def _rebuild(description: Any, done: list[nn.Module]) -> Any:
     if isinstance(description, dict) and set(description) == {"same as"}:
         return done[description["same as"]]
     if isinstance(description, dict) and set(description) == {"class", "arguments"}:
-        cls = _CLASSES.get(description["class"])
+        cls = _CLASSES.get(str(description["class"]))
         if cls is None:
             raise InputError(
                 f"the file names {description['class']}, which no installed part or domain provides: "
@@ -110,3 +112,19 @@ def _rebuild(description: Any, done: list[nn.Module]) -> Any:
     if isinstance(description, list):
         return [_rebuild(v, done) for v in description]
     return description
+
+
+def foreign(description: Any) -> bool:
+    """Whether a description names a class that does not come with sciencevae."""
+    if isinstance(description, dict):
+        cls = _CLASSES.get(str(description.get("class")))
+        if cls is not None and not _comes_along(cls):
+            return True
+        return any(map(foreign, description.values()))
+    return isinstance(description, list) and any(map(foreign, description))
+
+
+def _comes_along(cls: type) -> bool:
+    place = Path(inspect.getfile(cls)).resolve()
+    own = [Path(__file__).resolve().parent, checkout_folder("domains")]
+    return any(folder is not None and place.is_relative_to(folder) for folder in own)

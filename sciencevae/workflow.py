@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from sciencevae.errors import InputError, RunError, did_you_mean
+from sciencevae.errors import InputError, RunError, did_you_mean, one_line
 from sciencevae.locks import TOKEN, holders, run_lock
 from sciencevae.paths import workflows_folder
 from sciencevae.runs import Run, prune, read_json
@@ -25,6 +25,8 @@ from sciencevae.watch import Watch, watcher
 __all__ = ["carry_out", "configured", "find_profile", "run", "snakemake_command"]
 
 _POLL = 0.2
+#: what means something between double quotes
+_SHELL = set('$`"\\\n!')
 #: seconds that the jobs of a killed run may take to save and end before a new run gives up
 _PATIENCE = 60.0
 
@@ -61,6 +63,7 @@ def run(
     """Everything from raw data to the report; gives the exit code."""
     plan = configured(domain, config, overrides, input, out)
     profile_folder = find_profile(profile)
+    _check_words(out, profile_folder)
     if dry_run:
         return _dry_run(plan, out, profile_folder, cores)
     return carry_out(plan, out, profile_folder, cores)
@@ -98,6 +101,17 @@ def find_profile(name: str) -> Path:
     if name in known:
         return ours / name
     raise InputError(f"no profile {name!r}{did_you_mean(name, known)}, or the folder of a snakemake profile")
+
+
+def _check_words(out: Path, profile: Path) -> None:
+    """InputError for a run folder whose name a shell would run: a cluster's executor puts it into double quotes."""
+    if profile != workflows_folder() / "profiles" / "local" and (
+        found := _SHELL & set(f"{out.resolve()}{profile}")
+    ):
+        raise InputError(
+            f"the run folder {str(out)!r} or the profile's has {min(found)!r} in its path, which a shell on the "
+            "way to the cluster's jobs reads as its own: choose another --out"
+        )
 
 
 def snakemake_command(folder: Path, profile: Path, cores: int | None, dry_run: bool = False) -> list[str]:
@@ -252,7 +266,7 @@ def _explain(folder: Path, out: Path, began: float) -> int:
     if failures:
         first = failures[0]
         message = f"{first['label']} failed: {first['error']} (log: {out / first['log']})"
-        print(f"sciencevae: error: {message}", file=sys.stderr)
+        print(f"sciencevae: error: {one_line(message)}", file=sys.stderr)
         return int(first["exit_code"])
     text = (folder / "logs" / "snakemake.log").read_text(encoding="utf-8", errors="replace")
     last = text[text.rfind("Building DAG") :]

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from sciencevae.data.foreign import open_h5, parsing
 from sciencevae.errors import InputError
 
 from .axes import check_two_theta, two_theta_from_d, two_theta_from_q
@@ -25,7 +26,7 @@ _TEXT = (".xy", ".xye", ".csv", ".dat", ".txt")
 _NEXUS = (".h5", ".hdf5", ".nxs")
 ENDINGS: tuple[str, ...] = (*_TEXT, ".ras", *_NEXUS)
 _BINARY = (".raw", ".brml", ".xrdml", ".rd", ".sd", ".udf", ".uxd", ".rasx")
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eEdD][-+]?\d+)?$|[-+]?(nan|inf)$", re.IGNORECASE)
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eEdD][-+]?\d+)?$|[-+]?(nan|inf)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -287,9 +288,7 @@ def _ras(path: Path, text: list[str]) -> tuple[Scan, np.ndarray]:
 
 def _nexus(path: Path) -> Scan:
     """The default NXdata of a NeXus file, its signal over its one axis, in degrees or radians."""
-    import h5py
-
-    with h5py.File(path) as file:
+    with open_h5(path) as file, parsing(path, "NeXus"):
         group = _default(file)
         if group is None:
             raise InputError(

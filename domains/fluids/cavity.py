@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sciencevae.data.foreign import open_h5, parsing
 from sciencevae.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,17 +23,13 @@ def open_cavity(path: Path) -> xr.Dataset:
 
     The file has x descending and the flow towards −x; here x ascends, values are as measured.
     """
-    import h5py
     import xarray as xr
 
-    try:
-        with h5py.File(path, "r") as file:
-            if missing := [name for name in ("u", "x", "y", "dt") if name not in file]:
-                raise InputError(f"{path} is no cavity PIV: it has no array {missing[0]!r}")
-            u = file["u"][()].transpose(2, 1, 0)  # (T, y, x)
-            x, y, step = file["x"][:, 0], file["y"][0], float(file["dt"][0, 0])
-    except OSError as error:
-        raise InputError(f"{path} cannot be read as MATLAB 7.3 (HDF5): {error}") from error
+    with open_h5(path) as file, parsing(path, "the cavity's PIV"):
+        if missing := [name for name in ("u", "x", "y", "dt") if name not in file]:
+            raise InputError(f"{path} is no cavity PIV: it has no array {missing[0]!r}")
+        u = file["u"][()].transpose(2, 1, 0)  # (T, y, x)
+        x, y, step = file["x"][:, 0], file["y"][0], float(file["dt"][0, 0])
     order = np.argsort(x)
     attrs = {"units": "m/s", "long_name": "streamwise velocity"}
     return xr.Dataset(

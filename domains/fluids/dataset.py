@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from sciencevae.data.foreign import parsing
 from sciencevae.data.scaling import Affine, Scaling
 from sciencevae.errors import InputError, did_you_mean
 
@@ -129,6 +130,16 @@ def read(path: Path, settings: Fluids, template: xr.Dataset | None = None) -> It
     """
     if template is None:
         raise InputError("a series is read for a trained model")
+    blocks = _read(path, settings, template)
+    while True:
+        with parsing(path, "fields"):  # what lies on disk may turn out damaged when it is wanted
+            block = next(blocks, None)
+        if block is None:
+            return
+        yield block
+
+
+def _read(path: Path, settings: Fluids, template: xr.Dataset) -> Iterator[xr.Dataset]:
     # times that training was limited to are none of a new series
     chosen = settings.prepare.model_copy(update={"start": None, "stop": None})
     fields = selected(open_fields(Path(path), chosen.units), Path(path), chosen)

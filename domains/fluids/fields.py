@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sciencevae.data.foreign import check_zarr, open_h5
 from sciencevae.errors import InputError
 
 if TYPE_CHECKING:
@@ -146,13 +147,18 @@ def checked(ds: xr.Dataset, path: Path) -> xr.Dataset:
 
 
 def _open_xarray(path: Path) -> xr.Dataset:
+    import h5py
     import xarray as xr
 
+    if path.is_dir():
+        check_zarr(path)
+    elif h5py.is_hdf5(path):
+        open_h5(path).close()
     try:
         if path.is_dir():
             return xr.open_zarr(path, decode_times=False, consolidated=False)
         return xr.open_dataset(path, decode_times=False, chunks={})
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # each engine raises whatever it does
         remedy = ""
         if path.suffix in (".nc", ".nc4"):
             remedy = "; NetCDF-4 needs pip install 'sciencevae[netcdf]' (NetCDF-3 does not)"
@@ -167,10 +173,7 @@ def _open_h5(path: Path) -> xr.Dataset:
     import h5py
     import xarray as xr
 
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read as HDF5: {error}") from error
+    file = open_h5(path)
     if "velocity" in file and file["velocity"].ndim == 5:
         from .simulated import open_simulated
 

@@ -62,9 +62,9 @@ def top_anomalies(run: Run) -> tuple[Figure, str]:
     height = 0.9 + 0.16 * len(rows)
     figure, axes = plt.subplots(figsize=(DOUBLE_COLUMN, height))
     picture = axes.imshow(np.log10(1 + shown), cmap=SEQUENTIAL, aspect="auto", interpolation="nearest")
-    axes.set_yticks(range(len(rows)), table.loc[rows, "id"].astype(str).str[:_LETTERS])
+    axes.set_yticks(range(len(rows)), table.loc[rows, "id"].astype(str).str[:_LETTERS], parse_math=False)
     labels = [str(name).removeprefix(CONTRIBUTION)[:_LETTERS] for name in chosen]
-    axes.set_xticks(range(len(chosen)), labels, rotation=40, ha="right")
+    axes.set_xticks(range(len(chosen)), labels, rotation=40, ha="right", parse_math=False)
     bar = figure.colorbar(picture, ax=axes, label=_label(run, "beyond the usual"))
     ticks = [t for t in (0, 1, 3, 10, 30, 100, 300, 1000, 10_000) if np.log10(1 + t) <= picture.norm.vmax]
     bar.set_ticks(np.log10(1 + np.array(ticks)), labels=list(map(str, ticks)))

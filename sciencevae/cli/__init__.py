@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from sciencevae.cli import catalogue, finished, models, pipeline
-from sciencevae.errors import ScienceVAEError, did_you_mean
+from sciencevae.errors import ScienceVAEError, did_you_mean, one_line
 
 __all__ = ["main", "parser"]
 
@@ -127,4 +127,4 @@ def _guarded(arguments: argparse.Namespace) -> int:
 
 
 def _complain(message: str) -> None:
-    print(f"sciencevae: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"sciencevae: error: {one_line(message)}", file=sys.stderr)

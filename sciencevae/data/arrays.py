@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from sciencevae.data.atomic import atomic_path
+from sciencevae.data.foreign import open_h5, parsing
 from sciencevae.errors import InputError
 
 __all__ = ["Arrays", "write_arrays"]
@@ -33,14 +33,15 @@ class Arrays(Mapping[str, Any]):
             elif path.suffix == ".npz":
                 self._file = np.load(path, allow_pickle=False)
             else:
-                import h5py
-
-                self._file = h5py.File(path, "r")
+                self._file = open_h5(path)
         self.attrs: Mapping[str, Any] = getattr(self._file, "attrs", {})
 
     def __getitem__(self, name: str) -> Any:
-        with self._named_errors():
+        found = None
+        with self._named_errors(), suppress(KeyError):
             found = self._file[name]
+        if found is None:
+            raise KeyError(name)
         if getattr(found, "shape", None) is None:  # a group of HDF5, or its null
             raise InputError(f"{self._path}: {name} is no array")
         return found
@@ -65,14 +66,9 @@ class Arrays(Mapping[str, Any]):
             with self._named_errors():
                 raise error
 
-    @contextmanager
-    def _named_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, ValueError, EOFError, BadZipFile) as error:
-            known = self._path.suffix in (".npy", ".npz", ".h5", ".hdf5")
-            kind = "" if known else " as HDF5 (nor is it .npy or .npz)"
-            raise InputError(f"{self._path} cannot be read{kind}: {error}") from error
+    def _named_errors(self) -> AbstractContextManager[None]:
+        known = self._path.suffix in (".npy", ".npz", ".h5", ".hdf5")
+        return parsing(self._path, self._path.suffix if known else "HDF5 (nor is it .npy or .npz)")
 
 
 def write_arrays(path: Path, name: str, values: np.ndarray) -> None:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import errno
-import itertools
+import glob
 import os
+import secrets
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from sciencevae.errors import InputError, RunError, ScienceVAEError
 
-__all__ = ["atomic_path", "disk_errors", "make_folder", "remove", "temporary_path"]
+__all__ = ["atomic_path", "disk_errors", "make_folder", "open_own", "remove", "temporary_path"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
-_counter = itertools.count()
 
 
 @contextmanager
@@ -50,13 +52,34 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def temporary_path(path: Path) -> Path:
-    """A fresh hidden name beside ``path``, with the same suffix; removes those of dead processes here."""
+    """A fresh hidden name beside ``path``, with the same suffix; removes those of dead processes here.
+
+    Nobody can guess it, and put a link there first.
+    """
     host = socket.gethostname()
-    for stale in path.parent.glob(f".tmp-{host}-*-*-{path.name}"):
+    for stale in path.parent.glob(f".tmp-{glob.escape(host)}-*-*-{glob.escape(path.name)}"):
         process = stale.name.removeprefix(f".tmp-{host}-").split("-", 1)[0]
         if process.isdigit() and not _alive(int(process)):
             remove(stale)
-    return path.with_name(f".tmp-{host}-{os.getpid()}-{next(_counter)}-{path.name}")
+    return path.with_name(f".tmp-{host}-{os.getpid()}-{secrets.token_hex(8)}-{path.name}")
+
+
+def open_own(path: Path, mode: str) -> IO[bytes]:
+    """Open a file of a known name to write, ``mode`` "wb" or "ab"; RunError where a link or a pipe lies there."""
+
+    def opener(name: str, flags: int) -> int:
+        descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.ENXIO, os.strerror(errno.ENXIO), name)
+        return descriptor
+
+    try:
+        return open(path, mode, opener=opener)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise RunError(f"{path} is no file of its own, but a link or a pipe: remove it") from error
+        raise
 
 
 @contextmanager

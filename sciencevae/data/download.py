@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from sciencevae.data.atomic import open_own
 from sciencevae.data.progress import Update, show, tell
 from sciencevae.errors import InputError, RunError
 
@@ -99,8 +100,8 @@ def _attempt(wanted: Transfer, part: Path, update: Update) -> None:
             part.unlink()
             raise _Dropped("the server answered with another range")
         have = have if resumed else 0
-        length = response.headers.get("Content-Length")
-        if length is not None:
+        length = response.headers.get("Content-Length", "")
+        if length.isdecimal():
             offered = have + int(length)
             if offered != (total or offered):
                 raise RunError(
@@ -108,7 +109,7 @@ def _attempt(wanted: Transfer, part: Path, update: Update) -> None:
                     "it has changed there; look for a newer sciencevae"
                 )
             total = offered
-        with part.open("ab" if resumed else "wb") as file:
+        with open_own(part, "ab" if resumed else "wb") as file:
             while block := _read(response):
                 have += len(block)
                 if have > wanted.limit:
@@ -119,12 +120,23 @@ def _attempt(wanted: Transfer, part: Path, update: Update) -> None:
         raise _Dropped("the connection was closed early")
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Redirects are followed to https alone; from http, as of a registry in the own network, to http too."""
+
+    def redirect_request(self, request: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        scheme = urlsplit(newurl).scheme
+        if scheme != "https" and not (scheme == urlsplit(request.full_url).scheme == "http"):
+            raise _Refused(f"the server redirects from https to {scheme or newurl}")
+        return super().redirect_request(request, fp, code, msg, headers, newurl)
+
+
 def _open(url: str, have: int, part: Path) -> Any:
     headers = {"User-Agent": "sciencevae", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
     try:
-        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_S)
+        opener = urllib.request.build_opener(_Redirects)
+        return opener.open(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if error.code == 416:  # what we have is not the beginning of what is there
             part.unlink(missing_ok=True)

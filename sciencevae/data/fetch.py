@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sciencevae.data.archive import expand, extract, packing
-from sciencevae.data.atomic import atomic_path, disk_errors, make_folder, remove, temporary_path
+from sciencevae.data.atomic import atomic_path, disk_errors, make_folder, open_own, remove, temporary_path
 from sciencevae.data.download import (
     Transfer,
     Unreachable,
@@ -370,7 +370,7 @@ def _cache_errors(path: Path) -> Iterator[None]:
 @contextmanager
 def _one_at_a_time(path: Path, progress: bool) -> Iterator[None]:
     """Hold the lock of one file in the cache; the kernel frees it when the process ends, however it ends."""
-    with path.with_name(f".{path.name}.lock").open("w") as lock:
+    with open_own(path.with_name(f".{path.name}.lock"), "ab") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

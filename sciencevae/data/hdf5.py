@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sciencevae.data.atomic import atomic_path
-from sciencevae.errors import InputError, RunError
+from sciencevae.data.foreign import open_h5
+from sciencevae.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -53,14 +54,9 @@ def open_hdf5(path: str | Path) -> xr.Dataset:
     import h5py
     import xarray as xr
 
-    try:
-        file = h5py.File(path, "r")
-    except FileNotFoundError as error:
-        raise InputError(f"no file {path}") from error
-    except OSError as error:
-        raise RunError(
-            f"{path} is no HDF5 file, or damaged ({error}): delete it and make it again"
-        ) from error
+    if not Path(path).is_file():
+        raise InputError(f"no file {path}")
+    file = open_h5(Path(path))
     variables, coords = {}, []
     for name, data in file.items():
         if not isinstance(data, h5py.Dataset):

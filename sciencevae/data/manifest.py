@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -180,7 +180,7 @@ class Manifest(_Strict):
     license: an SPDX identifier, or ``LicenseRef-…`` with ``license_note`` for what has none
     """
 
-    name: str = Field(pattern=_NAME.pattern)
+    name: str = Field(pattern=f"^{_NAME.pattern}$")
     version: str
     title: str
     description: str
@@ -235,7 +235,8 @@ def load_manifest(name: str | Path) -> Manifest:
     'LicenseRef-public-domain'
     """
     path = Path(name)
-    if path.suffix not in {".yaml", ".yml"}:
+    given = path.suffix in {".yaml", ".yml"}
+    if not given:
         known = _manifest_files()
         if str(name) not in known:
             raise InputError(f"unknown data set {str(name)!r}{did_you_mean(str(name), known)}")
@@ -251,7 +252,26 @@ def load_manifest(name: str | Path) -> Manifest:
         raise InputError(f"{path}: {_one_line(error)}") from error
     if path.stem != manifest.name:
         raise InputError(f"{path}: the manifest is named {manifest.name!r}; a file is named as its data set")
+    if given:
+        _check_generators(manifest, path)
     return manifest
+
+
+def _check_generators(manifest: Manifest, path: Path) -> None:
+    """InputError where a file that anybody may have written names a module to run that is of no domain."""
+    domains = {"sciencevae.builtin", *(_package(point) for point in entry_points(group="sciencevae.domains"))}
+    for entry in manifest.files:
+        command = entry.generate.command if entry.generate else None
+        if command and not any(command.startswith(f"{domain}.") for domain in domains):
+            raise InputError(
+                f"{path}: {entry.name} is made by {command}, which belongs to no domain here: install the package "
+                "of its domain, or put the domain into a folder named by SCIENCEVAE_DOMAINS"
+            )
+
+
+def _package(point: EntryPoint) -> str:
+    """The top package of a domain that is not ours."""
+    return point.module.partition(".")[0] if not point.module.startswith("sciencevae.") else point.module
 
 
 def _manifest_files() -> Mapping[str, Path]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import csv
 import gzip
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from sciencevae.data.atomic import atomic_path
+from sciencevae.data.foreign import check_votable, parsing, unpacked_bytes
 from sciencevae.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ _FORMATS = {
 }
 _BLOCK_ROWS = 100_000
 _BLOCK_BYTES = 8 << 20  # of text
+_HEADER_LETTERS = 16 << 20  # of a text's comments and names
 #: a VOTable has to be read whole, in about ten times its size of memory
 _WHOLE_BYTES = 1 << 30
 
@@ -77,7 +78,7 @@ def open_table(path: Path | pd.DataFrame, missing: Sequence[str] = ("", "nan", "
         ) from error
     if empty:
         raise InputError(f"{path} is empty: fetch it again")
-    with _reading(path, kind):
+    with parsing(path, kind):
         others = {"FITS": _fits, "VOTable": _votable, "Parquet": _parquet}
         file = others[kind](path) if kind in others else _text(path, missing)
     return file._replace(blocks=lambda columns: _checked(path, kind, file.blocks(columns)))
@@ -117,30 +118,10 @@ def _distinct(path: Path, names: list[str]) -> list[str]:
     return names
 
 
-@contextmanager
-def _reading(path: Path, kind: str) -> Iterator[None]:
-    """What the libraries stumble over, as an InputError."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of VOTables and FITS headers that are not quite to the letter
-            yield
-    except (InputError, MemoryError):
-        raise
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path} is no text in UTF-8 (byte {error.start}): save it as UTF-8, or name it by its format"
-        ) from error
-    except Exception as error:  # each reader raises whatever its format's parser does
-        told = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"{path} can't be read as {kind}: {told or type(error).__name__}; it may be cut short: fetch it again"
-        ) from error
-
-
 def _checked(path: Path, kind: str, blocks: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
     rows = 0
     while True:
-        with _reading(path, kind):
+        with parsing(path, kind):
             block = next(blocks, None)
         if block is None:
             break
@@ -195,10 +176,14 @@ def _text(path: Path, missing: Sequence[str]) -> TableFile:
     opened: Any = gzip.open if path.suffix.lower() == ".gz" else open
     comments: list[str] = []
     with opened(path, "rt", encoding="utf-8-sig") as file:
-        header = file.readline()
+        left = _HEADER_LETTERS
+        header = file.readline(left)
         while header.startswith("#"):
             comments.append(header.removeprefix("#").strip("\r\n")[1:])
-            header = file.readline()
+            left -= len(header)
+            header = file.readline(left)
+        if left <= len(header):
+            raise InputError(f"{path}: its first line is too long for the names of columns: is it a table?")
     described = comments[1:] if comments and comments[0].startswith("%ECSV") else []
     delimiter = _delimiter(described) if described else ","
     if found := [mark for mark in ";\t|" if mark in header and delimiter not in header]:
@@ -289,11 +274,12 @@ def _physical(raw: np.ndarray, column: Any) -> Any:
 def _votable(path: Path) -> TableFile:
     from astropy.table import Table
 
-    if path.stat().st_size > _WHOLE_BYTES:
+    if unpacked_bytes(path, _WHOLE_BYTES) > _WHOLE_BYTES:
         raise InputError(
-            f"{path} has {path.stat().st_size / 2**30:.1f} GiB, and a VOTable is read whole, in about ten times "
+            f"{path} has more than {_WHOLE_BYTES / 2**30:g} GiB, and a VOTable is read whole, in about ten times "
             "that of memory: convert it to Parquet or FITS, which are read in blocks"
         )
+    check_votable(path)
     table = Table.read(path, format="votable")
     single = {name for name in table.colnames if table[name].ndim == 1}
 

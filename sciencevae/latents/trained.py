@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sciencevae.batch import Batch
-from sciencevae.errors import InputError
+from sciencevae.errors import InputError, one_line
 from sciencevae.latents.columns import IDENTIFY, spread
 from sciencevae.latents.typical import Typical
 from sciencevae.provenance import file_hash
-from sciencevae.vae.files import load, load_metadata, model_path
+from sciencevae.training.checkpoint import as_described
+from sciencevae.vae.files import REMEDY, load, load_metadata, model_path
 from sciencevae.vae.model import VAE
 
 if TYPE_CHECKING:
@@ -60,16 +61,18 @@ class Trained:
         metadata = load_metadata(path)
         if not {"domain", "settings", "data"} <= set(metadata):
             raise InputError(f"{path} does not say which domain it is of: give the model of a run")
-        owner = domain(metadata["domain"])
+        owner = domain(str(metadata["domain"]))
         if wrong := next((given for given in overrides if not given.startswith("prepare.")), None):
             raise InputError(
                 f"--set {wrong}: the model is trained; prepare.… alone, how data are read, can be set"
             )
-        settings = validate(owner.settings, *overridden(metadata["settings"], overrides, str(path)))
-        settings = settings.variant("main")
-        data = template.from_json(metadata["data"])
-        typical = Typical.from_json(metadata["typical"]) if "typical" in metadata else None
-        return cls(load(path), owner, settings, data, Scaling.of(data), typical, file_hash(path))
+        with as_described(path, REMEDY):
+            settings = validate(owner.settings, *overridden(metadata["settings"], overrides, str(path)))
+            settings = settings.variant("main")
+            data = template.from_json(metadata["data"])
+            typical = Typical.from_json(metadata["typical"]) if "typical" in metadata else None
+            scaling = Scaling.of(data)
+        return cls(load(path), owner, settings, data, scaling, typical, file_hash(path))
 
     def read(self, source: str | Path) -> Iterator[xr.Dataset]:
         """The user's file in blocks, as the domain reads it."""
@@ -117,7 +120,7 @@ def warn_left_out(source: str | Path, statuses: Counter[str]) -> None:
     """Say how many rows of a file could not be used, and why."""
     reasons = statuses - Counter(ok=statuses["ok"])
     if reasons:
-        first = "; ".join(f"{reason} ({times})" for reason, times in reasons.most_common(3))
+        first = one_line("; ".join(f"{reason} ({times})" for reason, times in reasons.most_common(3)))
         more = f"; {len(reasons) - 3} other reasons" if len(reasons) > 3 else ""
         log.warning(
             "%s: %d of %d rows are left out: %s%s", source, reasons.total(), statuses.total(), first, more

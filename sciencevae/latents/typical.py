@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sciencevae.errors import InputError
 from sciencevae.latents.score import anomaly_score
 from sciencevae.vae.vq import VQVAE
 
@@ -56,7 +57,11 @@ class Typical:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Typical:
-        return cls(tuple(plain["latent"]), tuple(plain["elbo"]))
+        """The inverse of ``to_json``; InputError for anything else."""
+        found = [np.asarray(plain[kind], np.float64) for kind in ("latent", "elbo")]
+        if any(values.shape != _SHARES.shape for values in found):
+            raise InputError(f"what is typical is told by {len(_SHARES)} quantiles each")
+        return cls(*(tuple(values.tolist()) for values in found))
 
     def to_json(self) -> dict[str, Any]:
         return {"latent": list(self.latent), "elbo": list(self.elbo)}

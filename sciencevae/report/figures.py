@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ SINGLE_COLUMN, DOUBLE_COLUMN = 3.5, 7.2
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 #: perceptually even maps: for amounts, for signed amounts, for angles
 SEQUENTIAL, DIVERGING, CYCLIC = "viridis", "RdBu_r", "twilight"
+_CONTROL = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\ufffe\\uffff]")
 #: columns of a history that are drawn
 _LOSSES = "^(epoch$|train_|valid_)"
 
@@ -119,6 +121,7 @@ Drawn = tuple["Figure | Drawing | Mapped | Moving", str]
 
 def places_in(figure: Figure, panels: Sequence[Axes], points: np.ndarray) -> list[list[tuple[float, float]]]:
     """Where points (N, 2) of the panels' coordinates stand in the figure, in each panel, for ``Mapped``."""
+    _as_it_stands(figure)
     figure.canvas.draw()  # the layout is made then
     found = []
     for panel in panels:
@@ -139,6 +142,7 @@ def save_figure(figure: Figure | Drawing, folder: Path, name: str) -> list[Path]
     import matplotlib.pyplot as plt
     import numpy as np
 
+    _as_it_stands(figure)
     for axes in figure.axes:
         for cloud in axes.collections:
             if np.shape(cloud.get_offsets())[0] > 2000:
@@ -149,9 +153,30 @@ def save_figure(figure: Figure | Drawing, folder: Path, name: str) -> list[Path]
         metadata = {"Date": None} if suffix == "svg" else {"Software": "sciencevae"}
         with atomic_path(path) as partial:
             figure.savefig(partial, format=suffix, metadata=metadata)
+            if suffix == "svg":  # which XML has no room for, not even escaped
+                partial.write_text(
+                    _CONTROL.sub("\ufffd", partial.read_text(encoding="utf-8")), encoding="utf-8"
+                )
         paths.append(path)
     plt.close(figure)
     return paths
+
+
+def _as_it_stands(figure: Figure) -> None:
+    """Draw text that is taken for mathematics and is none, as a column named ``$\\frac{$``, as it stands."""
+    from matplotlib.mathtext import MathTextParser
+    from matplotlib.text import Text
+
+    parser = MathTextParser("path")
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        written = text.get_text()
+        if text.get_parse_math() and "$" in written:
+            try:
+                for line in written.split("\n"):
+                    parser.parse(line)
+            except ValueError:
+                text.set_parse_math(False)
 
 
 def image_grid(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,9 @@ import torch
 from torch import Tensor
 
 from sciencevae.data.atomic import atomic_path
-from sciencevae.errors import InputError, RunError
+from sciencevae.errors import InputError, RunError, ScienceVAEError
 
-__all__ = ["read_tensors", "write_tensors"]
+__all__ = ["as_described", "read_tensors", "write_tensors"]
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
@@ -32,8 +34,8 @@ def read_tensors(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, 
     """
     from safetensors import SafetensorError, safe_open
 
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; {remedy}")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is {'a folder' if path.is_dir() else 'no file'}; {remedy}")
     try:
         with open(path, "rb") as file:
             head = file.read(16)
@@ -47,11 +49,25 @@ def read_tensors(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, 
     try:
         with safe_open(path, "pt") as file:
             metadata = json.loads((file.metadata() or {})["sciencevae"])
+            if not isinstance(metadata, dict):
+                raise KeyError("metadata")
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
-    except (KeyError, json.JSONDecodeError) as error:
+    except (KeyError, RecursionError, json.JSONDecodeError) as error:
         raise InputError(f"{path} is a safetensors file that sciencevae did not write; {remedy}") from error
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError, TypeError, AttributeError) as error:
         raise RunError(f"{path} is truncated or damaged ({error}); {remedy}") from error
+
+
+@contextmanager
+def as_described(path: Path, remedy: str) -> Iterator[None]:
+    """InputError for a header by which nothing can be built: any of the parts it names may refuse its arguments."""
+    try:
+        yield
+    except ScienceVAEError:
+        raise
+    except Exception as error:
+        told = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise InputError(f"{path} has a header that describes nothing here ({told}); {remedy}") from error
 
 
 def rng_state() -> dict[str, Tensor]:

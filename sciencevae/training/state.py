@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sciencevae.errors import InputError
-from sciencevae.training.checkpoint import read_tensors, rng_state, set_rng_state, write_tensors
+from sciencevae.training.checkpoint import as_described, read_tensors, rng_state, set_rng_state, write_tensors
 from sciencevae.training.history import History
 
 __all__ = ["Moment", "State"]
@@ -23,6 +23,8 @@ REMEDY = "delete it to train from the beginning"
 #: what a step changes, and what a validation does
 STEPPED = ("parameters", "first", "second", "average", "buffers")
 GROUPS = (*STEPPED, "best", "best_buffers")
+#: beside the tensors
+PLAIN = ("epoch", "step", "finished", "best_loss", "bad_rounds")
 
 
 class Moment(NamedTuple):
@@ -101,14 +103,13 @@ class State:
     @property
     def plain(self) -> dict[str, Any]:
         """All but the tensors, as JSON says it."""
-        names = ("epoch", "step", "finished", "best_loss", "bad_rounds")
         histories = [history.to_json() for history in self.histories]
-        return {"state": {name: getattr(self, name) for name in names}, "histories": histories}
+        return {"state": {name: getattr(self, name) for name in PLAIN}, "histories": histories}
 
     @plain.setter
     def plain(self, found: Mapping[str, Any]) -> None:
-        for name, value in found["state"].items():
-            setattr(self, name, value)
+        for name in PLAIN:
+            setattr(self, name, found["state"][name])
         self.histories = [History(**history) for history in found["histories"]]
 
     def tensors(self, names: Sequence[str] = GROUPS) -> dict[str, Tensor]:
@@ -140,6 +141,12 @@ class State:
         tensors, metadata = read_tensors(path, REMEDY)
         if metadata.get("kind") != "checkpoint":
             raise InputError(f"{path} is a finished model, not a checkpoint; {REMEDY}")
+        with as_described(path, REMEDY):
+            self._restore(path, identity, tensors, metadata)
+
+    def _restore(
+        self, path: Path, identity: Mapping[str, Any], tensors: dict[str, Tensor], metadata: dict[str, Any]
+    ) -> None:
         found = metadata["identity"]
         if differ := [name for name in identity if found.get(name) != identity[name]]:
             name = differ[0]

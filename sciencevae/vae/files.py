@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from sciencevae.errors import InputError, did_you_mean
-from sciencevae.spec import describe, rebuild
-from sciencevae.training.checkpoint import read_tensors, write_tensors
+from sciencevae.spec import describe, foreign, rebuild
+from sciencevae.training.checkpoint import as_described, read_tensors, write_tensors
 from sciencevae.vae.model import VAE
 
 __all__ = ["load", "load_metadata", "model_path", "save", "weights_digest"]
 
 REMEDY = "give a file written by sciencevae.save"
+_MOST_CONSTANTS = 1 << 27  # numbers in buffers that a file does not hold, as the mask of a sequence
 
 
 def save(model: VAE, path: str | Path, metadata: Mapping[str, Any] | None = None) -> None:
@@ -47,19 +48,35 @@ def load(path: str | Path) -> VAE:
     if domain := metadata.get("domain"):
         from sciencevae.registry import domain as registered
 
-        registered(domain).load_networks()  # they record themselves when they are imported
-    model = rebuild(metadata["model"])
+        registered(str(domain)).load_networks()  # they record themselves when they are imported
+    with as_described(Path(path), REMEDY):
+        if not foreign(metadata["model"]):  # others' parts may look at their weights when they are made
+            with torch.device("meta"):  # without memory, of which a header could ask for any amount
+                _check(rebuild(metadata["model"]), tensors, path)
+        model = rebuild(metadata["model"])
+        _check(model, tensors, path)
+        for name, tensor in _tensors(model).items():
+            tensor.data = tensors[name].to(tensor.device)
+        dtype = next((p.dtype for p in model.parameters()), torch.get_default_dtype())
+        for name, buffer in model.named_buffers():
+            if name not in tensors and buffer.is_floating_point():  # constants, which follow the weights
+                buffer.data = buffer.to(dtype)
+        return model.eval()
+
+
+def _check(model: Any, tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """InputError for what is no model, or not the one whose weights these are."""
+    if not isinstance(model, VAE):
+        raise InputError(f"{path} describes a {type(model).__name__}, not a model; {REMEDY}")
     own = _tensors(model)
     if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in tensors.items()}:
         differ = sorted(set(own) ^ set(tensors)) or sorted(n for n in own if own[n].shape != tensors[n].shape)
         raise InputError(f"{path} does not match its own description at {differ[0]}; {REMEDY}")
-    for name, tensor in own.items():
-        tensor.data = tensors[name].to(tensor.device)
-    dtype = next((p.dtype for p in model.parameters()), torch.get_default_dtype())
-    for name, buffer in model.named_buffers():
-        if name not in own and buffer.is_floating_point():  # constants, which follow the weights
-            buffer.data = buffer.to(dtype)
-    return model.eval()
+    constants = sum(buffer.numel() for name, buffer in model.named_buffers() if name not in own)
+    if constants > _MOST_CONSTANTS:
+        raise InputError(
+            f"{path} describes a model with {constants:,} constants beside its weights; {REMEDY}"
+        )
 
 
 def model_path(path: str | Path) -> Path:

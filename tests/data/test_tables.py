@@ -146,9 +146,9 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
         (b"a\tb\n1\t2\n", r"has '\\t' between its columns, not ','"),
         ("a,Größe\n1,2\n".encode("latin-1"), r"no text in UTF-8 \(byte 4\): save it as UTF-8"),
         ("a,b\n1,2\n".encode("utf-16"), "no text in UTF-8"),
-        (b"a,b\n" + b"1,2\n" * 9999 + "1,Größe\n".encode("latin-1"), "can't be read as CSV.*invalid UTF8"),
+        (b"a,b\n" + b"1,2\n" * 9999 + "1,Größe\n".encode("latin-1"), "cannot be read as CSV.*invalid UTF8"),
         (b"1,,\n2,3,\n", "the column '' twice: its first line has to hold the names"),
-        (b"a,b\n1,2\n3\n", "can't be read as CSV.*Expected 2 columns, got 1"),
+        (b"a,b\n1,2\n3\n", "cannot be read as CSV.*Expected 2 columns, got 1"),
     ],
 )
 def test_text_that_is_no_csv(content: bytes, message: str, tmp_path: Path) -> None:

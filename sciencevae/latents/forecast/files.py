@@ -11,7 +11,7 @@ from torch import nn
 from sciencevae.errors import InputError
 from sciencevae.latents.forecast.base import Forecaster
 from sciencevae.spec import describe, rebuild
-from sciencevae.training.checkpoint import read_tensors, write_tensors
+from sciencevae.training.checkpoint import as_described, read_tensors, write_tensors
 
 __all__ = ["load_forecaster", "save_forecaster"]
 
@@ -43,14 +43,16 @@ def load_forecaster(path: str | Path) -> tuple[Forecaster, dict[str, Any]]:
         raise InputError(
             f"{path} holds no forecaster, but a {header.get('kind', 'file of another kind')}; {REMEDY}"
         )
-    forecaster: Forecaster = rebuild(header["forecaster"])
-    own = forecaster.state_dict()
-    for name, tensor in own.items():
-        found = tensors.get(name)
-        resized = name.rpartition(".")[2] == CALIBRATED
-        if found is None or (found.shape != tensor.shape and not resized):
-            raise InputError(f"{path} does not match its own description at {name}; {REMEDY}")
-        _put(forecaster, name, found)
+    with as_described(Path(path), REMEDY):
+        forecaster = rebuild(header["forecaster"])
+        if not isinstance(forecaster, Forecaster):
+            raise InputError(f"{path} describes a {type(forecaster).__name__}, no forecaster; {REMEDY}")
+        for name, tensor in forecaster.state_dict().items():
+            found = tensors.get(name)
+            resized = name.rpartition(".")[2] == CALIBRATED
+            if found is None or (found.shape != tensor.shape and not resized):
+                raise InputError(f"{path} does not match its own description at {name}; {REMEDY}")
+            _put(forecaster, name, found)
     rest = {key: value for key, value in header.items() if key not in {"kind", "forecaster"}}
     return forecaster.eval(), rest
 

@@ -226,7 +226,7 @@ def test_a_file_cut_short(tmp_path: Path, ending: str) -> None:
         path.write_bytes(whole_file[: int(share * len(whole_file))])
         if ending in ("csv", "ecsv"):  # lines are lost without a trace: cut within one, after a separator
             path.write_bytes(path.read_bytes().rpartition(b"," if ending == "csv" else b" ")[0])
-        with pytest.raises(InputError, match=r"(can't be read as|holds no table).*fetch it again"):
+        with pytest.raises(InputError, match=r"(cannot be read as|holds no table).*fetch it again"):
             whole(path)
 
 

@@ -218,7 +218,7 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
         prepare(chosen(), {}, odd)
     broken = tmp_path / "broken.parquet"
     broken.write_bytes(b"PAR1 and no more")
-    with pytest.raises(InputError, match="can't be read as Parquet"):
+    with pytest.raises(InputError, match="cannot be read as Parquet"):
         prepare(chosen(), {}, broken)
 
 
