@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,23 @@ from sciencevae.progress import BEGAN, DONE, LINE
 if TYPE_CHECKING:
     from sciencevae.runs import Run
 
-__all__ = ["Watch", "watcher"]
+__all__ = ["Watch", "job_ended", "watcher"]
 
 _EVERY = 5.0  # seconds between plain progress lines of one stage
+_ERROR = "sciencevae: error: "
+_STOPPED = f"{_ERROR}stopped by SIGTERM"
+#: what Slurm says of a job that it ended, in words, with the remedy
+_SLURM = {
+    "OUT_OF_MEMORY": "was killed for memory; more of it: set-resources, mem_mb, in the profile",
+    "TIMEOUT": "ran out of time; more of it: set-resources, runtime, in the profile",
+    "FAILED": "failed",
+}
+
+
+def job_ended(text: str) -> str:
+    """What snakemake's text says of the end of a job of Slurm, in a line; empty when it says nothing."""
+    found = re.search(r"SLURM-job '(\d+)' failed, SLURM status is: '(\w+)'", text)
+    return f"Slurm job {found[1]} {_SLURM.get(found[2], f'ended as {found[2]}')}" if found else ""
 
 
 @contextmanager
@@ -51,6 +66,8 @@ class Watch:
         self._seen = {(path, path.stat().st_ino): path.stat().st_size for path in self._files()}
         self._shown: dict[str, float] = {}
         self.finished = 0
+        self._workflow = self._logs / "snakemake.log"
+        self._read = self._workflow.stat().st_size if self._workflow.exists() else 0
 
     def _files(self) -> list[Path]:
         return [path for path in sorted(self._logs.rglob("*.log")) if path.name != "snakemake.log"]
@@ -72,6 +89,23 @@ class Watch:
             for line in new[:whole].decode("utf-8", "replace").splitlines():
                 self._line(label, line.rstrip())
 
+        self._look_at_jobs()
+
+    def _look_at_jobs(self) -> None:
+        """Show what a scheduler did to jobs, which no stage can tell."""
+        if not self._workflow.exists() or self._workflow.stat().st_size == self._read:
+            return
+        with self._workflow.open("rb") as log:
+            log.seek(self._read)
+            new = log.read()
+        whole = new.rfind(b"\n") + 1
+        self._read += whole
+        for line in new[:whole].decode("utf-8", "replace").splitlines():
+            if ended := job_ended(line):
+                self.say(ended)
+            elif line.startswith("Trying to restart job"):
+                self.say("once more, in a new job")
+
     def _line(self, label: str, line: str) -> None:
         if line.startswith(BEGAN):
             self.began(label)
@@ -80,7 +114,9 @@ class Watch:
             self.done(label, line.removeprefix(DONE).strip())
         elif match := LINE.match(line):
             self.progress(label, int(match[1]), int(match[2]), match[3])
-        elif line.strip() and not line.startswith(("|", "sciencevae: error:")):
+        elif line.startswith(_STOPPED):
+            self.text(label, line.removeprefix(_ERROR))
+        elif line.strip() and not line.startswith(("|", _ERROR, "srun:", "slurmstepd-")):
             self.text(label, line)
 
     def _label(self, log: Path) -> str:
