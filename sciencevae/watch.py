@@ -19,18 +19,23 @@ __all__ = ["Watch", "job_ended", "watcher"]
 _EVERY = 5.0  # seconds between plain progress lines of one stage
 _ERROR = "sciencevae: error: "
 _STOPPED = f"{_ERROR}stopped by SIGTERM"
-#: what Slurm says of a job that it ended, in words, with the remedy
-_SLURM = {
-    "OUT_OF_MEMORY": "was killed for memory; more of it: set-resources, mem_mb, in the profile",
-    "TIMEOUT": "ran out of time; more of it: set-resources, runtime, in the profile",
-    "FAILED": "failed",
-}
+_MEMORY = "oom-kill event"  # in a line of Slurm's, in the log of the stage
 
 
-def job_ended(text: str) -> str:
-    """What snakemake's text says of the end of a job of Slurm, in a line; empty when it says nothing."""
+def job_ended(text: str, log: str = "") -> str:
+    """What snakemake's text says of the end of a job of Slurm, in a line; empty when it says nothing.
+
+    log: that of the stage, where Slurm tells which step it killed for memory.
+    """
     found = re.search(r"SLURM-job '(\d+)' failed, SLURM status is: '(\w+)'", text)
-    return f"Slurm job {found[1]} {_SLURM.get(found[2], f'ended as {found[2]}')}" if found else ""
+    if not found:
+        return ""
+    name, state = found.groups()
+    if state == "OUT_OF_MEMORY" or _MEMORY in log:
+        return f"Slurm job {name} was killed for memory; more of it: set-resources, mem_mb, in the profile"
+    if state == "TIMEOUT":
+        return f"Slurm job {name} ran out of time; more of it: set-resources, runtime, in the profile"
+    return f"Slurm job {name} ended as {state}"
 
 
 @contextmanager
@@ -116,6 +121,8 @@ class Watch:
             self.progress(label, int(match[1]), int(match[2]), match[3])
         elif line.startswith(_STOPPED):
             self.text(label, line.removeprefix(_ERROR))
+        elif _MEMORY in line:
+            self.text(label, "killed for memory")
         elif line.strip() and not line.startswith(("|", _ERROR, "srun:", "slurmstepd-")):
             self.text(label, line)
 

@@ -261,11 +261,16 @@ def _failures(folder: Path, began: float) -> list[dict[str, Any]]:
 
 def _explain(folder: Path, out: Path, began: float) -> int:
     """One line on what failed and where its log lies; gives the stage's own exit code."""
-    text = (folder / "logs" / "snakemake.log").read_text(encoding="utf-8", errors="replace")
+    workflow_log = out / "logs" / "snakemake.log"
+    text = workflow_log.read_text(encoding="utf-8", errors="replace")
     last = text[text.rfind("Building DAG") :]
     errors = re.findall(r"Error in rule (\w+)[^\n]*:(.*?)(?:\n\n|\Z)", last, re.DOTALL)
     rule, detail = errors[-1] if errors else ("", "")
-    ended = job_ended(detail)
+    # where the job did not come as far as to the stage, the scheduler's own log says why
+    named = re.search(r"\blog: (.+?)(?: \(check|\n|\Z)", detail)
+    logs = [out / name.strip() for name in named[1].split(", ")] if named else []
+    log = next((path for path in logs if path.is_file() and path.stat().st_size), (logs or [workflow_log])[0])
+    ended = job_ended(detail, _end_of(log))
     if failures := _failures(folder, began):
         first = failures[0]
         why = f"{ended}: {first['error']}" if ended and first["exit_code"] == 75 else first["error"]
@@ -279,14 +284,17 @@ def _explain(folder: Path, out: Path, began: float) -> int:
             re.DOTALL,
         )
         why = ended or (" ".join(reason[1].split()) if reason else "it was killed, perhaps for memory")
-        # where the job did not come as far as to the stage, the scheduler's own log says why
-        logs = re.search(r"\blog: (.+?)(?: \(check|\n|\Z)", detail)
-        names = [out / name.strip() for name in logs[1].split(", ")] if logs else []
-        said = [path for path in names if path.is_file() and path.stat().st_size]
-        where = (said or names or [out / "logs/snakemake.log"])[0]
-        raise RunError(f"{rule} ended without a word ({why}; log: {where}); the same command resumes it")
+        raise RunError(f"{rule} ended without a word ({why}; log: {log}); the same command resumes it")
     lines = [line.strip() for line in last.splitlines() if line.strip()]
     said_last = next(
         (line for line in lines if "Error" in line or "rror:" in line), lines[-1] if lines else "nothing"
     )
-    raise RunError(f"the workflow failed: {said_last} (log: {out / 'logs/snakemake.log'})")
+    raise RunError(f"the workflow failed: {said_last} (log: {workflow_log})")
+
+
+def _end_of(log: Path) -> str:
+    """The last lines of a log; nothing where there is none."""
+    with suppress(OSError), log.open("rb") as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - 4096, 0))
+        return file.read().decode("utf-8", "replace")
+    return ""

@@ -26,10 +26,21 @@ def _slurm() -> None:
     pytest.importorskip("snakemake_executor_plugin_slurm")
 
 
+@pytest.fixture(scope="session")
+def uninterrupted(_slurm: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The SLOW training that nothing happened to, here and not on a cluster."""
+    folder = str(tmp_path_factory.mktemp("uninterrupted") / "run")
+    settings = [part for key, value in SLOW.items() for part in ("--set", f"{key}={value}")]
+    assert main(["configure", "toy", "--out", folder, *settings]) == 0
+    for stage in ("prepare", "train"):
+        assert main([stage, folder]) == 0
+    return Run(folder)
+
+
 @pytest.fixture(scope="module")
-def lab(_slurm: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def lab(uninterrupted: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A folder for the runs of a module; those that are left at its end are stopped."""
-    made = Lab(tmp_path_factory.mktemp("lab"))
+    made = Lab(tmp_path_factory.mktemp("lab"), uninterrupted)
     yield made
     for run in made.runs:
         if run.process.poll() is None:
@@ -39,11 +50,6 @@ def lab(_slurm: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]
 
 
 @pytest.fixture(scope="session")
-def uninterrupted(_slurm: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
-    """The weights of the SLOW training that nothing happened to, here and not on a cluster."""
-    folder = str(tmp_path_factory.mktemp("uninterrupted") / "run")
-    settings = [part for key, value in SLOW.items() for part in ("--set", f"{key}={value}")]
-    assert main(["configure", "toy", "--out", folder, *settings]) == 0
-    for stage in ("prepare", "train"):
-        assert main([stage, folder]) == 0
-    return Run(folder).main.model().state_dict()
+def weights(uninterrupted: Run) -> dict[str, torch.Tensor]:
+    """Those of the uninterrupted training."""
+    return uninterrupted.main.model().state_dict()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,6 +101,12 @@ class Started:
         self.process.send_signal(signal.SIGTERM)
         return self.end(60)
 
+    def workflow(self) -> int:
+        """The process number of its snakemake."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        (found,) = [pid for pid in children if "snakemake" in Path(f"/proc/{pid}/cmdline").read_text()]
+        return int(found)
+
     def jobs(self, rule: str = "train") -> list[int]:
         """The numbers of the jobs of a rule, in order."""
         log = self.folder / "logs" / "snakemake.log"
@@ -130,9 +137,10 @@ class Started:
 
 @dataclass(eq=False)
 class Lab:
-    """Starts runs, with a profile that is a copy of ours."""
+    """Starts runs in ``folder``, with a profile that is a copy of ours, and the data of a run that is done."""
 
     folder: Path
+    prepared: Run
     runs: list[Started] = field(default_factory=list)
 
     def profile(self, name: str, **changes: Any) -> Path:
@@ -148,6 +156,8 @@ class Lab:
     def run(self, name: str, settings: dict[str, Any] | None = None, **profile: Any) -> Started:
         """``sciencevae run toy --profile …`` in a folder of that name."""
         folder = self.folder / name
+        for part in ("config", "state/prepare", "prepared"):
+            shutil.copytree(self.prepared.folder / part, folder / part)
         chosen = {"objective.hold": str(folder.with_suffix(".hold")), **SLOW, **(settings or {})}
         arguments = [
             "run",

@@ -1,10 +1,13 @@
 """``sciencevae run --profile`` on a real Slurm: jobs, failures, limits, preemption, signals, kills.
 
-The runs of this module start together, and wait, held, for the test that is about them.
+Trainings are held on their way, so that what happens to them happens in the middle.
 """
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 from pathlib import Path
 
 import torch
@@ -22,7 +25,7 @@ def equal(first: Weights, second: Weights) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_trainings_go_on_in_another_job(lab: Lab, uninterrupted: Weights) -> None:
+def test_trainings_go_on_in_another_job(lab: Lab, weights: Weights) -> None:
     """One is told to stop, one runs out of time."""
     told, late = lab.run("told"), lab.run("late")
     first = {run: run.training() for run in (told, late)}
@@ -36,13 +39,13 @@ def test_trainings_go_on_in_another_job(lab: Lab, uninterrupted: Weights) -> Non
         assert job(second)["TimeLimit"] > job(first[run])["TimeLimit"]
         assert "train: stopped by SIGTERM at step" in run.output
         assert "once more, in a new job" in run.output
-        assert equal(run.trained(), uninterrupted)
+        assert equal(run.trained(), weights)
     assert job(first[told])["JobState"] == "FAILED"
     assert job(first[late])["JobState"] == "TIMEOUT"
     assert f"Slurm job {first[late]} ran out of time" in late.output
 
 
-def test_preempted_jobs_and_those_of_lost_nodes_go_on(lab: Lab, uninterrupted: Weights) -> None:
+def test_preempted_jobs_and_those_of_lost_nodes_go_on(lab: Lab, weights: Weights) -> None:
     """Each has a node of its own, by its GPU."""
     preempted, lost = (
         lab.run(name, **{"set-resources": {"train": {"gres": "gpu:1"}}}) for name in ("preempted", "lost")
@@ -57,8 +60,75 @@ def test_preempted_jobs_and_those_of_lost_nodes_go_on(lab: Lab, uninterrupted: W
     slurm("scontrol", "update", f"NodeName={nodes[lost]}", "State=RESUME")
     for run in first:
         wait_for(lambda run=run: run.steps() and run.steps()[0] > reached[run])
-        print(slurm("squeue", "--states=all"), run.jobs(), run.output)
-        assert equal(run.trained(), uninterrupted)
+        assert equal(run.trained(), weights)
+    assert len(preempted.jobs()) == 2  # it saved and ended in the time it was given
+    assert len(lost.jobs()) == 1  # which Slurm put into the queue again
+
+
+def test_failures_are_named_and_tried_again_with_more(lab: Lab) -> None:
+    """The rule's memory is 3,000 MB at first. Wrong input is wrong at the next try, too: there is none."""
+    ballast = {"objective.ballast_mb": 3000}
+    again, once = lab.run("again", ballast), lab.run("once", ballast, retries=0)
+    wrong = lab.run("wrong", {"training.device": "cuda:99"})
+    assert wrong.end() == 2
+    assert once.end() == 1
+    log = "logs/train/main.log"
+    for run, says in (
+        (wrong, "train failed: .*cuda:99"),
+        (once, rf"train ended without a word \(Slurm job {once.jobs()[0]} was killed for memory"),
+    ):
+        assert len(run.jobs()) == 1
+        (line,) = [line for line in run.output.splitlines() if line.startswith("sciencevae: error:")]
+        assert re.search(says, line)
+        assert f"log: {run.folder / log})" in line.replace(";", ")")
+    assert "sciencevae: error:" in (wrong.folder / log).read_text()
+    again.training(2)
+    again.trained()
+    assert [job(number)["MinMemoryNode"] for number in again.jobs()] == ["3000M", "4500M"]
+    assert "train: killed for memory" in again.output
+
+
+def test_stopping_saves_what_runs_and_cancels_what_waits(lab: Lab) -> None:
+    """Of three trainings for two GPUs one waits."""
+    three = "{second: {seed: 1}, third: {seed: 2}}"
+    run = lab.run("stopped", {"variants": three}, **{"set-resources": {"train": {"gres": "gpu:1"}}})
+    jobs = wait_for(lambda: run.jobs()[2:] and run.jobs())
+    names = ("main", "second", "third")
+    going = wait_for(lambda: len(found := [name for name in names if run.steps(name)]) == 2 and found)
+    assert sorted(job(number)["JobState"] for number in jobs) == ["PENDING", "RUNNING", "RUNNING"]
+    assert run.stop() == 75
+    assert "the same command goes on from there" in run.output
+    assert {job(number)["JobState"] for number in jobs} == {"CANCELLED"}
+    assert len(list(run.folder.rglob("checkpoint.safetensors"))) == 2
+    reached = {name: run.steps(name)[-1] for name in going}
+    run.start()
+    # which two of the three run now is Slurm's choice: one of those that ran is among them
+    wait_for(lambda: any(run.steps(name) and run.steps(name)[0] > reached[name] for name in going))
+    assert run.stop() == 75
+
+
+def test_a_killed_run_cancels_its_jobs_and_goes_on(lab: Lab, weights: Weights) -> None:
+    """``sciencevae run`` alone is killed; then all of it, as when a login node goes down."""
+    run = lab.run("killed")
+    first = run.training()
+    run.process.kill()
+    wait_for(lambda: job(first)["JobState"] == "CANCELLED")
+    reached = run.steps()[-1]
+    run.process.wait()
+    run.start()
+    second = wait_for(lambda: run.jobs()[1:])[0]
+    wait_for(lambda: run.steps() and run.steps()[0] > reached)
+    workflow = run.workflow()
+    for pid in (run.process.pid, workflow):
+        os.kill(pid, signal.SIGKILL)
+    run.process.wait()
+    reached = run.steps()[-1]
+    assert job(second)["JobState"] == "RUNNING"
+    run.start()
+    wait_for(lambda: run.steps() and run.steps()[0] > reached)
+    assert len(run.jobs()) == 3
+    assert job(second)["JobState"] == "FAILED"  # it saved and made way for the new one
+    assert equal(run.trained(), weights)
 
 
 def test_several_seeds_are_jobs_side_by_side_to_the_end(lab: Lab) -> None:
@@ -79,10 +149,11 @@ def test_several_seeds_are_jobs_side_by_side_to_the_end(lab: Lab) -> None:
     assert seeds.end() == 0, seeds.output
     run = Run(seeds.folder)
     assert run.metrics["spread"]["spread"].keys() == {"main", "second"}
-    numbers = [record["slurm_job"] for record in run.records()]
-    assert len(set(numbers)) == len(numbers) == 7
+    records = [record for record in run.records() if record["stage"] != "prepare"]
+    numbers = [record["slurm_job"] for record in records]
+    assert len(set(numbers)) == len(numbers) == 6
     assert {job(number)["JobState"] for number in numbers} == {"COMPLETED"}
-    assert {record["host"] for record in run.records()} <= {"n1", "n2"}
+    assert {record["host"] for record in records} <= {"n1", "n2"}
     seeds.start()
     assert seeds.end() == 0
     assert "nothing to do" in seeds.output

@@ -25,7 +25,7 @@ rule train:
         mem_mb=lambda wildcards, attempt: 1500 * (1 + attempt),
         runtime=lambda wildcards, attempt: 240 * attempt,
     shell:
-        "exec {STEP} {SCIENCEVAE} train ."
+        "exec {SCIENCEVAE} train ."
         " --variant {wildcards.variant:q}"
         " --threads {threads}"
         " >> {log:q} 2>&1"
