@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from sciencevae.paths import workflows_folder
-from sciencevae.runs import Run
+from sciencevae.runs import Run, configure
 
 #: a training of 360 steps that is saved every 50, and held on its way while the file ``hold`` is there
 SLOW = {
@@ -56,6 +56,11 @@ def slurm(*command: str | int, check: bool = True) -> str:
 def job(number: int | str) -> dict[str, str]:
     """All that Slurm knows of a job."""
     return dict(re.findall(r"(\w+)=(\S*)", slurm("scontrol", "show", "job", "-o", number)))
+
+
+def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    """Whether weights are equal, bit for bit."""
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 @dataclass(eq=False)
@@ -152,6 +157,17 @@ class Lab:
         path.mkdir(exist_ok=True)
         (path / "config.yaml").write_text(yaml.safe_dump(ours | changes))
         return path
+
+    def configured(self, name: str) -> tuple[Path, Path]:
+        """A folder with prepared data, whose SLOW training is held by the second path."""
+        folder, hold = self.folder / name, self.folder / f"{name}.hold"
+        shutil.copytree(self.prepared.folder / "prepared", folder / "prepared")
+        shutil.copytree(self.prepared.folder / "config", folder / "config")
+        hold.touch()
+        settings = self.prepared.settings.model_copy(deep=True)
+        settings.objective.hold = str(hold)
+        configure(folder, self.prepared.domain, settings)
+        return folder, hold
 
     def run(self, name: str, settings: dict[str, Any] | None = None, **profile: Any) -> Started:
         """``sciencevae run toy --profile …`` in a folder of that name."""

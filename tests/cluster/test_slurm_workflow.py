@@ -10,8 +10,9 @@ import re
 import signal
 from pathlib import Path
 
+import pytest
 import torch
-from lab import Lab, job, slurm, wait_for
+from lab import Lab, Started, equal, job, slurm, wait_for
 
 from sciencevae.runs import Run, read_json
 
@@ -20,13 +21,25 @@ GPU = {"train": {"slurm_partition": "gpu", "gres": "gpu:1", "slurm_account": "ph
 SEEDS = {"variants": "{second: {seed: 1}}"}
 
 
-def equal(first: Weights, second: Weights) -> bool:
-    """Bit for bit."""
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+@pytest.fixture(scope="module")
+def failing(lab: Lab) -> dict[str, Started]:
+    """Runs whose training needs more memory than the 3,000 MB it gets at first, and one that is wrong."""
+    ballast = {"objective.ballast_mb": 3000}
+    return {
+        "again": lab.run("again", ballast),
+        "once": lab.run("once", ballast, retries=0),
+        "wrong": lab.run("wrong", {"training.device": "cuda:99"}),
+    }
 
 
-def test_trainings_go_on_in_another_job(lab: Lab, weights: Weights) -> None:
-    """One is told to stop, one runs out of time."""
+@pytest.fixture(scope="module")
+def seeds(lab: Lab) -> Started:
+    """Two seeds, their trainings on a GPU each."""
+    return lab.run("seeds", SEEDS, **{"set-resources": GPU})
+
+
+def test_trainings_go_on_in_another_job(lab: Lab, weights: Weights, failing: dict[str, Started]) -> None:
+    """One is told to stop, one runs out of time. Meanwhile others fail, for the next test."""
     told, late = lab.run("told"), lab.run("late")
     first = {run: run.training() for run in (told, late)}
     reached = {run: run.steps()[-1] for run in first}
@@ -65,11 +78,9 @@ def test_preempted_jobs_and_those_of_lost_nodes_go_on(lab: Lab, weights: Weights
     assert len(lost.jobs()) == 1  # which Slurm put into the queue again
 
 
-def test_failures_are_named_and_tried_again_with_more(lab: Lab) -> None:
-    """The rule's memory is 3,000 MB at first. Wrong input is wrong at the next try, too: there is none."""
-    ballast = {"objective.ballast_mb": 3000}
-    again, once = lab.run("again", ballast), lab.run("once", ballast, retries=0)
-    wrong = lab.run("wrong", {"training.device": "cuda:99"})
+def test_failures_are_named_and_tried_again_with_more(failing: dict[str, Started]) -> None:
+    """Wrong input is wrong at the next try, too: there is none."""
+    again, once, wrong = failing.values()
     assert wrong.end() == 2
     assert once.end() == 1
     log = "logs/train/main.log"
@@ -107,8 +118,11 @@ def test_stopping_saves_what_runs_and_cancels_what_waits(lab: Lab) -> None:
     assert run.stop() == 75
 
 
-def test_a_killed_run_cancels_its_jobs_and_goes_on(lab: Lab, weights: Weights) -> None:
-    """``sciencevae run`` alone is killed; then all of it, as when a login node goes down."""
+def test_a_killed_run_cancels_its_jobs_and_goes_on(lab: Lab, weights: Weights, seeds: Started) -> None:
+    """``sciencevae run`` alone is killed; then all of it, as when a login node goes down.
+
+    Meanwhile ``seeds`` begins, for the next test.
+    """
     run = lab.run("killed")
     first = run.training()
     run.process.kill()
@@ -131,8 +145,7 @@ def test_a_killed_run_cancels_its_jobs_and_goes_on(lab: Lab, weights: Weights) -
     assert equal(run.trained(), weights)
 
 
-def test_several_seeds_are_jobs_side_by_side_to_the_end(lab: Lab) -> None:
-    seeds = lab.run("seeds", SEEDS, **{"set-resources": GPU})
+def test_several_seeds_are_jobs_side_by_side_to_the_end(seeds: Started) -> None:
     jobs = wait_for(lambda: seeds.jobs()[1:] and seeds.jobs())
     for number in jobs:
         wait_for(lambda number=number: job(number)["JobState"] == "RUNNING")
