@@ -181,13 +181,16 @@ def killed_pipelines(folder: Path, kills: int, seed: int) -> dict[str, Any]:
                 process.wait()
                 wrong += [f"pipeline {pipelines}, kill {len(done)}: {what}" for what in unreadable(run)]
             elif process.returncode == 0:
+                wrong += [
+                    f"pipeline {pipelines} differs: {what}" for what in differences(expected, outcome(run))
+                ]
+                wrong += [f"pipeline {pipelines} left {what}" for what in left_over(run)]
                 break
             else:
                 said = run.with_suffix(".out").read_text().strip().splitlines()[-1]
                 wrong.append(f"pipeline {pipelines}: exit {process.returncode} with nobody killed: {said}")
                 break
-        wrong += [f"pipeline {pipelines} differs: {name}" for name in differences(expected, outcome(run))]
-        wrong += [f"pipeline {pipelines} left {name}" for name in left_over(run)]
+        print(f"pipeline {pipelines}: {len(done)} kills so far, {len(wrong)} things wrong", file=sys.stderr)
     return {
         "kills": len(done),
         "pipelines": pipelines,

@@ -71,6 +71,7 @@ class Watch:
         self._seen = {(path, path.stat().st_ino): path.stat().st_size for path in self._files()}
         self._shown: dict[str, float] = {}
         self.finished = 0
+        self._ending = False
         self._workflow = self._logs / "snakemake.log"
         self._read = self._workflow.stat().st_size if self._workflow.exists() else 0
 
@@ -108,7 +109,9 @@ class Watch:
         for line in new[:whole].decode("utf-8", "replace").splitlines():
             if ended := job_ended(line):
                 self.say(ended)
-            elif line.startswith("Trying to restart job"):
+            elif line.startswith("Will exit after finishing"):
+                self._ending = True
+            elif line.startswith("Trying to restart job") and not self._ending:
                 self.say("once more, in a new job")
 
     def _line(self, label: str, line: str) -> None:

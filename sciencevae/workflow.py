@@ -31,6 +31,8 @@ _POLL = 0.2
 _PATIENCE = 60.0
 #: seconds that snakemake has to end by itself after a signal, once no stage runs here
 _GRACE = 2.0
+#: seconds that it has to cancel what is left
+_CANCELLING = 20.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -85,6 +87,8 @@ def run(
                 file=sys.stderr,
             )
             return 75
+        if code < 0:
+            raise RunError(f"snakemake was killed by signal {-code}; the same command goes on from there")
         return _explain(current.folder, out, began)
 
 
@@ -183,7 +187,8 @@ def _follow(folder: Path, command: list[str], token: str, descriptor: int, watch
     logs = folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     stopped: float | None = None
-    cancelled = refused = False
+    cancelled: float | None = None
+    refused = False
 
     def stop(number: int) -> None:
         nonlocal stopped
@@ -210,10 +215,15 @@ def _follow(folder: Path, command: list[str], token: str, descriptor: int, watch
         )
         while process.poll() is None:
             watch.look()
-            if stopped is not None and not cancelled and time.monotonic() - stopped > _GRACE:
-                if not _here(folder):  # what is left waits in a queue or runs on other nodes
+            now = time.monotonic()
+            if cancelled is not None:
+                if now - cancelled > _CANCELLING:  # it sleeps, until it would look at its jobs again
+                    process.kill()
+            elif stopped is not None:
+                # what is left waits in a queue or runs on other nodes
+                if now - stopped > _GRACE and not _here(folder):
                     process.send_signal(signal.SIGINT)  # it is cancelled, which sends SIGTERM there
-                    cancelled = True
+                    cancelled = now
             elif not refused and any(failure["exit_code"] == 2 for failure in _failures(folder, began)):
                 process.send_signal(signal.SIGTERM)  # wrong input stays wrong however often it is tried
                 refused = True

@@ -58,6 +58,28 @@ def test_trainings_go_on_in_another_job(lab: Lab, weights: Weights, failing: dic
     assert f"Slurm job {first[late]} ran out of time" in late.output
 
 
+def test_failures_are_named_and_tried_again_with_more(failing: dict[str, Started]) -> None:
+    """Wrong input is wrong at the next try, too: there is none."""
+    again, once, wrong = failing.values()
+    assert wrong.end() == 2
+    assert once.end() == 1
+    log = "logs/train/main.log"
+    for run, says in (
+        (wrong, "train failed: .*cuda:99"),
+        (once, rf"train ended without a word \(Slurm job {once.jobs()[0]} was killed for memory"),
+    ):
+        assert len(run.jobs()) == 1
+        (line,) = [line for line in run.output.splitlines() if line.startswith("sciencevae: error:")]
+        assert re.search(says, line)
+        assert f"log: {run.folder / log})" in line.replace(";", ")")
+    assert "sciencevae: error:" in (wrong.folder / log).read_text()
+    assert "once more" not in wrong.output
+    again.training(2)
+    again.trained()
+    assert [job(number)["MinMemoryNode"] for number in again.jobs()] == ["3000M", "4500M"]
+    assert "train: killed for memory" in again.output
+
+
 def test_preempted_jobs_and_those_of_lost_nodes_go_on(lab: Lab, weights: Weights) -> None:
     """Each has a node of its own, by its GPU."""
     preempted, lost = (
@@ -76,27 +98,6 @@ def test_preempted_jobs_and_those_of_lost_nodes_go_on(lab: Lab, weights: Weights
         assert equal(run.trained(), weights)
     assert len(preempted.jobs()) == 2  # it saved and ended in the time it was given
     assert len(lost.jobs()) == 1  # which Slurm put into the queue again
-
-
-def test_failures_are_named_and_tried_again_with_more(failing: dict[str, Started]) -> None:
-    """Wrong input is wrong at the next try, too: there is none."""
-    again, once, wrong = failing.values()
-    assert wrong.end() == 2
-    assert once.end() == 1
-    log = "logs/train/main.log"
-    for run, says in (
-        (wrong, "train failed: .*cuda:99"),
-        (once, rf"train ended without a word \(Slurm job {once.jobs()[0]} was killed for memory"),
-    ):
-        assert len(run.jobs()) == 1
-        (line,) = [line for line in run.output.splitlines() if line.startswith("sciencevae: error:")]
-        assert re.search(says, line)
-        assert f"log: {run.folder / log})" in line.replace(";", ")")
-    assert "sciencevae: error:" in (wrong.folder / log).read_text()
-    again.training(2)
-    again.trained()
-    assert [job(number)["MinMemoryNode"] for number in again.jobs()] == ["3000M", "4500M"]
-    assert "train: killed for memory" in again.output
 
 
 def test_stopping_saves_what_runs_and_cancels_what_waits(lab: Lab) -> None:
