@@ -17,8 +17,9 @@ from typing import Any
 import torch
 import yaml
 
+from sciencevae.errors import RunError
 from sciencevae.paths import workflows_folder
-from sciencevae.runs import Run, configure
+from sciencevae.runs import Run, configure, read_json
 
 #: a training of 360 steps that is saved every 50, and held on its way while the file ``hold`` is there
 SLOW = {
@@ -128,9 +129,17 @@ class Started:
 
     def training(self, count: int = 1) -> int:
         """Wait until the training in its ``count``-th job has made steps; gives the job's number."""
-        wait_for(lambda: len(self.jobs()) >= count and job(self.jobs()[count - 1])["JobState"] == "RUNNING")
-        wait_for(self.steps)
-        return self.jobs()[count - 1]
+        number = wait_for(lambda: self.jobs()[count - 1 :])[0]
+        wait_for(lambda: self._at_work(number) and self.steps())
+        return int(number)
+
+    def _at_work(self, number: int) -> bool:
+        """Whether the main training runs in that job."""
+        try:
+            holder = read_json(self.folder / ".locks" / "train-main")
+            return f"SLURM_JOB_ID={number}" in Path(f"/proc/{holder['pid']}/environ").read_text().split("\0")
+        except (OSError, KeyError, RunError):
+            return False
 
     def trained(self, variant: str = "main") -> dict[str, torch.Tensor]:
         """Let go, wait for the training, and stop what comes after it; gives the weights."""
