@@ -127,7 +127,7 @@ class RunSettings(Section):
 
     def variant(self, name: str) -> RunSettings:
         """The settings of one variant; ``main`` is these settings themselves."""
-        plain = self.dump() | {"variants": {}}
+        plain = self.model_dump(mode="json", exclude={"variants"})
         if name != "main":
             if name not in self.variants:
                 raise InputError(f"no variant {name!r} in this run{did_you_mean(name, self.variant_names())}")

@@ -16,7 +16,7 @@ from typing import Any
 
 from sciencevae.errors import RunError
 
-__all__ = ["TOKEN", "alive", "hold", "holders", "inherited", "run_lock"]
+__all__ = ["TOKEN", "alive", "hold", "holders", "inherited", "replaced", "run_lock"]
 
 #: environment variable by which a stage started by ``sciencevae run`` shows that it belongs to it
 TOKEN = "SCIENCEVAE_RUN"
@@ -36,11 +36,12 @@ def alive(pid: int, host: str) -> bool:
 
 
 @contextmanager
-def hold(path: Path, what: str, patience: float = 0.0) -> Iterator[int]:
+def hold(path: Path, what: str, patience: float = 0.0, *, ending: bool = False) -> Iterator[int]:
     """Hold the lock file ``path``, which names its holder; gives the file descriptor.
 
     The lock lives as long as any process that inherited the descriptor. When its first holder is gone and
-    only such a process is left, wait up to ``patience`` seconds for it. RunError when somebody holds it.
+    only such a process is left, or when the holder is known to be ``ending``, wait up to ``patience`` seconds
+    for it. RunError when somebody holds it.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +53,7 @@ def hold(path: Path, what: str, patience: float = 0.0) -> Iterator[int]:
             f"cannot write {path.parent}: {error.strerror}; choose a folder you may write to"
         ) from error
     try:
-        _take(descriptor, path, what, patience)
+        _take(descriptor, path, what, patience, ending)
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "token": uuid.uuid4().hex}
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(holder).encode(), 0)
@@ -64,7 +65,7 @@ def hold(path: Path, what: str, patience: float = 0.0) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _take(descriptor: int, path: Path, what: str, patience: float) -> None:
+def _take(descriptor: int, path: Path, what: str, patience: float, ending: bool) -> None:
     deadline = time.monotonic() + patience
     while True:
         try:
@@ -76,7 +77,7 @@ def _take(descriptor: int, path: Path, what: str, patience: float) -> None:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise
         holder = _read(path)
-        gone = holder is None or not alive(holder["pid"], holder["host"])
+        gone = ending or holder is None or not alive(holder["pid"], holder["host"])
         if not gone or time.monotonic() > deadline:
             who = f"process {holder['pid']} on {holder['host']}" if holder else "another process"
             raise RunError(
@@ -104,6 +105,12 @@ def inherited(folder: Path) -> dict[str, Any] | None:
     return holder if holder and holder["token"] == os.environ.get(TOKEN) else None
 
 
+def replaced(folder: Path, holder: dict[str, Any]) -> bool:
+    """Whether another run has taken a run folder over since ``holder`` had it."""
+    now = _read(folder / ".lock")
+    return now is not None and now["token"] != holder["token"]
+
+
 @contextmanager
 def run_lock(folder: Path, patience: float = 0.0) -> Iterator[tuple[int, str]]:
     """Hold a run folder as a whole; gives the descriptor and the token that its stages show."""
@@ -113,10 +120,20 @@ def run_lock(folder: Path, patience: float = 0.0) -> Iterator[tuple[int, str]]:
 
 
 def holders(folder: Path) -> list[dict[str, Any]]:
-    """The processes that hold a stage's lock in a run folder, with the stage's name."""
+    """The processes that hold a stage's lock in a run folder, here or on other nodes, with the stage's name."""
     found = []
     for path in sorted((folder / ".locks").glob("*")):
         holder = _read(path)
-        if holder and alive(holder["pid"], holder["host"]):
+        if holder and alive(holder["pid"], holder["host"]) and _held(path):
             found.append(holder | {"stage": path.name})
     return found
+
+
+def _held(path: Path) -> bool:
+    """False when nobody holds the lock, whatever the file says: its holder may have been killed."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        return False

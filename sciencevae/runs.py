@@ -57,11 +57,15 @@ class Variant:
 
     def __init__(self, run: Run, name: str) -> None:
         self.run, self.name = run, name
-        self.settings: Any = run.settings.variant(name)
         self.folder = run.folder if name == "main" else run.folder / "variants" / name
 
     def __repr__(self) -> str:
         return f"<Variant {self.name} of {self.run.folder}>"
+
+    @cached_property
+    def settings(self) -> Any:
+        """Resolved when asked for: a stage of one variant among thousands has no need of the others'."""
+        return self.run.settings.variant(self.name)
 
     @property
     def key(self) -> str:

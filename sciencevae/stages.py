@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from sciencevae.config import digest
 from sciencevae.errors import InputError, Interrupted, RunError, ScienceVAEError
-from sciencevae.locks import TOKEN, alive, hold, inherited, run_lock
+from sciencevae.locks import TOKEN, alive, hold, inherited, replaced, run_lock
 from sciencevae.progress import BEGAN, DONE, Progress
 from sciencevae.runs import Run, Variant, manifest_digest, read_json, write_json
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["analyse", "encode", "fetch", "prepare", "prepared_dataset", "report", "train"]
 
 Details = dict[str, Any]
+#: seconds that a stage waits for the same stage of an earlier run, on another node, to save and end
+_PATIENCE = 120.0
 
 
 def fetch(run: Run, variant: Variant, threads: int = 1) -> None:
@@ -303,13 +305,17 @@ def _stage(run: Run, stage: str, name: str, threads: int) -> Iterator[tuple[Prog
     try:
         with (
             nullcontext() if belongs else run_lock(run.folder),
+            # who else is at this stage belongs to a run that is no more, and is about to save and end
             hold(
-                run.folder / ".locks" / _path(stage, name).replace("/", "-"), f"{label} of {run.folder}", 30
+                run.folder / ".locks" / _path(stage, name).replace("/", "-"),
+                f"{label} of {run.folder}",
+                _PATIENCE,
+                ending=True,
             ),
             _stopping(),
         ):
             if belongs:
-                _end_with(belongs)
+                _end_with(run.folder, belongs)
                 progress.say(f"{BEGAN} {label} · {started:%Y-%m-%d %H:%M:%S} UTC · {socket.gethostname()}")
             yield progress, details
             seconds = time.monotonic() - clock
@@ -322,6 +328,7 @@ def _stage(run: Run, stage: str, name: str, threads: int) -> Iterator[tuple[Prog
                 "host": socket.gethostname(),
                 "threads": threads,
                 "environment": environment(),
+                **({"slurm_job": job} if (job := os.environ.get("SLURM_JOB_ID")) else {}),
                 **details,
             }
             write_json(run.record(stage, name), record, always=True)
@@ -367,14 +374,16 @@ def _stopping() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _end_with(holder: Mapping[str, Any]) -> None:
-    """Save and stop when the ``sciencevae run`` that started this stage on this machine is gone."""
-    if holder["host"] != socket.gethostname():
-        return
+def _end_with(folder: Path, holder: dict[str, Any]) -> None:
+    """Save and stop when the ``sciencevae run`` that started this stage is gone, or another has taken over.
+
+    From another machine only the latter can be seen; there it is snakemake that cancels its jobs.
+    """
+    here = holder["host"] == socket.gethostname()
 
     def watch() -> None:
-        while alive(holder["pid"], holder["host"]):
-            time.sleep(0.5)
+        while alive(holder["pid"], holder["host"]) and not replaced(folder, holder):
+            time.sleep(0.5 if here else 2.0)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="watch-run", daemon=True).start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,28 @@ from sciencevae.progress import BEGAN, DONE, LINE
 if TYPE_CHECKING:
     from sciencevae.runs import Run
 
-__all__ = ["Watch", "watcher"]
+__all__ = ["Watch", "job_ended", "watcher"]
 
 _EVERY = 5.0  # seconds between plain progress lines of one stage
+_ERROR = "sciencevae: error: "
+_STOPPED = f"{_ERROR}stopped by SIGTERM"
+_MEMORY = "oom-kill event"  # in a line of Slurm's, in the log of the stage
+
+
+def job_ended(text: str, log: str = "") -> str:
+    """What snakemake's text says of the end of a job of Slurm, in a line; empty when it says nothing.
+
+    log: that of the stage, where Slurm tells which step it killed for memory.
+    """
+    found = re.search(r"SLURM-job '(\d+)' failed, SLURM status is: '(\w+)'", text)
+    if not found:
+        return ""
+    name, state = found.groups()
+    if state == "OUT_OF_MEMORY" or _MEMORY in log:
+        return f"Slurm job {name} was killed for memory; more of it: set-resources, mem_mb, in the profile"
+    if state == "TIMEOUT":
+        return f"Slurm job {name} ran out of time; more of it: set-resources, runtime, in the profile"
+    return f"Slurm job {name} ended as {state}"
 
 
 @contextmanager
@@ -51,6 +71,9 @@ class Watch:
         self._seen = {(path, path.stat().st_ino): path.stat().st_size for path in self._files()}
         self._shown: dict[str, float] = {}
         self.finished = 0
+        self._ending = False
+        self._workflow = self._logs / "snakemake.log"
+        self._read = self._workflow.stat().st_size if self._workflow.exists() else 0
 
     def _files(self) -> list[Path]:
         return [path for path in sorted(self._logs.rglob("*.log")) if path.name != "snakemake.log"]
@@ -72,6 +95,25 @@ class Watch:
             for line in new[:whole].decode("utf-8", "replace").splitlines():
                 self._line(label, line.rstrip())
 
+        self._look_at_jobs()
+
+    def _look_at_jobs(self) -> None:
+        """Show what a scheduler did to jobs, which no stage can tell."""
+        if not self._workflow.exists() or self._workflow.stat().st_size == self._read:
+            return
+        with self._workflow.open("rb") as log:
+            log.seek(self._read)
+            new = log.read()
+        whole = new.rfind(b"\n") + 1
+        self._read += whole
+        for line in new[:whole].decode("utf-8", "replace").splitlines():
+            if ended := job_ended(line):
+                self.say(ended)
+            elif line.startswith("Will exit after finishing"):
+                self._ending = True
+            elif line.startswith("Trying to restart job") and not self._ending:
+                self.say("once more, in a new job")
+
     def _line(self, label: str, line: str) -> None:
         if line.startswith(BEGAN):
             self.began(label)
@@ -80,7 +122,11 @@ class Watch:
             self.done(label, line.removeprefix(DONE).strip())
         elif match := LINE.match(line):
             self.progress(label, int(match[1]), int(match[2]), match[3])
-        elif line.strip() and not line.startswith(("|", "sciencevae: error:")):
+        elif line.startswith(_STOPPED):
+            self.text(label, line.removeprefix(_ERROR))
+        elif _MEMORY in line:
+            self.text(label, "killed for memory")
+        elif line.strip() and not line.startswith(("|", _ERROR, "srun:", "slurmstepd-")):
             self.text(label, line)
 
     def _label(self, log: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shutil
@@ -12,15 +13,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from sciencevae.errors import InputError, RunError, did_you_mean, one_line
 from sciencevae.locks import TOKEN, holders, run_lock
 from sciencevae.paths import workflows_folder
 from sciencevae.runs import Run, prune, read_json
-from sciencevae.watch import Watch, watcher
+from sciencevae.watch import Watch, job_ended, watcher
 
 __all__ = ["carry_out", "configured", "find_profile", "run", "snakemake_command"]
 
@@ -29,6 +31,11 @@ _POLL = 0.2
 _SHELL = set('$`"\\\n!')
 #: seconds that the jobs of a killed run may take to save and end before a new run gives up
 _PATIENCE = 60.0
+#: seconds that snakemake has to end by itself after a signal, once no stage runs here
+_GRACE = 2.0
+#: seconds that it has to cancel what is left
+_CANCELLING = 20.0
+_PR_SET_PDEATHSIG = 1
 
 
 def configured(
@@ -77,7 +84,7 @@ def carry_out(plan: Callable[[Path], Run], out: Path, profile: Path, cores: int 
         began = time.time()
         with watcher(current, sys.stderr) as watch:
             watch.say(f"{current.domain.name} in {out}")
-            code = _follow(current.folder, command, token, descriptor, watch)
+            code = _follow(current.folder, command, token, descriptor, watch, began)
         if code == 0:
             prune(current)
             _say_results(Run(out), out, nothing=watch.finished == 0)
@@ -88,6 +95,8 @@ def carry_out(plan: Callable[[Path], Run], out: Path, profile: Path, cores: int 
                 file=sys.stderr,
             )
             return 75
+        if code < 0:
+            raise RunError(f"snakemake was killed by signal {-code}; the same command goes on from there")
         return _explain(current.folder, out, began)
 
 
@@ -194,20 +203,26 @@ def _signals(handle: Callable[[int], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _follow(folder: Path, command: list[str], token: str, descriptor: int, watch: Watch) -> int:
+def _follow(folder: Path, command: list[str], token: str, descriptor: int, watch: Watch, began: float) -> int:
     """Run snakemake and show its jobs; gives its exit code, or 75 when a signal stopped it."""
     logs = folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    stopped = False
+    stopped: float | None = None
+    cancelled: float | None = None
+    refused = False
 
     def stop(number: int) -> None:
         nonlocal stopped
-        if not stopped:
+        if stopped is None:
             watch.say("stopping: asking the stages to save")
-        stopped = True
-        _stop(folder, process)
+            stopped = time.monotonic()
+        process.send_signal(signal.SIGTERM)  # no new jobs
+        for holder in _here(folder):
+            with suppress(ProcessLookupError):
+                os.kill(holder["pid"], signal.SIGTERM)
 
-    with (logs / "snakemake.log").open("ab") as log:
+    # Handlers first: what is ignored here, as SIGINT is behind `&` in a script, snakemake would ignore as well.
+    with (logs / "snakemake.log").open("ab") as log, _signals(stop):
         # a session of its own: Ctrl-C reaches us alone, and we pass it on; it inherits our lock
         process = subprocess.Popen(
             command,
@@ -216,31 +231,42 @@ def _follow(folder: Path, command: list[str], token: str, descriptor: int, watch
             stderr=subprocess.STDOUT,
             start_new_session=True,
             pass_fds=(descriptor,),
+            preexec_fn=_interrupted_with_us,
             env=os.environ | {TOKEN: token, "PYTHONUNBUFFERED": "1"},
         )
-        with _signals(stop):
-            while process.poll() is None:
-                watch.look()
-                time.sleep(_POLL)
+        while process.poll() is None:
             watch.look()
-    return 75 if stopped else process.returncode
+            now = time.monotonic()
+            if cancelled is not None:
+                if now - cancelled > _CANCELLING:  # it sleeps, until it would look at its jobs again
+                    process.kill()
+            elif stopped is not None:
+                # what is left waits in a queue or runs on other nodes
+                if now - stopped > _GRACE and not _here(folder):
+                    process.send_signal(signal.SIGINT)  # it is cancelled, which sends SIGTERM there
+                    cancelled = now
+            elif not refused and any(failure["exit_code"] == 2 for failure in _failures(folder, began)):
+                process.send_signal(signal.SIGTERM)  # wrong input stays wrong however often it is tried
+                refused = True
+            time.sleep(_POLL)
+        watch.look()
+        deadline = time.monotonic() + _PATIENCE
+        while stopped is not None and holders(folder) and time.monotonic() < deadline:
+            watch.look()
+            time.sleep(_POLL)  # what was cancelled on other nodes still saves
+    return process.returncode if stopped is None else 75
 
 
-def _stop(folder: Path, process: subprocess.Popen[bytes]) -> None:
-    """No new jobs; SIGTERM to those here, and the cluster's are cancelled (which sends them SIGTERM too)."""
-    here = socket.gethostname()
-    elsewhere = False
-    process.send_signal(signal.SIGTERM)
-    for holder in holders(folder):
-        if holder["host"] == here:
-            try:
-                os.kill(holder["pid"], signal.SIGTERM)
-            except ProcessLookupError:
-                continue
-        else:
-            elsewhere = True
-    if elsewhere:
-        process.send_signal(signal.SIGINT)
+def _here(folder: Path) -> list[dict[str, Any]]:
+    """The stages at work on this machine."""
+    host = socket.gethostname()
+    return [holder for holder in holders(folder) if holder["host"] == host]
+
+
+def _interrupted_with_us() -> None:
+    """Linux: snakemake gets SIGINT, on which it cancels its jobs, when this process is killed."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
 
 
 def _say_results(current: Run, out: Path, nothing: bool) -> None:
@@ -253,36 +279,53 @@ def _say_results(current: Run, out: Path, nothing: bool) -> None:
         print(f"{'figures' if index == 0 else '':<9}{out / figure}")
 
 
-def _explain(folder: Path, out: Path, began: float) -> int:
-    """One line on what failed and where its log lies; gives the stage's own exit code."""
-    failures = [
+def _failures(folder: Path, began: float) -> list[dict[str, Any]]:
+    """What failed since then, as the stages themselves told it, the cause first."""
+    found = [
         read_json(path)
         for path in (folder / "logs").rglob("*.failure.json")
         if path.stat().st_mtime >= began - 1
     ]
-    failures.sort(key=lambda failure: failure["time"])
     # a stage that was asked to save after another one failed is not the cause
-    failures.sort(key=lambda failure: failure["exit_code"] == 75)
-    if failures:
+    return sorted(found, key=lambda failure: (failure["exit_code"] == 75, failure["time"]))
+
+
+def _explain(folder: Path, out: Path, began: float) -> int:
+    """One line on what failed and where its log lies; gives the stage's own exit code."""
+    workflow_log = out / "logs" / "snakemake.log"
+    text = workflow_log.read_text(encoding="utf-8", errors="replace")
+    last = text[text.rfind("Building DAG") :]
+    errors = re.findall(r"Error in rule (\w+)[^\n]*:(.*?)(?:\n\n|\Z)", last, re.DOTALL)
+    rule, detail = errors[-1] if errors else ("", "")
+    # where the job did not come as far as to the stage, the scheduler's own log says why
+    named = re.search(r"\blog: (.+?)(?: \(check|\n|\Z)", detail)
+    logs = [out / name.strip() for name in named[1].split(", ")] if named else []
+    log = next((path for path in logs if path.is_file() and path.stat().st_size), (logs or [workflow_log])[0])
+    ended = job_ended(detail, _end_of(log))
+    if failures := _failures(folder, began):
         first = failures[0]
-        message = f"{first['label']} failed: {first['error']} (log: {out / first['log']})"
+        why = f"{ended}: {first['error']}" if ended and first["exit_code"] == 75 else first["error"]
+        message = f"{first['label']} failed: {why} (log: {out / first['log']})"
         print(f"sciencevae: error: {one_line(message)}", file=sys.stderr)
         return int(first["exit_code"])
-    text = (folder / "logs" / "snakemake.log").read_text(encoding="utf-8", errors="replace")
-    last = text[text.rfind("Building DAG") :]
-    if errors := re.findall(r"Error in rule (\w+)[^\n]*:(.*?)(?:\n\n|\Z)", last, re.DOTALL):
-        rule, detail = errors[-1]
-        log = re.search(r"\blog: ([^\s,]+)", detail)
+    if errors:
         reason = re.search(
             r"message: (.*?)(?: Detailed failure| sbatch call:| ?For further error|\n {4}\w+:|\Z)",
             detail,
             re.DOTALL,
         )
-        why = " ".join(reason[1].split()) if reason else "it was killed, perhaps for memory"
-        where = out / (log[1] if log else "logs/snakemake.log")
-        raise RunError(f"{rule} ended without a word ({why}; log: {where}); the same command resumes it")
+        why = ended or (" ".join(reason[1].split()) if reason else "it was killed, perhaps for memory")
+        raise RunError(f"{rule} ended without a word ({why}; log: {log}); the same command resumes it")
     lines = [line.strip() for line in last.splitlines() if line.strip()]
-    said = next(
+    said_last = next(
         (line for line in lines if "Error" in line or "rror:" in line), lines[-1] if lines else "nothing"
     )
-    raise RunError(f"the workflow failed: {said} (log: {out / 'logs/snakemake.log'})")
+    raise RunError(f"the workflow failed: {said_last} (log: {workflow_log})")
+
+
+def _end_of(log: Path) -> str:
+    """The last lines of a log; nothing where there is none."""
+    with suppress(OSError), log.open("rb") as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - 4096, 0))
+        return file.read().decode("utf-8", "replace")
+    return ""

@@ -37,6 +37,7 @@ def test_it_holds_what_a_run_needs_and_nothing_else(wheel: Path) -> None:
         "sciencevae/workflows/Snakefile",
         "sciencevae/workflows/rules/train.smk",
         "sciencevae/workflows/profiles/slurm/config.yaml",
+        "sciencevae/workflows/slurm/train.sbatch",
         "sciencevae/data_manifests/hipparcos.yaml",
         "sciencevae/report/templates/report.html.j2",
     ):

@@ -26,6 +26,8 @@ class Model(Section):
 
 class Objective(Section):
     beta: float = 1.0
+    hold: str = ""  # while this file is there, a process does its first steps at once, and then one a second
+    ballast_mb: int = 0  # memory that the training fills for a moment
 
 
 class Refit(Section):
@@ -96,9 +98,22 @@ def build(settings: Toy, data: xr.Dataset) -> Any:
 
 
 def objective(settings: Toy, data: xr.Dataset) -> Any:
+    import time
+
     from sciencevae.vae.objectives import ELBO
 
-    return ELBO(beta=settings.objective.beta)
+    class Held(ELBO):
+        steps = 0
+
+        def loss(self, *given: Any) -> Any:
+            Held.steps += 1
+            if hold is not None and Held.steps > 60 and hold.exists():
+                time.sleep(1)
+            return super().loss(*given)
+
+    np.ones(settings.objective.ballast_mb * 2**20, np.uint8)
+    hold = Path(settings.objective.hold) if settings.objective.hold else None
+    return Held(beta=settings.objective.beta)
 
 
 def refit(settings: Toy, model: Any, train: Any, valid: Any) -> Any:
