@@ -83,9 +83,15 @@ def processes(root: int) -> dict[str, list[int]]:
 
 def stage_now(folder: Path) -> str:
     """The last stage that said it began, or that nothing has yet."""
-    logs = [path for path in folder.rglob("logs/**/*.log") if path.name != "snakemake.log"]
-    newest = max(logs, key=lambda path: path.stat().st_mtime, default=None)
+    logs = [path for path in everything(folder / "logs") if path.suffix == ".log"]
+    stages = [path for path in logs if path.name != "snakemake.log"]
+    newest = max(stages, key=lambda path: path.stat().st_mtime, default=None)
     return newest.relative_to(folder / "logs").parts[0].removesuffix(".log") if newest else "start"
+
+
+def everything(folder: Path) -> list[Path]:
+    """All files and folders below; what a stage that still lives removes meanwhile is passed over."""
+    return [Path(top, name) for top, folders, files in os.walk(folder) for name in (*folders, *files)]
 
 
 def unreadable(folder: Path) -> list[str]:
@@ -97,7 +103,7 @@ def unreadable(folder: Path) -> list[str]:
     from sciencevae.runs import read_json
 
     bad = []
-    for path in folder.rglob("*"):
+    for path in everything(folder):
         if any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
         try:
@@ -146,7 +152,7 @@ def left_over(folder: Path) -> list[str]:
     """Half-written files and checkpoints that a complete run should not have."""
     return [
         str(path.relative_to(folder))
-        for path in folder.rglob("*")
+        for path in everything(folder)
         if path.name.startswith(".tmp-") or path.name.startswith("checkpoint")
     ]
 

@@ -12,6 +12,8 @@ from types import FrameType
 
 __all__ = ["launch"]
 
+#: what a new step of a job has to know
+OF_JOB = ("SLURM_JOB_ID", "SLURM_CONF")
 #: what is passed on to the ranks: stop, and save
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
@@ -23,10 +25,11 @@ def launch(command: Sequence[str], ranks: int, threads: int) -> int:
     killed, which made the others save. Within a Slurm job srun takes the place of this process.
     """
     if "SLURM_JOB_ID" in os.environ and shutil.which("srun"):
-        nodes = min(ranks, int(os.environ.get("SLURM_JOB_NUM_NODES", "1")))
-        # a step may be at work in the job already, the one that this process belongs to
-        step = ["--overlap", f"--nodes={nodes}", f"--ntasks={ranks}", f"--cpus-per-task={threads}"]
-        os.execvp("srun", ["srun", *step, *command])
+        # This process may be a step of the job itself, on one of its nodes, as its variables say; the new step has
+        # all of them, and all of their memory.
+        own = {k: v for k, v in os.environ.items() if not k.startswith("SLURM_") or k in OF_JOB}
+        step = ["--overlap", "--mem=0", f"--ntasks={ranks}", f"--cpus-per-task={threads}"]
+        os.execvpe("srun", ["srun", *step, *command], own)
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(ranks)}
     processes: list[subprocess.Popen[bytes]] = []
     waiting: list[int] = []  # signals that came before there was somebody to have them
