@@ -31,8 +31,6 @@ def test_two_ranks_on_two_nodes_are_stopped_and_go_on_in_another_job(lab: Lab, w
     second = run.training(2)
     assert second != first
     assert run.steps()[0] >= reached
-    said = (run.folder / "logs" / "train" / "main.log").read_text()
-    assert "rank 1: stopped by SIGTERM at step" in said
     assert close(run.trained(), weights)
 
 
@@ -102,9 +100,9 @@ def test_torchrun_within_a_job(lab: Lab, weights: Weights) -> None:
     run, hold = lab.configured("torchrun")
     hold.unlink()
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    srun = ["srun", "--ntasks=1", "--cpus-per-task=2", "--mem=2500"]
     done = subprocess.run(
-        ["srun", "--ntasks=1", "--cpus-per-task=2", "--mem=2500"]
-        + [*torchrun, "-m", "sciencevae", "train", str(run)],
+        [*srun, *torchrun, "-m", "sciencevae", "train", str(run)],
         capture_output=True,
         text=True,
         timeout=200,
