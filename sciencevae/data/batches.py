@@ -323,11 +323,9 @@ def _from_dataset(
         return stream_dataset(ds, split, scaling, dtype)
     scaling = Scaling.of(ds) if scaling is None else scaling
     tensors = {}
-    first = int(rows[0])  # splits mostly lie together in a store: no more than their span is read
     for flat, name in names.items():
-        span = np.asarray(ds[name].transpose("sample", ...)[first : int(rows[-1]) + 1].values)
-        values = span[rows - first]  # a copy
-        del span
+        # by their numbers: a copy, and of a lazy variable no more than its blocks with such rows are read
+        values = np.asarray(ds[name].transpose("sample", ...).isel(sample=rows).values)
         tensors[flat] = to_tensor(name, torch.from_numpy(values), scaling, dtype, noisy_field(names))
     return InMemory(Batch.from_tensors(tensors), ids=identifiers_of(ds, rows))
 
