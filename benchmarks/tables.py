@@ -473,6 +473,51 @@ def fluids_smoke(result: Result) -> str:
     return f"{errors}\n\n{speeds}"
 
 
+def memory(result: Result) -> str:
+    """The largest memory of each stage on data larger than that."""
+    return rows(
+        f"| {result['gib']:.1f} GiB of fields, one thread | seconds | largest memory, GiB (≤ 2) |",
+        (f"| {name} | {row['seconds']:.0f} | {row['gib']:.2f} |" for name, row in result["stages"].items()),
+    )
+
+
+def ranks(result: Result) -> str:
+    """Steps a second on one rank and on two."""
+    from statistics import median
+
+    setups = ("1 rank", "2 ranks", "1 rank, 2 threads")
+    lines = []
+    for name in ("dense", "convolutional"):
+        found = result[name]
+        cells = [f"{median(found[s]):.1f} ({min(found[s]):.1f}–{max(found[s]):.1f})" for s in setups]
+        ratio = median(found["2 ranks"]) / median(found["1 rank"])
+        lines.append(f"| {name} | {' | '.join(cells)} | {ratio:.2f}× |")
+    return rows(f"| steps a second | {' | '.join(setups)} | 2 ranks / 1 rank |", lines)
+
+
+def kills(result: Result) -> str:
+    """What was killed, and what came of it."""
+    lines = [
+        f"| {by.removeprefix('by ')} | {', '.join(f'{name} {count}' for name, count in result[by].items())} |"
+        for by in ("by target", "by stage")
+    ]
+    lines.append(f"| wrong | {len(result['wrong'])} |")
+    return rows(f"| {result['kills']} kills | over {result['pipelines']} pipelines |", lines)
+
+
+def jobs(result: Result) -> str:
+    """What the workflow takes for each job, and to plan many."""
+    cost = rows("| | seconds a job |", (f"| {name} | {s:g} |" for name, s in result["a job, s"].items()))
+    plan = rows(
+        "| variants | jobs | planned in, s | peak memory, MB |",
+        (
+            f"| {int(name):,} | {row['jobs']:,} | {row['seconds']} | {row['peak_mb']:,} |"
+            for name, row in result["planning"].items()
+        ),
+    )
+    return f"{cost}\n\n{plan}"
+
+
 MOLECULES: dict[str, Callable[[Result], str]] = {
     "molecules": molecules, "moses_rate": moses_rate, "moses_golden": moses_golden,
     "moses_curve": moses_curve, "moses_draws": moses_draws,
@@ -485,6 +530,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "stars_recovery": stars_recovery, "stars_latents": stars_latents,
     "fluids_cavity": fluids_cavity,
     "fluids_solvers": fluids_solvers, "fluids_smoke": fluids_smoke,
+    "memory": memory, "ranks": ranks, "kills": kills, "jobs": jobs,
 }  # fmt: skip
 
 
