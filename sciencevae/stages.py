@@ -302,9 +302,12 @@ def _stage(run: Run, stage: str, name: str, threads: int) -> Iterator[tuple[Prog
     failure.unlink(missing_ok=True)
     from sciencevae.provenance import environment
 
+    if belongs:
+        _end_with(run.folder, belongs)  # while it waits for a lock, too
     try:
         with (
             nullcontext() if belongs else run_lock(run.folder),
+            _stopping(),
             # who else is at this stage belongs to a run that is no more, and is about to save and end
             hold(
                 run.folder / ".locks" / _path(stage, name).replace("/", "-"),
@@ -312,10 +315,8 @@ def _stage(run: Run, stage: str, name: str, threads: int) -> Iterator[tuple[Prog
                 _PATIENCE,
                 ending=True,
             ),
-            _stopping(),
         ):
             if belongs:
-                _end_with(run.folder, belongs)
                 progress.say(f"{BEGAN} {label} · {started:%Y-%m-%d %H:%M:%S} UTC · {socket.gethostname()}")
             yield progress, details
             seconds = time.monotonic() - clock
@@ -328,7 +329,6 @@ def _stage(run: Run, stage: str, name: str, threads: int) -> Iterator[tuple[Prog
                 "host": socket.gethostname(),
                 "threads": threads,
                 "environment": environment(),
-                **({"slurm_job": job} if (job := os.environ.get("SLURM_JOB_ID")) else {}),
                 **details,
             }
             write_json(run.record(stage, name), record, always=True)

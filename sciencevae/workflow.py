@@ -30,7 +30,7 @@ _POLL = 0.2
 #: what means something between double quotes
 _SHELL = set('$`"\\\n!')
 #: seconds that the jobs of a killed run may take to save and end before a new run gives up
-_PATIENCE = 60.0
+_PATIENCE = 120.0
 #: seconds that snakemake has to end by itself after a signal, once no stage runs here
 _GRACE = 2.0
 #: seconds that it has to cancel what is left

@@ -164,7 +164,7 @@ def test_several_seeds_are_jobs_side_by_side_to_the_end(seeds: Started) -> None:
     run = Run(seeds.folder)
     assert run.metrics["spread"]["spread"].keys() == {"main", "second"}
     records = [record for record in run.records() if record["stage"] != "prepare"]
-    numbers = [record["slurm_job"] for record in records]
+    numbers = [record["environment"]["slurm_job"] for record in records]
     assert len(set(numbers)) == len(numbers) == 6
     assert {job(number)["JobState"] for number in numbers} == {"COMPLETED"}
     assert {record["host"] for record in records} <= {"n1", "n2"}
