@@ -196,7 +196,8 @@ def killed_pipelines(folder: Path, kills: int, seed: int) -> dict[str, Any]:
                 said = run.with_suffix(".out").read_text().strip().splitlines()[-1]
                 wrong.append(f"pipeline {pipelines}: exit {process.returncode} with nobody killed: {said}")
                 break
-        print(f"pipeline {pipelines}: {len(done)} kills so far, {len(wrong)} things wrong", file=sys.stderr)
+        told = f"{len(wrong)} things wrong" + "".join(f"\n  {what}" for what in wrong)
+        print(f"pipeline {pipelines}: {len(done)} kills so far, {told}", file=sys.stderr)
     return {
         "kills": len(done),
         "pipelines": pipelines,
