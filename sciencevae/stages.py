@@ -294,6 +294,8 @@ def prepared_dataset(domain: Domain, dataset: str) -> xr.Dataset:
 def _stage(run: Run, stage: str, name: str, threads: int) -> Iterator[tuple[Progress, Details]]:
     """Hold the locks, keep the time, and leave the stage's record when it went well."""
     belongs = inherited(run.folder)
+    if belongs is None and in_workflow():  # and is no stage that somebody started by hand
+        raise Interrupted("the run that started this stage has ended; the same command goes on from there")
     label = run.label(stage, name)
     progress = Progress()
     started, clock, used = datetime.now(UTC), time.monotonic(), time.process_time()

@@ -275,6 +275,16 @@ def test_each_stage_runs_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "nothing to do" in capsys.readouterr().out  # the workflow takes what was done by hand
 
 
+def test_a_stage_whose_run_has_ended_takes_no_folder_for_itself(
+    copied: Path, sciencevae_command: Command
+) -> None:
+    """It was started just before, and began to work just after."""
+    done = sciencevae_command("analyse", copied, env={"SCIENCEVAE_RUN": "a token that nobody holds"})
+    assert done.returncode == 75
+    assert "has ended" in done.stderr
+    assert not (copied / ".lock").read_text()
+
+
 def test_the_slurm_profile_plans(tmp_path: Path, sciencevae_command: Command) -> None:
     pytest.importorskip("snakemake_executor_plugin_slurm")
     planned = _planned(
