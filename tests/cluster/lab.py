@@ -37,8 +37,8 @@ if node := os.environ.get("SLURMD_NODENAME"):
 """
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 90) -> Any:
-    """What ``condition`` gives as soon as it is true."""
+def wait_for(condition: Callable[[], Any], seconds: float = 300) -> Any:
+    """What ``condition`` gives as soon as it is true; the workflow may look at its jobs after minutes only."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := condition():
