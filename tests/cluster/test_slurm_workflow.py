@@ -112,7 +112,7 @@ def test_stopping_saves_what_runs_and_cancels_what_waits(lab: Lab) -> None:
     assert sorted(job(number)["JobState"] for number in jobs) == ["PENDING", "RUNNING", "RUNNING"]
     assert run.stop() == 75
     assert "the same command goes on from there" in run.output
-    assert {job(number)["JobState"] for number in jobs} == {"CANCELLED"}
+    wait_for(lambda: {job(number)["JobState"] for number in jobs} == {"CANCELLED"})
     assert len(list(run.folder.rglob("checkpoint.safetensors"))) == 2
     reached = {name: run.steps(name)[-1] for name in going}
     run.start()
