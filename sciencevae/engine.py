@@ -64,19 +64,19 @@ def engine(path: str | Path | None, scratch: Path) -> Iterator[None]:
             f"{path} asks for {error.name}: pip install 'sciencevae[slurm]', or leave --dask"
         ) from error
     scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder, safe = str(scratch), {"security": security, "protocol": "tls://"}
+    folder, encrypted = str(scratch), {"security": security, "protocol": "tls://"}
     cluster: Any
     usual: dict[str, Any]
     try:
         if asked.cluster == "local":
             usual = {"threads_per_worker": 1, "host": "127.0.0.1", "local_directory": folder}
             cluster = LocalCluster(
-                **usual | {"n_workers": asked.workers, "dashboard_address": None} | asked.options | safe
+                **usual | {"n_workers": asked.workers, "dashboard_address": None} | asked.options | encrypted
             )
         else:
             usual = {"cores": 1, "processes": 1, "memory": "2GiB", "log_directory": folder}
             quiet = {"scheduler_options": {"dashboard_address": None}, "shared_temp_directory": folder}
-            cluster = SLURMCluster(**usual | quiet | asked.options | safe)
+            cluster = SLURMCluster(**usual | quiet | asked.options | encrypted)
             # kept at that number: a job that ends is replaced
             cluster.adapt(minimum_jobs=asked.workers, maximum_jobs=asked.workers)
     except Exception as error:

@@ -206,9 +206,10 @@ def test_a_loss_that_is_not_finite_is_named_by_every_rank(tmp_path: Path) -> Non
     assert all("row 37." in text for text in said), said
 
 
-def test_the_command_under_torchrun(tmp_path: Path, toy_run: Path) -> None:
-    from conftest import command
-
+def test_the_command_under_torchrun(
+    tmp_path: Path, toy_run: Path, sciencevae_command: Callable[..., Any]
+) -> None:
+    command = sciencevae_command
     folder = tmp_path / "run"
     assert command("configure", "toy", "--out", folder).returncode == 0
     assert command("prepare", folder).returncode == 0
@@ -227,9 +228,10 @@ def test_the_command_under_torchrun(tmp_path: Path, toy_run: Path) -> None:
         torch.testing.assert_close(ours[name], tensor, rtol=0, atol=1e-4)
 
 
-def test_the_command_starts_its_ranks_stops_them_and_goes_on(tmp_path: Path, toy_run: Path) -> None:
-    from conftest import command
-
+def test_the_command_starts_its_ranks_stops_them_and_goes_on(
+    tmp_path: Path, toy_run: Path, sciencevae_command: Callable[..., Any]
+) -> None:
+    command = sciencevae_command
     folder = tmp_path / "run"
     long = ("--set", "training.epochs=3000", "--set", "training.valid_every=1000")
     assert command("configure", "toy", "--out", folder, *long).returncode == 0
