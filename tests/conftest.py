@@ -57,6 +57,18 @@ def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of this test's own, no mirror, no proxy, and quick retries."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("SCIENCEVAE_CACHE", str(folder))
+    monkeypatch.delenv("SCIENCEVAE_MIRROR", raising=False)
+    monkeypatch.delenv("SCIENCEVAE_OFFLINE", raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("sciencevae.data.download._PAUSE_S", 0.01)
+    return folder
+
+
+@pytest.fixture
 def sciencevae_command() -> Callable[..., subprocess.CompletedProcess[str]]:
     """``sciencevae`` in a process of its own: sciencevae_command("run", "toy", …) -> CompletedProcess."""
     return command

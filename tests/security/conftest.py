@@ -13,14 +13,8 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("SCIENCEVAE_CACHE", str(folder))
-    monkeypatch.delenv("SCIENCEVAE_MIRROR", raising=False)
-    monkeypatch.delenv("SCIENCEVAE_OFFLINE", raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr("sciencevae.data.download._PAUSE_S", 0.01)
-    return folder
+def cache(own_cache: Path) -> Path:
+    return own_cache
 
 
 @contextmanager

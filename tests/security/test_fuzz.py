@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +273,13 @@ TEMPLATE = xr.Dataset(
     attrs={"channels": ["u", "v"], "grid": [4, 5]},
 )
 
+ARCHIVES = {"zip": "zip", "tar": "tar", "tgz": "gztar", "txz": "xztar"}  # what a name ends in -> the kind
+
+
+def _unpacked(path: Path) -> None:
+    unpack(path, path.parent / "out", limit_bytes=1 << 24)
+
+
 READERS: dict[str, tuple[Callable[[], bytes], Callable[[Path], Any]]] = {
     "config.yaml": (
         lambda: (domain("stars").folder / "config.yaml").read_bytes(),
@@ -304,22 +312,7 @@ READERS: dict[str, tuple[Callable[[], bytes], Callable[[Path], Any]]] = {
     "arrays.h5": (_hdf5, read_arrays),
     "model.safetensors": (lambda: _model("model"), lambda path: (load_model(path), Trained.open(path))),
     "checkpoint.safetensors": (lambda: _model("checkpoint"), lambda path: _state().load(path, {"a": 1})),
-    "archive.zip": (
-        lambda: _archive("zip"),
-        lambda path: unpack(path, path.parent / "out", limit_bytes=1 << 24),
-    ),
-    "archive.tar": (
-        lambda: _archive("tar"),
-        lambda path: unpack(path, path.parent / "out", limit_bytes=1 << 24),
-    ),
-    "archive.tgz": (
-        lambda: _archive("gztar"),
-        lambda path: unpack(path, path.parent / "out", limit_bytes=1 << 24),
-    ),
-    "archive.txz": (
-        lambda: _archive("xztar"),
-        lambda path: unpack(path, path.parent / "out", limit_bytes=1 << 24),
-    ),
+    **{f"archive.{ending}": (partial(_archive, kind), _unpacked) for ending, kind in ARCHIVES.items()},
 }
 
 
