@@ -441,7 +441,8 @@ class Loop:
         start = (state.step - state.epoch * self.steps_per_epoch) * self.settings.batch_size
         start = min(start + self.ranks.rank * size, len(self.train))
         order = self.train.order(self.seeds[i], state.epoch)
-        rows = order.between(start, start + size)
+        # of a last batch that is not full, a rank may have none
+        rows = order.between(start, start + size) if start < len(self.train) else np.empty(0, np.int64)
         found = rows[~torch.isfinite(per_datum[: len(rows)]).cpu().numpy()]
         rows, found = (self.ranks.gathered(some, size) for some in (rows, found))
         which = (

@@ -20,6 +20,7 @@ import pytest
 import torch
 from ranks import rows, run
 
+from sciencevae.data.order import order
 from sciencevae.runs import Run
 from sciencevae.training.parallel import announced
 
@@ -198,6 +199,13 @@ def test_what_ranks_cannot_share_is_refused(
     codes, said = ended(tmp_path / "ranks", start(tmp_path / "ranks", count, **asked))
     assert codes == [2] * count, said
     assert all(says in text for text in said)
+
+
+def test_a_loss_that_is_not_finite_in_a_batch_of_which_a_rank_has_nothing(tmp_path: Path) -> None:
+    bad = int(order(0, 0, 300)[-1])  # of the last 44 rows, which are all the first rank's
+    codes, said = ended(tmp_path / "ranks", start(tmp_path / "ranks", 2, bad=bad, batch_size=128))
+    assert codes == [1, 1], said
+    assert all(f"row {bad}." in text for text in said), said
 
 
 def test_a_loss_that_is_not_finite_is_named_by_every_rank(tmp_path: Path) -> None:
