@@ -79,12 +79,17 @@ def run(
 def carry_out(plan: Callable[[Path], Run], out: Path, profile: Path, cores: int | None) -> int:
     """Configure a folder, do what is missing in it, and say where the results lie; gives the exit code."""
     with run_lock(out, patience=_PATIENCE) as (descriptor, token):
+        settle_dates(out)
         current = plan(out)
         command = snakemake_command(current.folder, profile, cores)
-        began = time.time()
+        for earlier in (out / "logs").rglob("*.failure.json"):
+            earlier.unlink()
         with watcher(current, sys.stderr) as watch:
             watch.say(f"{current.domain.name} in {out}")
-            code = _follow(current.folder, command, token, descriptor, watch, began)
+            code = _follow(current.folder, command, token, descriptor, watch)
+            while code == 1 and settle_dates(out):
+                watch.say("the clock stepped back: the dates of files are set right, and the workflow goes on")
+                code = _follow(current.folder, command, token, descriptor, watch)
         if code == 0:
             prune(current)
             _say_results(Run(out), out, nothing=watch.finished == 0)
@@ -97,7 +102,20 @@ def carry_out(plan: Callable[[Path], Run], out: Path, profile: Path, cores: int 
             return 75
         if code < 0:
             raise RunError(f"snakemake was killed by signal {-code}; the same command goes on from there")
-        return _explain(current.folder, out, began)
+        return _explain(current.folder, out)
+
+
+def settle_dates(folder: Path) -> int:
+    """Date settings and records that lie in the future now, in their order; gives how many there were.
+
+    snakemake goes by dates, and a clock that was ahead may have been set. Now is what the file system says.
+    """
+    now = (folder / ".lock").stat().st_mtime_ns
+    written = [path for part in ("config", "state") for path in (folder / part).rglob("*.json")]
+    ahead = sorted((date, path) for path in written if (date := path.stat().st_mtime_ns) > now)
+    for place, (_, path) in enumerate(ahead, start=-len(ahead)):
+        os.utime(path, ns=(now + 1000 * place,) * 2)
+    return len(ahead)
 
 
 def find_profile(name: str) -> Path:
@@ -203,7 +221,7 @@ def _signals(handle: Callable[[int], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _follow(folder: Path, command: list[str], token: str, descriptor: int, watch: Watch, began: float) -> int:
+def _follow(folder: Path, command: list[str], token: str, descriptor: int, watch: Watch) -> int:
     """Run snakemake and show its jobs; gives its exit code, or 75 when a signal stopped it."""
     logs = folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
@@ -245,7 +263,7 @@ def _follow(folder: Path, command: list[str], token: str, descriptor: int, watch
                 if now - stopped > _GRACE and not _here(folder):
                     process.send_signal(signal.SIGINT)  # it is cancelled, which sends SIGTERM there
                     cancelled = now
-            elif not refused and any(failure["exit_code"] == 2 for failure in _failures(folder, began)):
+            elif not refused and any(failure["exit_code"] == 2 for failure in _failures(folder)):
                 process.send_signal(signal.SIGTERM)  # wrong input stays wrong however often it is tried
                 refused = True
             time.sleep(_POLL)
@@ -279,18 +297,14 @@ def _say_results(current: Run, out: Path, nothing: bool) -> None:
         print(f"{'figures' if index == 0 else '':<9}{out / figure}")
 
 
-def _failures(folder: Path, began: float) -> list[dict[str, Any]]:
-    """What failed since then, as the stages themselves told it, the cause first."""
-    found = [
-        read_json(path)
-        for path in (folder / "logs").rglob("*.failure.json")
-        if path.stat().st_mtime >= began - 1
-    ]
+def _failures(folder: Path) -> list[dict[str, Any]]:
+    """What failed, as the stages themselves told it, the cause first."""
+    found = [read_json(path) for path in (folder / "logs").rglob("*.failure.json")]
     # a stage that was asked to save after another one failed is not the cause
     return sorted(found, key=lambda failure: (failure["exit_code"] == 75, failure["time"]))
 
 
-def _explain(folder: Path, out: Path, began: float) -> int:
+def _explain(folder: Path, out: Path) -> int:
     """One line on what failed and where its log lies; gives the stage's own exit code."""
     workflow_log = out / "logs" / "snakemake.log"
     text = workflow_log.read_text(encoding="utf-8", errors="replace")
@@ -302,7 +316,7 @@ def _explain(folder: Path, out: Path, began: float) -> int:
     logs = [out / name.strip() for name in named[1].split(", ")] if named else []
     log = next((path for path in logs if path.is_file() and path.stat().st_size), (logs or [workflow_log])[0])
     ended = job_ended(detail, _end_of(log))
-    if failures := _failures(folder, began):
+    if failures := _failures(folder):
         first = failures[0]
         why = f"{ended}: {first['error']}" if ended and first["exit_code"] == 75 else first["error"]
         message = f"{first['label']} failed: {why} (log: {out / first['log']})"
@@ -314,7 +328,8 @@ def _explain(folder: Path, out: Path, began: float) -> int:
             detail,
             re.DOTALL,
         )
-        why = ended or (" ".join(reason[1].split()) if reason else "it was killed, perhaps for memory")
+        told = " ".join(reason[1].split()) if reason else "None"
+        why = ended or (told if told != "None" else "it was killed, perhaps for memory")
         raise RunError(f"{rule} ended without a word ({why}; log: {log}); the same command resumes it")
     lines = [line.strip() for line in last.splitlines() if line.strip()]
     said_last = next(
