@@ -88,7 +88,9 @@ def carry_out(plan: Callable[[Path], Run], out: Path, profile: Path, cores: int 
             watch.say(f"{current.domain.name} in {out}")
             code = _follow(current.folder, command, token, descriptor, watch)
             while code == 1 and settle_dates(out):
-                watch.say("the clock stepped back: the dates of files are set right, and the workflow goes on")
+                watch.say(
+                    "the clock stepped back: the dates of files are set right, and the workflow goes on"
+                )
                 code = _follow(current.folder, command, token, descriptor, watch)
         if code == 0:
             prune(current)
@@ -110,6 +112,7 @@ def settle_dates(folder: Path) -> int:
 
     snakemake goes by dates, and a clock that was ahead may have been set. Now is what the file system says.
     """
+    (folder / ".lock").touch()
     now = (folder / ".lock").stat().st_mtime_ns
     written = [path for part in ("config", "state") for path in (folder / part).rglob("*.json")]
     ahead = sorted((date, path) for path in written if (date := path.stat().st_mtime_ns) > now)
@@ -165,6 +168,8 @@ def _dry_run(plan: Callable[[Path], Run], out: Path, profile: Path, cores: int |
                 shutil.copytree(part, stand_in / part.name)
             elif not part.name.startswith("."):
                 (stand_in / part.name).symlink_to(part.resolve())
+        if stand_in.is_dir():
+            settle_dates(stand_in)
         current = plan(stand_in)
         command = snakemake_command(current.folder, profile, cores, dry_run=True)
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
