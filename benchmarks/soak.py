@@ -11,11 +11,12 @@
 - corrupted cache file: one byte of a file in the cache is another, or its end is missing;
 - clock jump: the clock steps by up to a day, forward or back, and the files are that much older or newer.
 
-A stage is drawn, then a moment within it. The same command is given again until the pipeline is complete.
-Survived is: the command ended as it should (75 after SIGTERM; a full disk is named; a worker and a clock stop
-nothing), all under its final name could be read, and in the end weights, latents, raw files, prepared data and
-every metric are those of an undisturbed run, bit for bit, with nothing half-written left. All else is lost. Works in
-a namespace with a small file system of its own, in memory. The last result is kept in benchmarks/results/soak.json.
+A stage is drawn, then a moment within it. The same command is given again until the pipeline is complete. Survived
+is: the command ended as it should (75 after SIGTERM; a full disk is named; a worker, a file in the cache and a
+clock stop nothing), all under its final name could be read, and in the end weights, latents, raw files, prepared
+data and every metric are those of an undisturbed run, bit for bit, with nothing half-written left. Else it is lost,
+and its run folder is copied to where SOAK_KEEP says. Works in a namespace with a small file system of its own, in
+memory. The last result is kept in benchmarks/results/soak.json.
 """
 
 from __future__ import annotations
@@ -110,47 +111,35 @@ class Soak:
         """One demonstration with these faults, those at least that come before it is complete."""
         run = self.folder / f"{domain}-{number}"
         words = [domain, *(["--profile", str(self.folder / "workers")] if "killed worker" in kinds else [])]
+        patience = PATIENCE * self.seconds[domain] + AT_LEAST
         faults: list[Fault] = []
         lost: list[str] = []
-        limit = PATIENCE * self.seconds[domain] + AT_LEAST
-        left = list(kinds)
-        while True:
-            said = run.with_suffix(".out")
-            before = said.stat().st_size if said.exists() else 0
+        for kind in (*kinds, None):
             process = start(run, words, self.environment)
-            fault = self._injected(process, run, domain, left[0]) if left else None
-            ended_by_itself = _ends(process, limit)
-            if fault is None:
-                if not ended_by_itself:
-                    lost.append("hangs")
-                elif process.returncode == 0:
-                    break
-                else:
-                    lost.append(f"exit {process.returncode} undisturbed: {_last_line(said, before)}")
-                break
-            left.pop(0)
-            faults.append(fault)
-            fault.ended = _last_line(said, before) if process.returncode else "complete"
-            if self.ballast.exists():
-                self.ballast.unlink()
-            if not ended_by_itself:
-                fault.lost.append("hangs")
-            fault.lost += _wrong_end(fault.kind, process.returncode, said.read_text()[before:])
-            fault.lost += unreadable(run)
-            print(f"  {fault.kind}, {fault.what}, at {fault.stage}: {fault.ended}", file=sys.stderr)
-            if process.returncode == 0:
+            fault = self._injected(process, run, domain, kind) if kind else None
+            hangs = not _ends(process, STOPPING if fault and kind == "SIGTERM" else patience)
+            self.ballast.unlink(missing_ok=True)
+            said, code = _said(run), process.returncode
+            if fault:
+                fault.ended = said.splitlines()[-1] if code else "complete"
+                fault.lost = ["hangs"] if hangs else _wrong_end(fault.kind, code, said)
+                fault.lost += unreadable(run)
+                faults.append(fault)
+                print(f"  {fault.kind}, {fault.what}, at {fault.stage}: {fault.ended}", file=sys.stderr)
+            elif code:
+                lost.append("hangs" if hangs else f"exit {code} undisturbed: {said.splitlines()[-1]}")
+            if code == 0 or not fault:
                 break
         if not lost:
             lost += _differs(self.expected[domain], _outcome(run))
             lost += [f"left over: {what}" for what in left_over(run)]
+        if lost and not faults:
+            faults.append(Fault("none", domain, "", "nothing"))
         for fault in faults:
             fault.lost += lost
-        if lost and not faults:
-            faults.append(Fault("none", domain, "", "", "", lost))
-        if not any(fault.lost for fault in faults):
-            shutil.rmtree(run)
-        elif (kept := os.environ.get("SOAK_KEEP")) is not None:
-            shutil.move(run, Path(kept) / run.name)
+        if (kept := os.environ.get("SOAK_KEEP")) and any(fault.lost for fault in faults):
+            shutil.copytree(run, Path(kept) / run.name, symlinks=True)
+        shutil.rmtree(run)
         return faults
 
     @property
@@ -212,6 +201,8 @@ class Soak:
 
     def _corrupt(self, process: subprocess.Popen[bytes], run: Path) -> str:
         files = [path for path in sorted(self.cache.rglob("*")) if path.is_file() and path.stat().st_size]
+        if not files:
+            return ""
         path = self.random.choice(files)
         size = path.stat().st_size
         if self.random.random() < 0.5:
@@ -312,9 +303,12 @@ def _intervals(run: Path) -> list[tuple[str, float, float]]:
     ]
 
 
-def _last_line(said: Path, before: int) -> str:
-    lines = said.read_bytes()[before:].decode("utf-8", "replace").strip().splitlines()
-    return lines[-1] if lines else "nothing said"
+def _said(run: Path) -> str:
+    """What the last command on a run said, and no earlier one."""
+    out = run.with_suffix(".out")
+    said = out.read_text(errors="replace").strip()
+    out.unlink()
+    return said or "nothing said"
 
 
 def soak(folder: Path, minutes: float, seed: int, domains: list[str]) -> dict[str, Any]:
@@ -325,23 +319,24 @@ def soak(folder: Path, minutes: float, seed: int, domains: list[str]) -> dict[st
         print(f"{domain}: {soak.seconds[domain]:.0f} s undisturbed", file=sys.stderr)
     faults: list[Fault] = []
     pipelines: Counter[str] = Counter()
-    queue: list[str] = []
+    next_domains: list[str] = []
+    kinds: list[str] = []
     began = time.monotonic()
-    while time.monotonic() - began < 60 * minutes:
-        for domain in soak.random.sample(domains, len(domains)):
-            if time.monotonic() - began >= 60 * minutes:
-                break
-            while len(queue) < 2:  # each kind as often as the others
-                queue += soak.random.sample(list(INJECT), len(INJECT))
-            print(f"{(time.monotonic() - began) / 60:.0f} min: {domain}", file=sys.stderr)
-            found = soak.pipeline(domain, queue[:2], sum(pipelines.values()))
-            for fault in found:
-                with suppress(ValueError):
-                    queue.remove(fault.kind)
-                for what in fault.lost:
-                    print(f"  LOST by {fault.kind}: {what}", file=sys.stderr)
-            pipelines[domain] += 1
-            faults += found
+    while not pipelines or time.monotonic() - began < 60 * minutes:
+        # each domain, and each kind of fault, as often as the others
+        next_domains = next_domains or soak.random.sample(domains, len(domains))
+        while len(kinds) < 2:
+            kinds += soak.random.sample(list(INJECT), len(INJECT))
+        domain = next_domains.pop()
+        print(f"{(time.monotonic() - began) / 60:.0f} min: {domain}", file=sys.stderr)
+        found = soak.pipeline(domain, kinds[:2], sum(pipelines.values()))
+        for fault in found:
+            with suppress(ValueError):
+                kinds.remove(fault.kind)
+            for what in fault.lost:
+                print(f"  LOST by {fault.kind}: {what}", file=sys.stderr)
+        pipelines[domain] += 1
+        faults += found
     return {
         "seed": seed,
         "minutes": round((time.monotonic() - began) / 60, 1),
@@ -351,18 +346,16 @@ def soak(folder: Path, minutes: float, seed: int, domains: list[str]) -> dict[st
     }
 
 
-def table(faults: list[dict[str, Any]]) -> list[str]:
-    """A line a kind of fault: how many were injected, survived, lost, and where."""
-    kinds = [*INJECT, *sorted({fault["kind"] for fault in faults} - set(INJECT))]
-    lines = [f"{'fault':<22}{'injected':>9}{'survived':>9}{'lost':>6}  at stage"]
-    for kind in kinds:
-        found = [fault for fault in faults if fault["kind"] == kind]
-        lost = sum(bool(fault["lost"]) for fault in found)
-        stages = ", ".join(
-            f"{name} {count}" for name, count in Counter(f["stage"] for f in found).most_common()
-        )
-        lines.append(f"{kind:<22}{len(found):>9}{len(found) - lost:>9}{lost:>6}  {stages}")
-    return lines
+def by_kind(faults: list[dict[str, Any]]) -> list[tuple[str, int, int, int, str]]:
+    """(kind, injected, survived, lost, how many at which stage) of each kind of fault."""
+    found = []
+    for kind in [*INJECT, *sorted({fault["kind"] for fault in faults} - set(INJECT))]:
+        own = [fault for fault in faults if fault["kind"] == kind]
+        lost = sum(bool(fault["lost"]) for fault in own)
+        stages = Counter(fault["stage"] for fault in own).most_common()
+        where = ", ".join(f"{name} {count}" for name, count in stages)
+        found.append((kind, len(own), len(own) - lost, lost, where))
+    return found
 
 
 def main() -> int:
@@ -375,7 +368,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--domains", nargs="+", choices=sorted(domains()), default=sorted(domains()))
-    parser.add_argument("--quick", action="store_true", help="the tables domain, 3 minutes; nothing is kept")
+    parser.add_argument("--quick", action="store_true", help="one pipeline; nothing is kept")
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.inside is None:  # once more, where a file system of our own can be mounted
@@ -391,10 +384,11 @@ def main() -> int:
             ]
             return subprocess.run([*command, "--inside", folder, *sys.argv[1:]]).returncode
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", given.inside], check=True)
-    minutes, chosen = (3.0, ["tables"]) if given.quick else (given.minutes, given.domains)
-    found = soak(given.inside, minutes, given.seed, chosen)
+    found = soak(given.inside, 0 if given.quick else given.minutes, given.seed, given.domains)
     print(f"{sum(found['pipelines'].values())} pipelines in {found['minutes']} minutes")
-    print(*table(found["faults"]), sep="\n")
+    print(f"{'fault':<22}{'injected':>9}{'survived':>9}{'lost':>6}  at stage")
+    for kind, injected, survived, lost, where in by_kind(found["faults"]):
+        print(f"{kind:<22}{injected:>9}{survived:>9}{lost:>6}  {where}")
     for fault in found["faults"]:
         for what in fault["lost"]:
             print(f"lost: {fault['kind']} in {fault['domain']} at {fault['stage']}: {what}")
