@@ -21,7 +21,7 @@ from typing import Any
 from sciencevae.errors import InputError, RunError, did_you_mean, one_line
 from sciencevae.locks import TOKEN, holders, run_lock
 from sciencevae.paths import workflows_folder
-from sciencevae.runs import Run, prune, read_json
+from sciencevae.runs import Run, prune, read_json, settle_dates
 from sciencevae.watch import Watch, job_ended, watcher
 
 __all__ = ["carry_out", "configured", "find_profile", "run", "snakemake_command"]
@@ -79,7 +79,6 @@ def run(
 def carry_out(plan: Callable[[Path], Run], out: Path, profile: Path, cores: int | None) -> int:
     """Configure a folder, do what is missing in it, and say where the results lie; gives the exit code."""
     with run_lock(out, patience=_PATIENCE) as (descriptor, token):
-        settle_dates(out)
         current = plan(out)
         command = snakemake_command(current.folder, profile, cores)
         for earlier in (out / "logs").rglob("*.failure.json"):
@@ -105,20 +104,6 @@ def carry_out(plan: Callable[[Path], Run], out: Path, profile: Path, cores: int 
         if code < 0:
             raise RunError(f"snakemake was killed by signal {-code}; the same command goes on from there")
         return _explain(current.folder, out)
-
-
-def settle_dates(folder: Path) -> int:
-    """Date settings and records that lie in the future now, in their order; gives how many there were.
-
-    snakemake goes by dates, and a clock that was ahead may have been set. Now is what the file system says.
-    """
-    (folder / ".lock").touch()
-    now = (folder / ".lock").stat().st_mtime_ns
-    written = [path for part in ("config", "state") for path in (folder / part).rglob("*.json")]
-    ahead = sorted((date, path) for path in written if (date := path.stat().st_mtime_ns) > now)
-    for place, (_, path) in enumerate(ahead, start=-len(ahead)):
-        os.utime(path, ns=(now + 1000 * place,) * 2)
-    return len(ahead)
 
 
 def find_profile(name: str) -> Path:
@@ -168,8 +153,6 @@ def _dry_run(plan: Callable[[Path], Run], out: Path, profile: Path, cores: int |
                 shutil.copytree(part, stand_in / part.name)
             elif not part.name.startswith("."):
                 (stand_in / part.name).symlink_to(part.resolve())
-        if stand_in.is_dir():
-            settle_dates(stand_in)
         current = plan(stand_in)
         command = snakemake_command(current.folder, profile, cores, dry_run=True)
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)

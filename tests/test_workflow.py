@@ -269,6 +269,12 @@ def test_dates_in_the_future_rerun_what_changed_and_nothing_else(
     for path in copied.rglob("*"):
         date = path.stat().st_mtime_ns + 86400 * 10**9
         os.utime(path, ns=(date, date))
+    before = {path: path.stat().st_mtime_ns for path in copied.rglob("*")}
+    planned = sciencevae_command(
+        "run", "toy", "--out", copied, *WIDE, "--dry-run", "--set", "report.title=other"
+    )
+    assert _planned(planned) == ["report"]
+    assert before == {path: path.stat().st_mtime_ns for path in copied.rglob("*")}
     started = {r["stage"] + r["name"]: r["started"] for r in Run(copied).records()}
     time.sleep(1.0)  # records tell whole seconds
     for options, expected in ((("--set", "report.title=other"), {"report"}), ((), {"report"}), ((), set())):
