@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,10 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, An
 
     plain = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # by the umask; what save_file puts in its place is its owner's alone
         save_file(plain, temporary, {"sciencevae": json.dumps(metadata)})
+        temporary.chmod(stat.S_IMODE(mode))
 
 
 def read_tensors(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import sciencevae as sv
 from sciencevae import workflow
 from sciencevae.data.atomic import atomic_path, temporary_path
 from sciencevae.errors import InputError, RunError
@@ -162,14 +163,21 @@ def test_what_a_dead_process_left_is_removed_and_nothing_behind_a_link(tmp_path:
 
 def test_what_we_write_follows_the_users_umask(tmp_path: Path) -> None:
     """Nobody else may write, and a user who wants nobody else to read is obeyed."""
+    parts = (
+        sv.encoders.Gaussian(sv.networks.Perceptron(2, [], 2), 1),
+        sv.decoders.Bernoulli(sv.networks.Perceptron(1, [], 2)),
+    )
+    model = sv.VAE(sv.priors.StandardNormal(1), *parts)
     for mask, mode in ((0o022, 0o644), (0o077, 0o600), (0o000, 0o666)):
         before = os.umask(mask)
         try:
             with atomic_path(tmp_path / "a.txt") as temporary:
                 temporary.write_text("x")
+            sv.save(model, tmp_path / "a.safetensors")
             with hold(tmp_path / f"lock{mask}", "a test"):
                 pass
         finally:
             os.umask(before)
-        assert (tmp_path / "a.txt").stat().st_mode & 0o777 == mode
+        for name in ("a.txt", "a.safetensors"):
+            assert (tmp_path / name).stat().st_mode & 0o777 == mode
         assert not (tmp_path / f"lock{mask}").stat().st_mode & 0o022
