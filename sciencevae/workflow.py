@@ -83,6 +83,8 @@ def carry_out(plan: Callable[[Path], Run], out: Path, profile: Path, cores: int 
         command = snakemake_command(current.folder, profile, cores)
         for earlier in (out / "logs").rglob("*.failure.json"):
             earlier.unlink()
+        log = current.folder / "logs" / "snakemake.log"
+        said = log.stat().st_size if log.exists() else 0
         with watcher(current, sys.stderr) as watch:
             watch.say(f"{current.domain.name} in {out}")
             code = _follow(current.folder, command, token, descriptor, watch)
@@ -103,7 +105,7 @@ def carry_out(plan: Callable[[Path], Run], out: Path, profile: Path, cores: int 
             return 75
         if code < 0:
             raise RunError(f"snakemake was killed by signal {-code}; the same command goes on from there")
-        return _explain(current.folder, out)
+        return _explain(current.folder, out, profile, said)
 
 
 def find_profile(name: str) -> Path:
@@ -158,6 +160,7 @@ def _dry_run(plan: Callable[[Path], Run], out: Path, profile: Path, cores: int |
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         said = done.stdout + done.stderr
         if done.returncode:
+            _check_taken(profile, said)
             raise RunError(f"the workflow cannot be planned: {said.strip().splitlines()[-1]}")
         jobs = _planned(current, said)
     for label, reason in jobs:
@@ -292,11 +295,14 @@ def _failures(folder: Path) -> list[dict[str, Any]]:
     return sorted(found, key=lambda failure: (failure["exit_code"] == 75, failure["time"]))
 
 
-def _explain(folder: Path, out: Path) -> int:
-    """One line on what failed and where its log lies; gives the stage's own exit code."""
+def _explain(folder: Path, out: Path, profile: Path, said: int) -> int:
+    """One line on what failed and where its log lies; gives the stage's own exit code.
+
+    said: size of snakemake's log when this run began, in bytes.
+    """
     workflow_log = out / "logs" / "snakemake.log"
-    text = workflow_log.read_text(encoding="utf-8", errors="replace")
-    last = text[text.rfind("Building DAG") :]
+    last = workflow_log.read_bytes()[said:].decode("utf-8", "replace")
+    _check_taken(profile, last)
     errors = re.findall(r"Error in rule (\w+)[^\n]*:(.*?)(?:\n\n|\Z)", last, re.DOTALL)
     rule, detail = errors[-1] if errors else ("", "")
     # where the job did not come as far as to the stage, the scheduler's own log says why
@@ -324,6 +330,18 @@ def _explain(folder: Path, out: Path) -> int:
         (line for line in lines if "Error" in line or "rror:" in line), lines[-1] if lines else "nothing"
     )
     raise RunError(f"the workflow failed: {said_last} (log: {workflow_log})")
+
+
+def _check_taken(profile: Path, said: str) -> None:
+    """InputError where snakemake did not take its command line, into which it makes the profile."""
+    if not (refused := re.search(r"^\S+: error: (.*)", said, re.MULTILINE | re.DOTALL)):
+        return
+    why = " ".join(refused[1].split())
+    if why.startswith("argument --executor/-e: invalid choice: 'slurm'"):
+        raise InputError(
+            f"the profile {profile} needs more than is installed: pip install 'sciencevae[slurm]'"
+        )
+    raise InputError(f"{profile / 'config.yaml'} is no profile of snakemake: {why}")
 
 
 def _end_of(log: Path) -> str:

@@ -24,6 +24,14 @@ WIDE = ("--set", "variants={wide: {model: {hidden: [16]}}}")  # what the finishe
 ALONE = ("--set", "variants={}")  # the main training alone
 
 
+#: as where sciencevae was installed without what a cluster needs
+WITHOUT_THE_PLUGIN = """
+import pkgutil
+found, plugin = pkgutil.iter_modules, "snakemake_executor_plugin_slurm"
+pkgutil.iter_modules = lambda *given: (module for module in found(*given) if module.name != plugin)
+"""
+
+
 @pytest.fixture
 def copied(toy_run: Path, tmp_path: Path) -> Path:
     """A copy of the finished run with the times kept."""
@@ -318,6 +326,35 @@ def test_a_stage_whose_run_has_ended_takes_no_folder_for_itself(
     assert done.returncode == 75
     assert "has ended" in done.stderr
     assert not (copied / ".lock").read_text()
+
+
+def test_a_profile_that_snakemake_does_not_take_is_named(
+    copied: Path, tmp_path: Path, sciencevae_command: Command
+) -> None:
+    """Whatever stands in the log of the runs before."""
+    profile = tmp_path / "mine"
+    profile.mkdir()
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / "sitecustomize.py").write_text(WITHOUT_THE_PLUGIN)
+    hidden = os.pathsep.join(filter(None, [str(tmp_path / "hidden"), os.environ.get("PYTHONPATH")]))
+    for text, words, says in (
+        (
+            "retrys: 3",
+            [],
+            f"{profile / 'config.yaml'} is no profile of snakemake: unrecognized arguments: --retrys=3",
+        ),
+        (
+            "retries: [3",
+            ["--dry-run"],
+            f"{profile / 'config.yaml'} is no profile of snakemake: Couldn't parse",
+        ),
+        ("executor: slurm", [], "needs more than is installed: pip install 'sciencevae[slurm]'"),
+    ):
+        (profile / "config.yaml").write_text(text)
+        run = ("run", "toy", "--out", copied, "--profile", profile, *ALONE, *words)
+        done = sciencevae_command(*run, env={"PYTHONPATH": hidden})
+        assert done.returncode == 2
+        assert says in done.stderr
 
 
 def test_the_slurm_profile_plans(tmp_path: Path, sciencevae_command: Command) -> None:
