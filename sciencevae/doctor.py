@@ -54,7 +54,11 @@ def checks() -> Iterator[Check]:
         ),
         "data": _data,
         "scratch": lambda: _folder(
-            "scratch", Path(tempfile.gettempdir()), "set TMPDIR to a folder with space", shared=True
+            # what TMPDIR names, also where Python, and it alone, would look for another folder
+            "scratch",
+            Path(os.environ.get("TMPDIR") or tempfile.gettempdir()),
+            "set TMPDIR to a folder with space",
+            shared=True,
         ),
         "locks": _locks,
         "clock": _clock,
@@ -132,7 +136,11 @@ def _threads() -> Check:
 
 
 def _device() -> Check:
-    import torch
+    try:
+        import torch
+    except (ImportError, OSError) as error:  # a library that it is linked to
+        told = " ".join(f"torch cannot be imported: {error}".split())
+        return Check("device", False, told, "pip install --force-reinstall -c constraints.txt torch")
 
     if torch.cuda.is_available():
         return Check("device", True, f"{torch.cuda.get_device_name(0)}, CUDA {torch.version.cuda}")

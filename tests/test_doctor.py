@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable
 from importlib import metadata
@@ -133,6 +134,14 @@ def test_a_gpu_that_torch_does_not_see(monkeypatch: pytest.MonkeyPatch, fake: Fa
     assert "driver: no answer" in found("device").found
 
 
+def test_a_torch_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    check = found("device")
+    assert not check.good
+    assert check.found.startswith("torch cannot be imported: ")
+    assert check.remedy == "pip install --force-reinstall -c constraints.txt torch"
+
+
 def test_no_compiler(machine: Path) -> None:
     (machine / "g++").unlink()
     check = found("compiler")
@@ -147,8 +156,8 @@ def test_no_compiler(machine: Path) -> None:
 def test_a_folder_that_cannot_be_written_to(
     monkeypatch: pytest.MonkeyPatch, name: str, variable: str
 ) -> None:
-    monkeypatch.setenv("SCIENCEVAE_CACHE", "/proc/no")
-    monkeypatch.setattr("tempfile.gettempdir", lambda: "/proc/no")
+    """Python itself looks for another scratch folder then, and others do not."""
+    monkeypatch.setenv(variable, "/proc/no")
     check = found(name)
     assert not check.good
     assert "/proc/no" in check.found
