@@ -92,6 +92,7 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
     with _stage(run, "train", variant.name, threads) as (progress, details):
         from sciencevae import methods
         from sciencevae.data import template
+        from sciencevae.data.atomic import atomic_path
         from sciencevae.latents.collapse import latent_use
         from sciencevae.latents.typical import Typical
         from sciencevae.training.loop import limited_threads
@@ -120,7 +121,8 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
                 )
             details["metrics"]["refit"] = _training_metrics(refitted) | _prior_kept(refitted)
         variant.folder.mkdir(parents=True, exist_ok=True)
-        history.table().to_csv(variant.folder / "history.csv", index=False)
+        with atomic_path(variant.folder / "history.csv") as path:
+            history.table().to_csv(path, index=False)
         save(
             model,
             variant.model_path,
@@ -238,6 +240,8 @@ def encode(run: Run, variant: Variant, threads: int = 1, dask: str | None = None
 
 def analyse(run: Run, threads: int = 1) -> None:
     """The domain's analyses over all variants: ``tables/*.csv`` and ``metrics.json``."""
+    from sciencevae.data.atomic import atomic_path
+
     with _stage(run, "analyse", "", threads) as (progress, details):
         shutil.rmtree(run.tables, ignore_errors=True)
         run.tables.mkdir(parents=True)
@@ -256,7 +260,8 @@ def analyse(run: Run, threads: int = 1) -> None:
                     raise InputError(
                         f"two analyses of {run.domain.name!r} write a table {table!r}: rename one"
                     )
-                frame.to_csv(path, index=frame.index.name is not None)
+                with atomic_path(path) as partial:
+                    frame.to_csv(partial, index=frame.index.name is not None)
         write_json(run.folder / "metrics.json", metrics, always=True)
         progress.say(f"{len(run.domain.analyses)} analyses in {run.tables.name}/ and metrics.json")
         details["outputs"] = ["metrics.json", "tables"]
@@ -301,8 +306,11 @@ def _stage(run: Run, stage: str, name: str, threads: int) -> Iterator[tuple[Prog
     started, clock, used = datetime.now(UTC), time.monotonic(), time.process_time()
     details: Details = {"outputs": []}
     failure = run.folder / "logs" / f"{_path(stage, name)}.failure.json"
-    failure.unlink(missing_ok=True)
+    from sciencevae.data.atomic import disk_errors
     from sciencevae.provenance import environment
+
+    with disk_errors(failure):
+        failure.unlink(missing_ok=True)
 
     if belongs:
         _end_with(run.folder, belongs)  # while it waits for a lock, too

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -177,6 +178,29 @@ def test_a_failing_stage_is_one_line_with_its_log_and_its_exit_code(
     log = re.search(r"\(log: (.*)\)$", line)
     assert log is not None
     assert "sciencevae: error:" in Path(log[1]).read_text()
+
+
+def test_a_stage_that_cannot_write_says_so_and_leaves_no_half(
+    copied: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full in the midst of a table, and a folder in which nothing may be changed."""
+
+    def full(frame: Any, path: Path, **_: Any) -> None:
+        Path(path).write_text("variant,spr")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as context:
+        context.setattr("pandas.DataFrame.to_csv", full)
+        assert main(["analyse", str(copied)]) == 1
+    assert "the disk is full: " in capsys.readouterr().err
+    assert not [path for path in (copied / "tables").rglob("*") if path.is_file()]
+
+    def refused(path: Path, **_: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr("pathlib.Path.unlink", refused)
+    assert main(["analyse", str(copied)]) == 1
+    assert re.search(r"error: cannot write \S.*: read-only file system; choose a", capsys.readouterr().err)
 
 
 def _start(*arguments: str | Path) -> subprocess.Popen[str]:
