@@ -132,6 +132,20 @@ def test_a_dry_run_says_what_a_changed_setting_reruns_and_changes_nothing(
     assert files == {p: p.stat().st_mtime_ns for p in copied.rglob("*")}
 
 
+def test_a_result_that_was_lost_is_made_again(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As by whoever clears old files from a scratch disk; what was made from it is there still."""
+    for name, stages in (
+        ("tables", ["analyse", "report"]),
+        ("variants/wide/latents.zarr", ["encode/wide", "analyse", "report"]),
+        ("model.safetensors", ["train", "encode", "encode/wide", "analyse", "report"]),
+    ):
+        lost = copied / name
+        shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
+        assert main(["run", "toy", "--out", str(copied), "--dry-run", *WIDE]) == 0
+        planned = [line.split()[2] for line in capsys.readouterr().out.splitlines() if "would run" in line]
+        assert sorted(planned) == sorted(stages)
+
+
 def test_a_changed_setting_reruns_what_depends_on_it(copied: Path, sciencevae_command: Command) -> None:
     before = _times(copied)
     done = sciencevae_command("run", "toy", "--out", copied, *WIDE, "--set", "report.title=other")
