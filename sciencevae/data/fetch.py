@@ -75,14 +75,21 @@ def mirror(
 ) -> list[Path]:
     """Copy the files of data sets into a folder to be named by ``$SCIENCEVAE_MIRROR``.
 
-    datasets: default all, but for queries to a service
+    datasets: default all, but for queries to a service. One that cannot be had holds up no other: RunError says
+    which, after the last.
     """
     copies = []
+    failed: dict[str, RunError] = {}
     for name in list(datasets) if datasets is not None else list_manifests():
         manifest = load_manifest(name)
         if datasets is None and any(entry.generate and entry.generate.query for entry in manifest.files):
             continue
-        for file, source in fetch(manifest, progress=progress).items():
+        try:
+            found = fetch(manifest, progress=progress)
+        except RunError as error:
+            failed[name] = error
+            continue
+        for file, source in found.items():
             generated = manifest.file(file).generate
             folder = Path(destination) / manifest.name
             if generated:
@@ -93,6 +100,9 @@ def mirror(
                     with atomic_path(copy) as temporary:
                         shutil.copyfile(path, temporary)
                 copies.append(copy)
+    if failed:
+        why = "; ".join(f"{name}: {error}" for name, error in failed.items())
+        raise RunError(f"not in {destination}: {why}")
     return copies
 
 

@@ -542,6 +542,16 @@ def test_a_mirror_serves_everything_without_cache_or_network(
     assert mirror(tmp_path / "mirror") == copies
 
 
+def test_a_data_set_that_cannot_be_had_keeps_no_other_from_the_mirror(
+    server: Any, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = {"lost": server.manifest(sha256="0" * 64), "there": server.manifest()}
+    monkeypatch.setattr(module, "load_manifest", sets.get)
+    with pytest.raises(RunError, match=rf"^not in {tmp_path / 'mirror'}: lost: .*stars.dat"):
+        mirror(tmp_path / "mirror", ["lost", "there"])
+    assert [path.read_bytes() for path in (tmp_path / "mirror").rglob("stars.dat")] == [server.content]
+
+
 def test_unknown_data_set() -> None:
     with pytest.raises(InputError, match="unknown data set 'hipparcus'; did you mean 'hipparcos'"):
         fetch("hipparcus")
