@@ -6,6 +6,7 @@ says which, usually ``dask.yaml`` in the folder of a workflow's profile.
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,8 +78,11 @@ def engine(path: str | Path | None, scratch: Path) -> Iterator[None]:
             usual = {"cores": 1, "processes": 1, "memory": "2GiB", "log_directory": folder}
             quiet = {"scheduler_options": {"dashboard_address": None}, "shared_temp_directory": folder}
             cluster = SLURMCluster(**usual | quiet | asked.options | encrypted)
+            _check_taken(path, cluster)
             # kept at that number: a job that ends is replaced
             cluster.adapt(minimum_jobs=asked.workers, maximum_jobs=asked.workers)
+    except InputError:
+        raise
     except Exception as error:
         first: BaseException = error
         while first.__cause__ is not None:
@@ -94,3 +98,12 @@ def engine(path: str | Path | None, scratch: Path) -> Iterator[None]:
                 f"no worker of {path} came up in {asked.wait_seconds:g} s: see squeue, and the logs in {scratch}"
             ) from error
         yield
+
+
+def _check_taken(path: str | Path, cluster: Any) -> None:
+    """InputError where Slurm would not take a job of a worker: Dask goes on asking, and waits for it."""
+    command = ["sbatch", "--test-only"]
+    done = subprocess.run(command, input=cluster.job_script(), capture_output=True, text=True)
+    if done.returncode:
+        cluster.close()
+        raise InputError(f"{path}: Slurm takes no such job: {' '.join(done.stderr.split())}")

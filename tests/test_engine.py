@@ -153,3 +153,19 @@ def test_a_wrong_file_is_one_line_that_says_what(tmp_path: Path, text: str, says
         raise AssertionError("it started")
     with pytest.raises(InputError, match="no-such"):
         Engine.read(tmp_path / "no-such.yaml")
+
+
+def test_a_job_that_slurm_refuses_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("dask_jobqueue")
+    (tmp_path / "sbatch").write_text(
+        "#!/bin/sh\ngrep -q 'SBATCH -p nowhere' && echo 'no such partition' >&2\nexit 1\n"
+    )
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    file = tmp_path / "dask.yaml"
+    file.write_text("{cluster: slurm, workers: 1, options: {queue: nowhere, interface: lo}}")
+    with (
+        pytest.raises(InputError, match="Slurm takes no such job: no such partition"),
+        engine(file, tmp_path / "s"),
+    ):
+        pass
