@@ -93,12 +93,14 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
         from sciencevae import methods
         from sciencevae.data import template
         from sciencevae.data.atomic import atomic_path
+        from sciencevae.data.store import check
         from sciencevae.latents.collapse import latent_use
         from sciencevae.latents.typical import Typical
         from sciencevae.training.loop import limited_threads
         from sciencevae.vae.files import save, weights_digest
 
         settings, data = variant.settings, variant.data
+        check(variant.store)
         described = template.to_json(data)  # what cannot travel is said before it is learned from
         batches, valid = _seen(run, variant)
         model, history = _fitted(run, variant, batches, valid, threads, progress)
@@ -229,10 +231,12 @@ def encode(run: Run, variant: Variant, threads: int = 1, dask: str | None = None
         _stage(run, "encode", variant.name, threads) as (progress, details),
         engine(dask, run.folder / ".dask"),
     ):
+        from sciencevae.data.store import check
         from sciencevae.latents.encode import encode_store
 
         out = variant.folder / "latents.zarr"
         progress.say(f"encoding {variant.store.name}")
+        check(variant.store)
         model = variant.model()  # which is of this domain; workers read its file themselves
         encode_store(variant.model_path if dask else model, variant.store, out, threads=threads)
         details["outputs"] = [str(out.relative_to(run.folder))]
@@ -241,8 +245,12 @@ def encode(run: Run, variant: Variant, threads: int = 1, dask: str | None = None
 def analyse(run: Run, threads: int = 1) -> None:
     """The domain's analyses over all variants: ``tables/*.csv`` and ``metrics.json``."""
     from sciencevae.data.atomic import atomic_path
+    from sciencevae.data.store import check
 
     with _stage(run, "analyse", "", threads) as (progress, details):
+        for variant in run.variants.values():
+            if (latents := variant.folder / "latents.zarr").exists():
+                check(latents)
         shutil.rmtree(run.tables, ignore_errors=True)
         run.tables.mkdir(parents=True)
         metrics: dict[str, Any] = {"training": {n: v.metrics for n, v in run.variants.items()}}

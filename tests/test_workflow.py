@@ -308,6 +308,28 @@ def test_a_stage_killed_hard_is_named(copied: Path) -> None:
     assert "logs/analyse.log" in out
 
 
+def test_stages_refuse_data_that_are_not_what_was_written(
+    toy_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for stage, name in (
+        ("train", "prepared/*.zarr"),
+        ("encode", "prepared/*.zarr"),
+        ("analyse", "latents.zarr"),
+    ):
+        folder = tmp_path / stage
+        shutil.copytree(toy_run, folder, symlinks=True)
+        (store,) = folder.glob(name)
+        file = max(
+            (path for path in store.rglob("c/*") if path.is_file()), key=lambda path: path.stat().st_size
+        )
+        content = bytearray(file.read_bytes())
+        content[8] ^= 1
+        file.write_bytes(content)
+        assert main([stage, str(folder)]) == 1
+        assert f"{store} " in (said := capsys.readouterr().err)
+        assert "remove it and run again" in said
+
+
 def test_dates_in_the_future_rerun_what_changed_and_nothing_else(
     copied: Path, sciencevae_command: Command
 ) -> None:

@@ -23,7 +23,7 @@ from sciencevae.errors import InputError, RunError
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["atomic_path", "fingerprint", "open_store", "quiet", "write"]
+__all__ = ["atomic_path", "check", "fingerprint", "open_store", "quiet", "write"]
 
 _CHUNK_BYTES = 2 << 20
 _SHARD_BYTES = 64 << 20
@@ -112,6 +112,23 @@ def open_store(path: str | Path) -> xr.Dataset:
         raise RunError(f"{path} is damaged ({error}): delete it and prepare the data again") from error
     ds.encoding["source"] = str(path)
     return ds
+
+
+def check(path: str | Path) -> None:
+    """RunError where a store does not hold what was written into it; reads all of it once, a block at a time.
+
+    A file that is lost would else be read as zeros, and one that is altered as other data.
+    """
+    noted = open_store(path).attrs.get("fingerprint")
+    try:
+        found = fingerprint(path)
+    except (ValueError, KeyError, OSError, RuntimeError) as error:  # in a packed file
+        found = f"damaged: {error}"
+    if noted is not None and found != noted:
+        raise RunError(
+            f"{path} does not hold what was written into it, a file of it was lost or altered: remove it and run "
+            "again"
+        )
 
 
 def fingerprint(path: str | Path) -> str:

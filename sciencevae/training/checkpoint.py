@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,14 +20,17 @@ __all__ = ["as_described", "read_tensors", "write_tensors"]
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    """Write tensors and JSON metadata as one safetensors file, under its name only when it is complete."""
+    """Write tensors and JSON metadata as one safetensors file, under its name only when it is complete.
+
+    With a checksum of the tensors, which ``read_tensors`` looks at: the format has none.
+    """
     from safetensors.torch import save_file
 
     plain = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode  # by the umask; what save_file puts in its place is its owner's alone
-        save_file(plain, temporary, {"sciencevae": json.dumps(metadata)})
+        save_file(plain, temporary, {"sciencevae": json.dumps(metadata | {"crc32": _checksum(plain)})})
         temporary.chmod(stat.S_IMODE(mode))
 
 
@@ -34,7 +38,7 @@ def read_tensors(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, 
     """The tensors and metadata of such a file.
 
     Raises InputError for a file that is no safetensors file of ours, a pickle above all, and RunError for one
-    that is truncated; both end with ``remedy``. Nothing is unpickled.
+    that is truncated or altered; both end with ``remedy``. Nothing is unpickled.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -55,11 +59,23 @@ def read_tensors(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, 
             metadata = json.loads((file.metadata() or {})["sciencevae"])
             if not isinstance(metadata, dict):
                 raise KeyError("metadata")
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (KeyError, RecursionError, json.JSONDecodeError) as error:
         raise InputError(f"{path} is a safetensors file that sciencevae did not write; {remedy}") from error
     except (SafetensorError, OSError, ValueError, RuntimeError, TypeError, AttributeError) as error:
         raise RunError(f"{path} is truncated or damaged ({error}); {remedy}") from error
+    if metadata.pop("crc32", None) not in (None, _checksum(tensors)):  # None: of an earlier version
+        raise RunError(f"{path} is damaged (its tensors are not those that were written); {remedy}")
+    return tensors, metadata
+
+
+def _checksum(tensors: dict[str, Tensor]) -> int:
+    """CRC-32 of names and values."""
+    found = 0
+    for name, tensor in sorted(tensors.items()):
+        found = zlib.crc32(name.encode(), found)
+        found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, found)
+    return found
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import zarr
 from sciencevae.data.chunks import Column, open_group
 from sciencevae.data.hdf5 import open_hdf5, write_hdf5
 from sciencevae.data.scaling import Scaling
-from sciencevae.data.store import fingerprint, open_store, write
+from sciencevae.data.store import check, fingerprint, open_store, write
 from sciencevae.errors import InputError, RunError
 
 Table = Callable[..., xr.Dataset]
@@ -125,6 +125,23 @@ def test_a_store_that_is_not_there_or_damaged(table: Table, tmp_path: Path) -> N
     (tmp_path / "a.zarr" / "x" / "zarr.json").write_text("{")
     with pytest.raises(RunError, match="is damaged"):
         open_store(tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize("harm", ["a file is lost", "a bit is another", "the index of a shard is another"])
+def test_a_store_that_does_not_hold_what_was_written(harm: str, table: Table, tmp_path: Path) -> None:
+    """Read, a lost file would be zeros, and a bit other data."""
+    path = tmp_path / "a.zarr"
+    write(table(), path)
+    check(path)
+    (shard,) = (path / "x" / "c").rglob("0/0")
+    content = bytearray(shard.read_bytes())
+    content[100 if harm == "a bit is another" else -8] ^= 1
+    if harm == "a file is lost":
+        shard.unlink()
+    else:
+        shard.write_bytes(content)
+    with pytest.raises(RunError, match=r"remove it and run again|delete it"):
+        check(path)
 
 
 LAYOUTS = [

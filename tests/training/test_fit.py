@@ -421,6 +421,9 @@ def test_truncated_and_foreign_checkpoints_are_refused(tmp_path):
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(RunError, match=r"truncated or damaged.*delete it to train from the beginning"):
         fit(fresh(), data(), settings=settings(epochs=1), run=tmp_path, progress=False)
+    path.write_bytes(whole[:-40] + bytes([whole[-40] ^ 1]) + whole[-39:])
+    with pytest.raises(RunError, match=r"is damaged .*delete it to train from the beginning"):
+        fit(fresh(), data(), settings=settings(epochs=1), run=tmp_path, progress=False)
     torch.save({"model": 1}, path)
     with pytest.raises(InputError, match="pickle"):
         fit(fresh(), data(), settings=settings(epochs=1), run=tmp_path, progress=False)
