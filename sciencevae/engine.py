@@ -71,9 +71,13 @@ def engine(path: str | Path | None, scratch: Path) -> Iterator[None]:
     try:
         if asked.cluster == "local":
             usual = {"threads_per_worker": 1, "host": "127.0.0.1", "local_directory": folder}
-            cluster = LocalCluster(
-                **usual | {"n_workers": asked.workers, "dashboard_address": None} | asked.options | encrypted
+            options = (
+                usual | {"n_workers": asked.workers, "dashboard_address": None} | asked.options | encrypted
             )
+            try:
+                cluster = LocalCluster(**options)
+            except RuntimeError:  # a worker was killed while it started, with which Dask gives up all
+                cluster = LocalCluster(**options)
         else:
             usual = {"cores": 1, "processes": 1, "memory": "2GiB", "log_directory": folder}
             quiet = {"scheduler_options": {"dashboard_address": None}, "shared_temp_directory": folder}

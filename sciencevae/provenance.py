@@ -189,9 +189,9 @@ def citations(run: Run) -> Iterator[tuple[str, str]]:
 
 
 def _cited(run: Run) -> Iterator[tuple[str, str]]:
-    from sciencevae import __version__
     from sciencevae.data.manifest import load_manifest
     from sciencevae.methods import PAPERS
+    from sciencevae.software import SOFTWARE, used_by
 
     for dataset in dict.fromkeys(variant.settings.dataset for variant in run.variants.values()):
         if dataset and run.input is None:
@@ -202,9 +202,6 @@ def _cited(run: Run) -> Iterator[tuple[str, str]]:
                 yield "method", PAPERS[key]
     for entry in run.domain.of(run).citations:
         yield "method", entry
-    yield (
-        "software",
-        "@misc{sciencevae,\n  title = {sciencevae: scientific pipelines around one "
-        "variational-autoencoder core},\n  author = {{The sciencevae developers}},\n"
-        f"  note = {{Version {__version__}}}\n}}",
-    )
+    versions = _versions()
+    for name in used_by(run.domain):
+        yield f"software: {' '.join(filter(None, (name, versions.get(name))))}", SOFTWARE[name]

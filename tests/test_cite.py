@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from sciencevae.networks import Perceptron, PixelCNN
 from sciencevae.provenance import citations
 from sciencevae.registry import domain, domains
 from sciencevae.runs import Run, configure, write_json
+from sciencevae.software import SOFTWARE, used_by
 from sciencevae.training.schedules import Cyclic, WarmUp
 
 CONFIGURATIONS = [
@@ -52,7 +54,7 @@ def test_every_configuration_cites_what_bibtex_takes(name: str, config: str, tmp
     found = domain(name)
     run = configure(tmp_path / "run", found, load(found, config))
     found_entries = dict(citations(run))
-    assert "software" in found_entries
+    assert {f"software: {p} {version(p)}" for p in ("sciencevae", "torch", "snakemake")} <= set(found_entries)
     data = _parsed("\n".join(bibtex for _, bibtex in citations(run)))
     if run.main.settings.dataset:
         own = methods.citation_key(load_manifest(run.main.settings.dataset).citation.bibtex)
@@ -66,12 +68,23 @@ def test_every_paper_is_one_entry_that_bibtex_takes() -> None:
         assert len(_parsed(entry.bibtex).entries) == 1, name
 
 
+@pytest.mark.parametrize(
+    ("name", "packages"),
+    [("molecules", {"rdkit"}), ("stars", {"astropy"}), ("tables", {"scikit-learn"}), ("xy", {"numba"})],
+)
+def test_software_is_what_the_domain_imports(name: str, packages: set[str]) -> None:
+    others = {"rdkit", "astropy", "gemmi"} - packages
+    found = set(used_by(domain(name)))
+    assert packages <= found
+    assert not others & found
+    assert len(_parsed("\n".join(SOFTWARE.values())).entries) == len(SOFTWARE)
+
+
 def test_equal_keys_are_of_equal_papers() -> None:
     """A paper that is cited for data and for a method appears once, so both must mean the same."""
     titles: dict[str, str] = {}
-    entries = [load_manifest(name).citation.bibtex for name in list_manifests()] + list(
-        methods.PAPERS.values()
-    )
+    entries = [load_manifest(name).citation.bibtex for name in list_manifests()]
+    entries += [*methods.PAPERS.values(), *SOFTWARE.values()]
     for entry in entries:
         for key, parsed in parse_string(entry, "bibtex").entries.items():
             title = parsed.fields["title"].replace("{", "").replace("}", "").lower()
@@ -174,7 +187,8 @@ def test_finding_the_methods_leaves_the_training_as_it_is() -> None:
 def test_the_command_prints_it(toy_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cite", str(toy_run)]) == 0
     data = _parsed(capsys.readouterr().out)
-    assert set(data.entries) == {*BASE, "sciencevae"}
+    software = {methods.citation_key(SOFTWARE[name]) for name in used_by(domain("toy"))}
+    assert set(data.entries) == BASE | software
     assert data.entries["sciencevae"].fields["note"] == f"Version {sv.__version__}"
 
 
@@ -191,4 +205,4 @@ def test_a_users_own_data_cite_no_data_set(tmp_path: Path) -> None:
     xy, data = domain("xy"), tmp_path / "own.h5"
     data.touch()
     run = configure(tmp_path / "run", xy, load(xy), data)
-    assert [what for what, _ in citations(run)] == ["software"]
+    assert {what.split()[0] for what, _ in citations(run)} == {"software:"}
