@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from xarray.backends import BackendArray
@@ -12,7 +12,12 @@ from xarray.core import indexing
 
 from sciencevae.errors import RunError
 
-__all__ = ["in_turn"]
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["in_memory_if_small", "in_turn"]
+
+_SMALL_BYTES = 64 << 20
 
 Block = Mapping[str, np.ndarray]
 
@@ -29,6 +34,11 @@ def in_turn(
     """
     reader = _Reader(blocks, rows, like)
     return {name: indexing.LazilyIndexedArray(_Rows(reader, name)) for name in like}
+
+
+def in_memory_if_small(ds: xr.Dataset) -> xr.Dataset:
+    """The same data; up to 64 MiB are loaded at once, so that looking at them twice is not reading them twice."""
+    return ds.load() if ds.nbytes <= _SMALL_BYTES else ds
 
 
 class _Reader:
