@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from sciencevae.data.sequential import in_memory_if_small, in_turn
+from sciencevae.data.sequential import in_memory_if_small, lazily
 from sciencevae.errors import InputError, did_you_mean
 
 from . import kinematics
@@ -125,22 +125,8 @@ def _lazily(selection: Selection, source_id: np.ndarray) -> xr.Dataset:
             for start in range(0, len(frame), _ROWS):
                 yield to_dataset(frame.iloc[start : start + _ROWS])
 
-    def blocks() -> Iterator[dict[str, np.ndarray]]:
-        for part in parts():
-            yield {name: part[name].values for name in names}
-
-    first = next(parts())
-    names = [str(name) for name in first.variables if "sample" in first[name].dims and name != "group"]
-    values = in_turn(blocks, len(source_id), {name: first[name].values for name in names})
-    variables = {name: (first[name].dims, values[name], first[name].attrs) for name in names}
-    return in_memory_if_small(
-        xr.Dataset(
-            {name: variables[name] for name in map(str, first.data_vars)},
-            coords={"feature": first["feature"], "group": ("sample", source_id, first["group"].attrs)}
-            | {name: variables[name] for name in names if name in first.coords},
-            attrs=first.attrs,
-        )
-    )
+    group = ("sample", source_id, {"long_name": "one star, one group"})
+    return in_memory_if_small(lazily(parts, len(source_id)).assign_coords(group=group))
 
 
 def read(path: Path, settings: Stars, template: xr.Dataset | None = None) -> Iterator[xr.Dataset]:

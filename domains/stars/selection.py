@@ -37,8 +37,8 @@ HIPPARCOS, _HIPPARCOS_EPOCH = "hip2.dat, van Leeuwen (2007)", 1991.25
 AGAIN = "source_id appears before"
 #: what is measured of a star beside its position
 VALUES = list(ASTROMETRY[2:])
-#: bytes of memory that preparing takes for each star of the field, measured on 2 million
-_BYTES_A_STAR = 1_500
+#: bytes of memory that preparing takes, and for each star of the field, measured on 0.5 and 1.5 million
+_BYTES, _BYTES_A_STAR = 1.2e9, 250
 
 
 @dataclass
@@ -108,11 +108,11 @@ class Selection(NamedTuple):
             frame = corrected(frame, chosen, counted.notes)
             total += len(frame)
             if total > chosen.maximum_stars:
+                memory = (_BYTES + _BYTES_A_STAR * chosen.maximum_stars) / 1e9
                 raise InputError(
                     f"{self.source} holds more stars than prepare.maximum_stars = {chosen.maximum_stars:,}, and to "
-                    f"prepare that many takes {_BYTES_A_STAR * chosen.maximum_stars / 1e9:.1f} GB of memory: cut a "
-                    "cone (--set prepare.cut_input=true, prepare.position, prepare.radius_deg), set "
-                    "prepare.magnitude_max, or raise the limit"
+                    f"prepare that many takes {memory:.1f} GB of memory: cut a cone (--set prepare.cut_input=true, "
+                    "prepare.position, prepare.radius_deg), set prepare.magnitude_max, or raise the limit"
                 )
             if chosen.epoch is not None:
                 left = "position left at its own epoch, without a proper motion"

@@ -15,7 +15,7 @@ from sciencevae.errors import RunError
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["in_memory_if_small", "in_turn"]
+__all__ = ["in_memory_if_small", "in_turn", "lazily"]
 
 _SMALL_BYTES = 64 << 20
 
@@ -34,6 +34,26 @@ def in_turn(
     """
     reader = _Reader(blocks, rows, like)
     return {name: indexing.LazilyIndexedArray(_Rows(reader, name)) for name in like}
+
+
+def lazily(blocks: Callable[[], Iterator[xr.Dataset]], rows: int) -> xr.Dataset:
+    """One Dataset of the blocks, of ``rows`` rows in all, that are cut along ``sample`` and otherwise alike.
+
+    What has rows is read when it is wanted, see ``in_turn``; the rest, and all attributes, are the first block's.
+    """
+    first = next(blocks())
+    names = [str(name) for name in first.variables if "sample" in first[name].dims]
+
+    def arrays() -> Iterator[Block]:
+        for block in blocks():
+            yield {name: block[name].values for name in names}
+
+    values = in_turn(arrays, rows, {name: first[name].values for name in names})
+    lazy = {name: (first[name].dims, values[name], first[name].attrs) for name in names}
+    kept = first.drop_vars(names)
+    return kept.assign({name: lazy[name] for name in names if name in first.data_vars}).assign_coords(
+        {name: lazy[name] for name in names if name in first.coords}
+    )
 
 
 def in_memory_if_small(ds: xr.Dataset) -> xr.Dataset:
