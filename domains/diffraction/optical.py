@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from sciencevae.data.arrays import Arrays, write_arrays
+from sciencevae.data.sequential import in_memory_if_small, lazily
 from sciencevae.errors import InputError, did_you_mean
 
 from .optical_settings import Optical
@@ -21,7 +22,8 @@ from .settings import Diffraction
 
 __all__ = ["prepare", "read", "write"]
 
-_ROWS = 4096
+_ROWS = 4096  # at most, and
+_PIXELS = 4 << 20  # of a block, at most
 _COUNTS = {"units": "count", "long_name": "counts of a pixel", "scaling": "identity"}
 
 
@@ -36,28 +38,42 @@ def prepare(settings: Diffraction, files: Mapping[str, Path], input: Path | None
     their reason in the attribute ``refused_reasons``.
     """
     path = input if input is not None else files["diffraction.h5"]
+    reasons, good = Counter[str](), []
     with Arrays(path, "counts") as file:
-        parts = list(_blocks(file, path, settings, (*settings.prepare.told, *settings.prepare.supervised)))
+        for part in _blocks(file, path, settings, (*settings.prepare.told, *settings.prepare.supervised)):
+            status = part["status"].values
+            reasons.update(status[status != "ok"].tolist())
+            good.append(status == "ok")
         attributes = {key: file.attrs[key] for key in ("parameters", "seed", "version") if key in file.attrs}
-        data = xr.concat(parts, "sample") if len(parts) > 1 else parts[0]
-        if "expected" in file:
-            expected = np.asarray(file["expected"][:], np.float32).reshape(data["x"].shape)
-            known = {"units": "count", "long_name": "counts without noise", "scaling": "identity"}
-            data["expected"] = (data["x"].dims, expected, known)
-        if "group" in file:
-            data = data.assign_coords(group=("sample", np.asarray(file["group"][:])))
-    bad = data["status"].values != "ok"
-    reasons = Counter(data["status"].values[bad].tolist())
-    if bad.all():
+        group = np.asarray(file["group"][:]) if "group" in file else None
+    used = np.concatenate(good)
+    if not used.any():
         raise InputError(
             f"{path}: no pattern can be used; the first reason: {next(iter(reasons), 'it has none')}"
         )
-    data = data.isel(sample=~bad).drop_vars(["row", "id", "status", "note"])
-    return data.assign_attrs(
-        refused=int(bad.sum()),
+    data = lazily(lambda: _usable(path, settings), int(used.sum()))
+    if group is not None:
+        data = data.assign_coords(group=("sample", group[used]))
+    return in_memory_if_small(data).assign_attrs(
+        refused=reasons.total(),
         refused_reasons=json.dumps(reasons),
         provenance=json.dumps({"simulation": {key: _plain(value) for key, value in attributes.items()}}),
     )
+
+
+def _usable(path: Path, settings: Diffraction) -> Iterator[xr.Dataset]:
+    """The patterns that can be used, with what the file says of them without noise."""
+    with Arrays(path, "counts") as file:
+        expected, start = file.get("expected"), 0
+        for part in _blocks(file, path, settings, (*settings.prepare.told, *settings.prepare.supervised)):
+            if expected is not None:
+                rows = expected[start : start + part.sizes["sample"]]
+                values = np.asarray(rows, np.float32).reshape(part["x"].shape)
+                known = {"units": "count", "long_name": "counts without noise", "scaling": "identity"}
+                part["expected"] = (part["x"].dims, values, known)
+            start += part.sizes["sample"]
+            good = part["status"].values == "ok"
+            yield part.isel(sample=good).drop_vars(["row", "id", "status", "note"])
 
 
 def read(path: Path, settings: Diffraction, template: xr.Dataset | None = None) -> Iterator[xr.Dataset]:
@@ -103,8 +119,9 @@ def _blocks(file: Arrays, path: Path, settings: Diffraction, needed: Sequence[st
             f"{path} has no {missing!r} (n,), which the model is told or trained on"
             f"{did_you_mean(missing, columns)}"
         )
-    for start in range(0, len(counts), _ROWS):
-        rows = slice(start, start + _ROWS)
+    step = max(1, min(_ROWS, _PIXELS // int(np.prod(shape))))
+    for start in range(0, len(counts), step):
+        rows = slice(start, start + step)
         part = {known: values[rows] for known, values in columns.items()}
         yield _block(np.asarray(counts[rows], np.float64).reshape(-1, *shape), part, start, settings)
 

@@ -6,6 +6,7 @@ import gzip
 import json
 import lzma
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from sciencevae.data.arrays import Arrays, write_arrays
+from sciencevae.data.sequential import in_memory_if_small, lazily
 from sciencevae.data.splits import SPLITS
 from sciencevae.errors import InputError
 
@@ -40,8 +42,11 @@ def prepare(settings: Digits, files: Mapping[str, Path], input: Path | None) -> 
     ``input``: the user's own images, as ``read`` takes them, without classes.
     """
     if input is not None:
-        data = xr.concat(list(read(input, settings)), "sample").drop_vars(["row", "id", "status"])
-        return data if settings.prepare.binarise == "none" else _binarised(data, settings)
+        own = Path(input)
+        if not (rows := sum(block.sizes["sample"] for block in read(own, settings))):
+            raise InputError(f"{own} holds no images")
+        data = lazily(lambda: read(own, settings), rows).drop_vars(["row", "id", "status"])
+        return in_memory_if_small(data)
     return _sprites(settings, files) if settings.dataset == "dsprites" else _labelled(settings, files)
 
 
@@ -87,12 +92,21 @@ def _labelled(settings: Digits, files: Mapping[str, Path]) -> xr.Dataset:
 def _sprites(settings: Digits, files: Mapping[str, Path]) -> xr.Dataset:
     if settings.prepare.condition != "none" or settings.prepare.anomaly is not None:
         raise InputError("sprites have factors, no classes: prepare.condition=none and no prepare.anomaly")
+
+    def blocks() -> Iterator[xr.Dataset]:
+        with h5py.File(files["dsprites.h5"]) as file:
+            images, classes = file["images"], file["latents_classes"]
+            names = [str(name) for name in classes.attrs["names"]]
+            for start in range(0, len(images), _ROWS):
+                rows = slice(start, start + _ROWS)
+                found, part = images[rows], classes[rows]
+                coords = {f"factor_{name}": (part[:, k], f"class of {name}") for k, name in enumerate(names)}
+                coords["image"] = (np.arange(start, start + len(found)), "number of the image in its file")
+                yield _dataset(found[:, None].astype(np.float32), coords, None, settings)
+
     with h5py.File(files["dsprites.h5"]) as file:
-        images = file["images"][:]
-        classes, names = file["latents_classes"][:], [str(n) for n in file["latents_classes"].attrs["names"]]
-    coords = {f"factor_{name}": (classes[:, k], f"class of {name}") for k, name in enumerate(names)}
-    coords["image"] = (np.arange(len(images)), "number of the image in its file")
-    return _dataset(images[:, None].astype(np.float32), coords, None, settings)
+        rows = len(file["images"])
+    return in_memory_if_small(lazily(blocks, rows))
 
 
 def _dataset(
@@ -153,8 +167,11 @@ def read(path: Path, settings: Digits, template: xr.Dataset | None = None) -> It
             "this model is told a class or pixels beside the image, which an image file does not bring: "
             "take a model with prepare.condition=none"
         )
-    path = Path(path)
-    images = _images(path)
+    with _images(Path(path)) as images:
+        yield from _blocks(images, Path(path), settings)
+
+
+def _blocks(images: Any, path: Path, settings: Digits) -> Iterator[xr.Dataset]:
     side = settings.source.size or 64 if settings.dataset == "dsprites" else 28
     if images.ndim != 3 or images.shape[1:] != (side, side):
         raise InputError(
@@ -164,12 +181,18 @@ def read(path: Path, settings: Digits, template: xr.Dataset | None = None) -> It
     integer = images.dtype.kind in "iub"
     if images.dtype.kind not in "iufb":
         raise InputError(f"{path}: images is to be an array of real numbers, found {images.dtype}")
-    if integer and images.dtype.kind != "b" and images.size and images.max() == 1:
+    starts = range(0, len(images), _ROWS)
+    if (
+        integer
+        and images.dtype.kind != "b"
+        and len(images)
+        and max(images[start : start + _ROWS].max() for start in starts) == 1
+    ):
         raise InputError(
             f"{path}: images holds the integers 0 and 1, and integers are grey values from 0 to 255: give floats "
             "or booleans, or multiply by 255"
         )
-    for start in range(0, len(images), _ROWS):
+    for start in starts:
         block = np.array(images[start : start + _ROWS], np.float32)[:, None]
         if integer and images.dtype.kind != "b":
             block /= 255
@@ -187,34 +210,60 @@ def read(path: Path, settings: Digits, template: xr.Dataset | None = None) -> It
         )
 
 
-def _images(path: Path) -> np.ndarray:
+class _FirstChannel:
+    """Of images (n, C, H, W) the first channel (n, H, W), read when it is indexed."""
+
+    ndim = 3
+
+    def __init__(self, images: Any) -> None:
+        self._images, self.dtype = images, images.dtype
+        self.shape = (images.shape[0], *images.shape[2:])
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        return np.asarray(self._images[rows, 0])
+
+
+@contextmanager
+def _images(path: Path) -> Iterator[Any]:
+    """The images (n, H, W) of a file; those of .npy, HDF5 and idx stay there until they are indexed."""
     if path.suffix not in (".npy", ".npz", ".h5"):
-        return read_idx(path)
+        yield read_idx(path)
+        return
     with Arrays(path, "images") as file:
         if "images" in file:
-            return file["images"] if path.suffix == ".npy" else file["images"][()]
-        if "x" in file:  # (n, 1, H, W), as ``decode`` and ``sample`` write it
+            yield file["images"]
+        elif "x" in file:  # (n, 1, H, W), as ``decode`` and ``sample`` write it
             if (found := file["x"]).ndim != 4:
                 raise InputError(f"{path}: x has shape {found.shape}; decoded images are (n, 1, H, W)")
-            return found[:, 0]
-        raise InputError(f"{path} has no array 'images' (n, H, W); found {list(file)}")
+            yield _FirstChannel(found)
+        else:
+            raise InputError(f"{path} has no array 'images' (n, H, W); found {list(file)}")
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The array of an idx file (two zeros, type, number of axes, sizes, numbers: LeCun's format), unpacked.
+    """The array of an idx file (two zeros, type, number of axes, sizes, numbers: LeCun's format), unpacked; of one
+    that is not packed mapped into memory.
 
     Raises InputError for another format, and for one that is truncated.
     """
     packed: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
-    opener = packed.get(path.suffix, open)
+    content: Any
     try:
-        with opener(path, "rb") as file:
-            content = file.read()
+        if path.suffix in packed or not path.stat().st_size:
+            with packed.get(path.suffix, open)(path, "rb") as file:
+                content = file.read()
+        else:  # stays on the disk
+            content = np.memmap(path, np.uint8, "r").data
     except (OSError, EOFError, lzma.LZMAError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     kinds = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in kinds:
-        raise InputError(f"{path} is no idx file (nor .npy or .npz): it begins with {content[:4].hex()}")
+        raise InputError(
+            f"{path} is no idx file (nor .npy or .npz): it begins with {bytes(content[:4]).hex()}"
+        )
     axes, kind = content[3], np.dtype(kinds[content[2]])
     start = 4 + 4 * axes
     shape = tuple(np.frombuffer(content[4:start], ">i4")) if len(content) >= start else ()

@@ -6,18 +6,18 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
+from sciencevae.data.sequential import in_memory_if_small, lazily
 from sciencevae.errors import InputError, did_you_mean
 
 from . import kinematics
-from .astrometry import at_epoch, corrected, direction_covariance, stated
-from .columns import ASTROMETRY, read_catalogue, status_of
+from .astrometry import corrected, direction_covariance, stated
 from .footprint import Footprint
-from .hipparcos import read_hip2
+from .selection import AGAIN, HIPPARCOS, VALUES, Counted, Seen, Selection, catalogued, directions, listed
 from .settings import POSITIONS, Prepare, Stars
 
 if TYPE_CHECKING:
@@ -50,25 +50,12 @@ OPTIONAL = {
     "radial_velocity_error": ("km / s", "error of the radial velocity"),
     "ref_epoch": ("yr", "Julian year of the position"),
 }
-_VALUES = list(ASTROMETRY[2:])
 _PHOTOMETRY_ERROR_MAG = 0.01  # no catalogue here states it; the learned scatter is added to it
-_HIPPARCOS, _HIPPARCOS_EPOCH = "hip2.dat, van Leeuwen (2007)", 1991.25
-#: bytes of memory that preparing takes for each star of the field, measured on 2 million
-_BYTES_A_STAR = 1_500
-_AGAIN = "source_id appears before"
+_ROWS = 16_384  # whose covariances are computed at once
 
 
 class TooFewStars(InputError):
     """A field of fewer usable stars than ``prepare.minimum_stars``."""
-
-
-class Kept(NamedTuple):
-    """The usable stars of a catalogue, in the cone if one is cut · why how many others are not · notes."""
-
-    frame: pd.DataFrame
-    dropped: Counter[str]
-    elsewhere: Counter[str]
-    notes: Counter[str]
 
 
 def prepare(settings: Stars, files: Mapping[str, Path], input: Path | pd.DataFrame | None) -> xr.Dataset:
@@ -85,42 +72,44 @@ def prepare(settings: Stars, files: Mapping[str, Path], input: Path | pd.DataFra
     chosen = settings.prepare
     catalogue, source = _source(files, input)
     # a catalogue of the user's, or an answer of the archive, is the field whole
-    cut = source == _HIPPARCOS or chosen.cut_input
+    cut = source == HIPPARCOS or chosen.cut_input
     place = cone(chosen) if cut else None
-    kept = _kept(catalogue, source, chosen, place)
-    centre, radius = place or _extent(kept.frame)
-    frame, cuts = _quality(kept.frame, chosen)
+    selection = Selection(catalogue, source, chosen, place)
+    counted = selection.counted()
+    ra, dec, good = (np.concatenate(parts) for parts in (counted.ra, counted.dec, counted.good))
+    centre, radius = place or _extent(kinematics.directions(ra, dec))
     where = f"within {radius:g}° of RA {_centre(centre)}" if cut else f"in {source}"
-    if len(frame) < chosen.minimum_stars:
+    if good.sum() < chosen.minimum_stars:
         remedy = (
             "widen prepare.radius_deg, or choose another prepare.position" if cut else "bring a wider field"
         )
+        why = listed({**counted.dropped, **counted.elsewhere, **counted.cuts})
         raise TooFewStars(
-            f"{len(frame)} usable stars {where}, fewer than prepare.minimum_stars = {chosen.minimum_stars} "
-            f"({_listed(kept.dropped | kept.elsewhere | cuts)}): {remedy}, or mend or loosen what leaves stars out"
+            f"{good.sum()} usable stars {where}, fewer than prepare.minimum_stars = {chosen.minimum_stars} "
+            f"({why}): {remedy}, or mend or loosen what leaves stars out"
         )
-    data = to_dataset(frame)
+    data = _lazily(selection, np.concatenate(counted.source_id))
     footprint = (
         Footprint.cone(radius)
         if cut
-        else Footprint.around(kinematics.azimuthal(data["condition"].values, centre))
+        else Footprint.around(kinematics.azimuthal(kinematics.directions(ra[good], dec[good]), centre))
     )
     provenance = {
         "catalogue": source,
-        "epoch": _epoch(frame, chosen),
+        "epoch": _epoch(counted, chosen),
         "centre_deg": [float(v) for v in kinematics.sky_position(centre)],
         "radius_deg": float(radius),
         "area_deg2": field_area(radius) if cut else footprint.area,
         "footprint": footprint.to_list(),
         "quality cuts": _cuts(chosen),
         "corrections": stated(chosen),
-        "left out in the whole catalogue": dict(kept.dropped),
-        "left out in the cone": cuts,
-        "not in the field": dict(kept.elsewhere),
-        "notes": [f"{what}: {number} stars" for what, number in kept.notes.items() if number]
-        + _photometry(frame),
+        "left out in the whole catalogue": dict(counted.dropped),
+        "left out in the cone": dict(counted.cuts),
+        "not in the field": dict(counted.elsewhere),
+        "notes": [f"{what}: {number} stars" for what, number in counted.notes.items() if number]
+        + _photometry(counted),
     }
-    refused = {reason: number for reason, number in (kept.dropped | Counter(cuts)).items() if number}
+    refused = {reason: number for reason, number in (counted.dropped | counted.cuts).items() if number}
     return data.assign_attrs(
         provenance=json.dumps(provenance),
         refused=sum(refused.values()),
@@ -128,13 +117,25 @@ def prepare(settings: Stars, files: Mapping[str, Path], input: Path | pd.DataFra
     )
 
 
+def _lazily(selection: Selection, source_id: np.ndarray) -> xr.Dataset:
+    """The stars of a field, read and computed when they are wanted; in memory where it is small."""
+
+    def parts() -> Iterator[xr.Dataset]:
+        for frame in selection.frames(Counted()):
+            for start in range(0, len(frame), _ROWS):
+                yield to_dataset(frame.iloc[start : start + _ROWS])
+
+    group = ("sample", source_id, {"long_name": "one star, one group"})
+    return in_memory_if_small(lazily(parts, len(source_id)).assign_coords(group=group))
+
+
 def read(path: Path, settings: Stars, template: xr.Dataset | None = None) -> Iterator[xr.Dataset]:
     """A user's own catalogue in its order, for a trained model; bad rows are NaN with a reason in ``status``."""
-    row, seen = 0, _Seen()
-    for block in _blocks(Path(path), Path(path).name, settings.prepare):
+    row, seen = 0, Seen()
+    for block in catalogued(Path(path), Path(path).name, settings.prepare):
         frame = corrected(block, settings.prepare, Counter())
         again = seen.again(frame["source_id"].to_numpy()) & (frame["status"] == "").to_numpy()
-        frame.loc[again, "status"] = _AGAIN
+        frame.loc[again, "status"] = AGAIN
         data = to_dataset(frame)
         status = frame["status"].to_numpy(dtype=str)
         bad = xr.DataArray(status != "", dims="sample")
@@ -151,10 +152,10 @@ def read(path: Path, settings: Stars, template: xr.Dataset | None = None) -> Ite
 
 def to_dataset(frame: pd.DataFrame) -> xr.Dataset:
     """Canonical columns in the shared schema."""
-    direction = _directions(frame)
+    direction = directions(frame)
     unknown = np.full(len(frame), np.nan)
     seen = [np.asarray(frame[n], float) if n in frame else unknown for n in ("magnitude", "colour")]
-    x = np.concatenate([direction, frame[_VALUES].to_numpy(float), np.stack(seen, axis=1)], axis=1)  # (N, 8)
+    x = np.concatenate([direction, frame[VALUES].to_numpy(float), np.stack(seen, axis=1)], axis=1)  # (N, 8)
     noise = np.zeros((len(frame), 8, 8))
     noise[:, :6, :6] = direction_covariance(frame)
     noise[:, [6, 7], [6, 7]] = _PHOTOMETRY_ERROR_MAG**2
@@ -233,114 +234,7 @@ def _source(files: Mapping[str, Path], input: Path | pd.DataFrame | None) -> tup
         return input, "a table"
     if "gaia.parquet" in files:
         return files["gaia.parquet"], "gaia.parquet, of the Gaia archive"
-    return files["hip2.dat"], _HIPPARCOS
-
-
-def _kept(
-    catalogue: Path | pd.DataFrame, source: str, chosen: Prepare, place: tuple[np.ndarray, float] | None
-) -> Kept:
-    """The usable stars of a catalogue, those of the cone where there is one, read block by block."""
-    import pandas as pd
-
-    frames: list[pd.DataFrame] = []
-    dropped, elsewhere, notes = Counter[str](), Counter[str](), Counter[str]()
-    total = 0
-    for block in _blocks(catalogue, source, chosen):
-        dropped.update(block["status"][block["status"] != ""].to_list())
-        frame = block[block["status"] == ""].drop(columns="status")
-        if place is not None:
-            inside = kinematics.separation(_directions(frame), place[0]) <= place[1]
-            elsewhere["outside the cone"] += int((~inside).sum())
-            frame = frame[inside]
-        if chosen.magnitude_max is not None:
-            bright = _bright(frame, chosen.magnitude_max, source)
-            elsewhere["fainter than the limit, or without a magnitude"] += int((~bright).sum())
-            frame = frame[bright]
-        frames.append(corrected(frame, chosen, notes))
-        total += len(frame)
-        if total > chosen.maximum_stars:
-            raise InputError(
-                f"{source} holds more stars than prepare.maximum_stars = {chosen.maximum_stars:,}, and to prepare "
-                f"that many takes {_BYTES_A_STAR * chosen.maximum_stars / 1e9:.1f} GB of memory: cut a cone (--set "
-                "prepare.cut_input=true, prepare.position, prepare.radius_deg), set prepare.magnitude_max, or "
-                "raise the limit"
-            )
-    frame = pd.concat(frames, ignore_index=True)
-    if chosen.epoch is not None:
-        left = "position left at its own epoch, without a proper motion"
-        notes[left] = int((frame["ref_epoch"] != chosen.epoch).sum())
-    again = frame["source_id"].duplicated()  # over all blocks
-    dropped[_AGAIN] += int(again.sum())
-    frame = frame[~again]
-    if not len(frame) and not elsewhere.total():
-        raise InputError(
-            f"{source}: no row can be used ({_listed(dropped)}): mend the column, name another with --set "
-            "prepare.columns.NAME=COLUMN, or state its unit with --set prepare.units.COLUMN=UNIT"
-        )
-    return Kept(frame, +dropped, +elsewhere, notes)
-
-
-def _blocks(catalogue: Path | pd.DataFrame, source: str, chosen: Prepare) -> Iterator[pd.DataFrame]:
-    """Canonical columns with ``status``, propagated to one epoch; InputError where there are several."""
-    epochs: set[float] = set()
-    for frame in _catalogued(catalogue, chosen):
-        if "ref_epoch" in frame and chosen.epoch is None:
-            epochs |= set(frame["ref_epoch"].dropna().unique())
-            if len(epochs) > 1:
-                raise InputError(
-                    f"{source} mixes positions of the epochs {_series(epochs)}: have them all propagated to one, "
-                    f"with --set prepare.epoch={max(epochs):g}"
-                )
-        yield at_epoch(frame, chosen)
-
-
-def _catalogued(catalogue: Path | pd.DataFrame, chosen: Prepare) -> Iterator[pd.DataFrame]:
-    if not isinstance(catalogue, Path) or catalogue.suffix != ".dat":
-        yield from read_catalogue(catalogue, chosen.columns, chosen.units)
-        return
-    frame = read_hip2(catalogue)
-    yield frame.assign(status=status_of(frame), ref_epoch=_HIPPARCOS_EPOCH)
-
-
-class _Seen:
-    """Which identifiers came before, of any number of blocks, in 8 bytes each: sorted runs, merged as they grow."""
-
-    def __init__(self) -> None:
-        self.runs: list[np.ndarray] = []
-
-    def again(self, identifiers: np.ndarray) -> np.ndarray:
-        """Whether each was in an earlier block; these ones are known from now on."""
-        found = np.zeros(len(identifiers), dtype=bool)
-        for run in self.runs:
-            place = np.minimum(np.searchsorted(run, identifiers), len(run) - 1)
-            found |= run[place] == identifiers
-        new = np.unique(identifiers)
-        while self.runs and len(self.runs[-1]) <= 2 * len(new):
-            new = np.union1d(self.runs.pop(), new)
-        self.runs.append(new)
-        return found
-
-
-def _quality(frame: pd.DataFrame, chosen: Prepare) -> tuple[pd.DataFrame, dict[str, int]]:
-    """The stars that pass the cuts, and how many fail each."""
-    poor = ~(frame["parallax_error_mas"] <= chosen.parallax_error_max_mas) & frame["parallax_mas"].notna()
-    unsolved = frame[_VALUES].isna().any(axis=1) & (chosen.two_parameter == "drop")
-    cuts = {"parallax error above the limit": int(poor.sum()), "no parallax or motion": int(unsolved.sum())}
-    good = ~poor & ~unsolved
-    if chosen.motion_error_max_mas_yr is not None:
-        error = frame[["pmra_error_mas_yr", "pmdec_error_mas_yr"]].max(axis=1)
-        vague = (error > chosen.motion_error_max_mas_yr) & good
-        cuts["proper-motion error above the limit"] = int(vague.sum())
-        good &= ~vague
-    if chosen.ruwe_max is not None:
-        if "ruwe" not in frame:
-            raise InputError(
-                "prepare.ruwe_max needs a column ruwe; name yours with --set prepare.columns.ruwe=COLUMN"
-            )
-        blurred = frame["ruwe"] > chosen.ruwe_max
-        cuts["RUWE above the limit"] = int((blurred & good).sum())
-        good &= ~blurred
-    return frame[good], cuts
+    return files["hip2.dat"], HIPPARCOS
 
 
 def _cuts(chosen: Prepare) -> dict[str, str]:
@@ -354,40 +248,19 @@ def _cuts(chosen: Prepare) -> dict[str, str]:
     return {name: f"<= {limit:g}" for name, limit in limits.items() if limit is not None}
 
 
-def _bright(frame: pd.DataFrame, limit: float, source: str) -> np.ndarray:
-    if "magnitude" not in frame:
-        raise InputError(
-            f"{source} has no magnitudes, and prepare.magnitude_max = {limit:g} is set: unset it"
-        )
-    return (frame["magnitude"] <= limit).to_numpy()
-
-
-def _epoch(frame: pd.DataFrame, chosen: Prepare) -> str:
+def _epoch(counted: Counted, chosen: Prepare) -> str:
     """The epoch of the positions, as far as it is known."""
-    if chosen.epoch is not None:
-        return f"J{chosen.epoch}"
-    known = list(frame["ref_epoch"].dropna().unique()) if "ref_epoch" in frame else []
-    if known or chosen.ref_epoch is not None:
-        return f"J{known[0] if known else chosen.ref_epoch}"
-    return "as in the file"
+    known = next((one for one in (chosen.epoch, counted.epoch, chosen.ref_epoch) if one is not None), None)
+    return "as in the file" if known is None else f"J{known}"
 
 
-def _photometry(frame: pd.DataFrame) -> list[str]:
-    missing = [name for name in ("magnitude", "colour") if name not in frame or frame[name].isna().all()]
+def _photometry(counted: Counted) -> list[str]:
+    missing = [name for name in ("magnitude", "colour") if name not in counted.photometry]
     return [f"no star has a {name}: figures of it are empty" for name in missing]
 
 
-def _series(values: set[float]) -> str:
-    return ", ".join(f"{value:g}" for value in sorted(values))
-
-
-def _directions(frame: pd.DataFrame) -> np.ndarray:
-    return kinematics.directions(frame["ra_deg"].to_numpy(), frame["dec_deg"].to_numpy())
-
-
-def _extent(frame: pd.DataFrame) -> tuple[np.ndarray, float]:
-    """The mean direction of a file's stars, and the angle to the farthest."""
-    direction = _directions(frame)
+def _extent(direction: np.ndarray) -> tuple[np.ndarray, float]:
+    """The mean of directions (N, 3), and the angle to the farthest."""
     mean = direction.mean(0)
     length = np.linalg.norm(mean)
     if length < 1e-6:
@@ -400,7 +273,3 @@ def _extent(frame: pd.DataFrame) -> tuple[np.ndarray, float]:
 def _centre(direction: np.ndarray) -> str:
     ra, dec = kinematics.sky_position(direction)
     return f"{ra:.2f}°, Dec {dec:+.2f}°"
-
-
-def _listed(reasons: Mapping[str, int]) -> str:
-    return ", ".join(f"{n} rows: {reason}" for reason, n in reasons.items() if n) or "none left out"

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from sciencevae.batch import Batch
-from sciencevae.data.atomic import atomic_path
-from sciencevae.data.batches import as_batches
-from sciencevae.data.scaling import Scaling
 from sciencevae.data.splits import SPLITS
-from sciencevae.latents.columns import CONTRIBUTION, contribution_columns
-from sciencevae.latents.neighbours import Neighbourhood
-from sciencevae.latents.score import LATENTS, Threshold, auc, contributions, threshold
+from sciencevae.latents.columns import CONTRIBUTION
+from sciencevae.latents.score import Threshold, auc, threshold
 from sciencevae.registry import Findings
 
-from .columns import columns_of
+from .columns import Column, columns_of
+from .scoring import Scored, neighbours_of, rows_of, scored
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -29,7 +24,7 @@ if TYPE_CHECKING:
 
     from .settings import Analyse
 
-__all__ = ["UNITS", "anomalies", "columns", "detection", "scored"]
+__all__ = ["UNITS", "anomalies", "columns", "detection"]
 
 TITLES = {
     "kind": "likelihood",
@@ -52,10 +47,8 @@ _KINDS = {
 }
 #: of each kind of score
 UNITS = {"neighbours": "× usual", "elbo": "nats", "reconstruction": "nats", "evidence": "nats"}
-#: neighbours, and the share trimmed, of training rows that are normal by their label, and of others
-#: (benchmarks/tables_anomalies.py)
-_NORMAL, _UNKNOWN = (3, 0.0), (5, 0.3)
-_ROWS = 1024
+_READ_BYTES = 128 << 20  # of columns at once
+_PEERS_ROWS = 100_000  # of a split that other methods see, at most
 _EXPLAINED = 3  # columns named for each row of the table
 
 
@@ -63,8 +56,7 @@ def columns(run: Run) -> Findings:
     """What the columns were taken for, and which were left out."""
     data = run.main.data
     rows: list[dict[str, Any]] = []
-    for column in columns_of(data.attrs):
-        values = data[column.field].sel({f"{column.field}_column": column.name}).values
+    for column, values in _each_column(data):
         known = ~np.isnan(values) if values.dtype.kind == "f" else values >= 0
         rows.append(
             {
@@ -83,54 +75,17 @@ def columns(run: Run) -> Findings:
     return Findings({}, {"columns": table}, (note,), TITLES)
 
 
-def scored(variant: Variant) -> pd.DataFrame:
-    """Every row of the prepared data in the file's order: row, id, split, label, score, contributions by column.
-
-    beyond: the share of held-out rows, those of the split valid, that score lower. The contributions add up to the
-    score (``latents.score.contributions``, ``latents.neighbours``).
-    """
-    data = variant.data.load()
-    batch = _batch(data)
-    explain, parts = _explaining(variant, data, batch), []
-    for start in range(0, len(batch), _ROWS):
-        rows = slice(start, start + _ROWS)
-        parts.append(pd.DataFrame(contribution_columns(explain(batch[rows], rows), data)))
-    ordered = [*(column.name for column in columns_of(data.attrs)), LATENTS]
-    explained = pd.concat(parts, ignore_index=True)[[f"{CONTRIBUTION}{name}" for name in ordered]]
-    names = {code: name for name, code in SPLITS.items()}
-    known: dict[str, Any] = {name: data[name].values for name in ("row", "id", "split")}
-    if "label" in data.coords:
-        known |= {"label": data["label"].values, "anomaly": data["anomaly"].values}
-    score = explained.sum(axis=1)
-    held_out = np.sort(score[known["split"] == SPLITS["valid"]])
-    known |= {"score": score, "beyond": np.searchsorted(held_out, score) / max(len(held_out), 1)}
-    table = pd.DataFrame(known | {"split": [names[code] for code in known["split"]]})
-    return pd.concat([table, explained], axis=1).sort_values("row", ignore_index=True)
-
-
-def _explaining(variant: Variant, data: xr.Dataset, batch: Batch) -> Callable[[Batch, slice], Any]:
-    """What gives the contributions of a batch, and of which rows of the data it is, by the score that is set."""
-    chosen, model = variant.run.settings.analyse, variant.model()
-    if chosen.score != "neighbours":
-        return lambda part, rows: contributions(model, part, chosen.score, chosen.samples, chosen.seed)
-    train = np.flatnonzero(data["split"].values == SPLITS["train"])
-    reference = train[:: -(-len(train) // chosen.reference_max)]
-    near = Neighbourhood.of(model, batch[torch.from_numpy(reference)], *_neighbours(chosen, data))
-    itself = np.full(len(batch), -1)
-    itself[reference] = np.arange(len(reference))
-    return lambda part, rows: near.contributions(part, itself[rows])
-
-
-def _neighbours(chosen: Analyse, data: xr.Dataset) -> tuple[int, float]:
-    """How many training rows a row is compared with, and the share of these that is nobody's neighbour."""
-    k, trim = _NORMAL if data.attrs["normal_train"] else _UNKNOWN
-    return chosen.neighbours or k, trim if chosen.trim is None else chosen.trim
-
-
-def _batch(data: xr.Dataset) -> Batch:
-    """All rows, scaled, in the order of the store."""
-    (batch,) = as_batches(data.drop_vars("split"), scaling=Scaling.of(data)).blocks(data.sizes["sample"])
-    return batch
+def _each_column(data: xr.Dataset) -> Iterator[tuple[Column, np.ndarray]]:
+    """The columns in their order with their values (N,), some of a field read at once."""
+    columns, group = columns_of(data.attrs), max(1, _READ_BYTES // (8 * data.sizes["sample"]))
+    for start in range(0, len(columns), group):
+        own = columns[start : start + group]
+        read = {
+            field: data[field].sel({f"{field}_column": [c.name for c in own if c.field == field]}).load()
+            for field in {column.field for column in own}
+        }
+        for column in own:
+            yield column, read[column.field].sel({f"{column.field}_column": column.name}).values
 
 
 def anomalies(run: Run) -> Findings:
@@ -140,12 +95,9 @@ def anomalies(run: Run) -> Findings:
     """
     chosen, listed, limits = run.settings.analyse, [], {}
     for name, variant in run.variants.items():
-        table = scored(variant)
-        held_out = table.loc[table["split"] == "valid", "score"].to_numpy()
-        with atomic_path(variant.folder / "scores.parquet") as partial:
-            table.to_parquet(partial, index=False)
-        limits[name] = _limit(held_out, chosen.false_positive_rate)
-        listed.append(_explained(table, chosen.listed).assign(variant=name))
+        found = scored(variant, variant.folder / "scores.parquet", chosen.listed)
+        limits[name] = _limit(found.held_out, chosen.false_positive_rate)
+        listed.append(_explained(found).assign(variant=name))
     top = pd.concat(listed, ignore_index=True)
     if len(run.variants) == 1:
         top = top.drop(columns="variant")
@@ -165,7 +117,7 @@ def anomalies(run: Run) -> Findings:
 def _said(chosen: Analyse, data: xr.Dataset) -> str:
     """What the score is."""
     if chosen.score == "neighbours":
-        k, trim = _neighbours(chosen, data)
+        k, trim = neighbours_of(chosen, data)
         without = f" (without the {trim:.0%} that are farthest from the others)" if trim else ""
         return (
             f"The score is the mean squared distance of a row to the {k} nearest training rows{without}, by what "
@@ -182,16 +134,13 @@ def _limit(held_out: np.ndarray, rate: float) -> Threshold:
     return threshold(held_out, max(rate, 1 / (len(held_out) + 1)))
 
 
-def _explained(table: pd.DataFrame, count: int) -> pd.DataFrame:
+def _explained(found: Scored) -> pd.DataFrame:
     """The rows of highest score, with the columns that stand out in each."""
-    parts = table.filter(like=CONTRIBUTION)
-    usual = parts[table["split"] == "train"].mean()
-    top = table.nlargest(count, "score")
-    told = []
-    for index in top.index:
-        excess = (parts.loc[index] - usual).nlargest(_EXPLAINED)
+    top, told = found.top, []
+    for excess in (top[list(found.usual.index)] - found.usual).itertuples(index=False, name=None):
+        most = pd.Series(excess, found.usual.index).nlargest(_EXPLAINED)
         told.append(
-            ", ".join(f"{str(n).removeprefix(CONTRIBUTION)} {v:+.3g}" for n, v in excess.items() if v > 0)
+            ", ".join(f"{str(n).removeprefix(CONTRIBUTION)} {v:+.3g}" for n, v in most.items() if v > 0)
         )
     kept = [name for name in ("id", "row", "label", "split", "score", "beyond") if name in top]
     return top[kept].assign(columns=told).reset_index(drop=True)
@@ -210,7 +159,9 @@ def detection(run: Run) -> Findings:
         data = variant.data
         if "anomaly" not in data.coords:
             return Findings()
-        table = pd.read_parquet(variant.folder / "scores.parquet")
+        table = pd.read_parquet(
+            variant.folder / "scores.parquet", columns=["row", "split", "anomaly", "score"]
+        )
         test = (table["split"] == "test").to_numpy()
         anomaly = table["anomaly"].to_numpy()
         counts = [int((test & (anomaly == kind)).sum()) for kind in (0, 1)]
@@ -220,17 +171,22 @@ def detection(run: Run) -> Findings:
                 "few of one kind to measure how well the score tells them apart."
             )
             continue
-        scores = {_KINDS[run.settings.analyse.score]: table["score"].to_numpy()}
-        scores |= _baselines(variant, table["row"].to_numpy())
-        for method, score in scores.items():
-            normal, odd = (score[test & (anomaly == kind)] for kind in (0, 1))
+        score = table["score"].to_numpy()
+        ours = tuple(score[test & (anomaly == kind)] for kind in (0, 1))
+        measured = {_KINDS[run.settings.analyse.score]: ours} | _baselines(variant)
+        for method, (normal, odd) in measured.items():
             area = auc(normal, odd)
             rows.append({"variant": name, "method": method, "auc": area.value, "error": area.stderr})
         limit = run.settings.analyse.false_positive_rate
         value = _limit(table.loc[table["split"] == "valid", "score"].to_numpy(), limit)
-        above = value.is_anomalous(table["score"].to_numpy())
+        above = value.is_anomalous(score)
+        if max(counts) > _PEERS_ROWS or int((table["split"] == "train").sum()) > _PEERS_ROWS:
+            notes.append(
+                f"{name}: other methods see at most {_PEERS_ROWS:,} training rows, taken evenly from the file, and "
+                "are measured on at most as many test rows of each kind."
+            )
         found[name] = {
-            "auc": rows[-len(scores)]["auc"],
+            "auc": rows[-len(measured)]["auc"],
             "false_positive_rate": value.rate,
             "measured": float(above[test & (anomaly == 0)].mean()),
             "found": float(above[test & (anomaly == 1)].mean()),
@@ -245,22 +201,35 @@ def detection(run: Run) -> Findings:
     return Findings(found, {"detection": table}, tuple(notes), TITLES)
 
 
-def _baselines(variant: Variant, order: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores of other methods, of the rows in the order of their numbers in the file."""
+def _baselines(variant: Variant) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Of other methods the scores of normal and of anomalous test rows."""
     from sklearn.ensemble import IsolationForest
     from sklearn.neighbors import NearestNeighbors
 
-    data = variant.data
+    split, anomaly, row = (variant.data[name].values for name in ("split", "anomaly", "row"))
+    places = [
+        _evenly(np.flatnonzero(own), row)
+        for own in (
+            split == SPLITS["train"],
+            *((split == SPLITS["test"]) & (anomaly == kind) for kind in (0, 1)),
+        )
+    ]
+    data = rows_of(variant.data, np.sort(np.concatenate(places)))
     x = _matrix(data)[np.argsort(data["row"].values)]
-    split = data["split"].values[np.argsort(data["row"].values)]
-    assert len(x) == len(order)
-    train = x[split == SPLITS["train"]]
+    data = data[["split", "anomaly", "row"]].sortby("row")
+    train = x[data["split"].values == SPLITS["train"]]
+    test = [x[(data["split"].values == SPLITS["test"]) & (data["anomaly"].values == kind)] for kind in (0, 1)]
     forest = IsolationForest(random_state=variant.run.settings.analyse.seed).fit(train)
     near = NearestNeighbors(n_neighbors=min(5, len(train))).fit(train)
     return {
-        "isolation forest": -forest.score_samples(x),
-        "5th neighbour": near.kneighbors(x)[0][:, -1],
+        "isolation forest": (-forest.score_samples(test[0]), -forest.score_samples(test[1])),
+        "5th neighbour": (near.kneighbors(test[0])[0][:, -1], near.kneighbors(test[1])[0][:, -1]),
     }
+
+
+def _evenly(places: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Of some places in the store at most ``_PEERS_ROWS``, evenly by the rows' numbers in the file."""
+    return places[np.argsort(row[places])][:: max(1, -(-len(places) // _PEERS_ROWS))]
 
 
 def _matrix(data: Any) -> np.ndarray:

@@ -10,21 +10,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sciencevae.data.tables import as_numbers
-from sciencevae.errors import InputError, did_you_mean
+from sciencevae.errors import InputError
 
-from .settings import Kind, Prepare
+from .settings import Kind
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["OTHER", "Column", "columns_of", "frame_of", "inferred", "numbers", "text", "to_json"]
+__all__ = [
+    "MISSING",
+    "OTHER",
+    "Column",
+    "columns_of",
+    "frame_of",
+    "not_a_number",
+    "numbers",
+    "text",
+    "to_json",
+]
 
 #: the category of a value that training did not see
 OTHER = "(another)"
 #: text that stands for no value among numbers, compared without case
-_MISSING = frozenset({"nan", "na", "n/a", "null", "none", "?", "-"})
+MISSING = frozenset({"nan", "na", "n/a", "null", "none", "?", "-"})
 _SEVERAL = (list, tuple, dict, complex, np.ndarray)
-_SHARE_OF_NUMBERS = 0.5  # of a text column, from which on what is no number among them is a mistake
 
 
 @dataclass(frozen=True)
@@ -102,69 +111,20 @@ def numbers(series: pd.Series) -> np.ndarray:
 
     if series.dtype.kind == "f":
         return series.to_numpy(np.float64)
-    known = [None if v is None or v.lower() in _MISSING else v for v in text(series)]
+    known = [None if v is None or v.lower() in MISSING else v for v in text(series)]
     values = pd.to_numeric(pd.Series(known, dtype=object), errors="coerce").to_numpy(np.float64)
     bad = np.flatnonzero([np.isnan(n) and v is not None for n, v in zip(values, known, strict=True)])
     if len(bad):
-        raise InputError(
-            f"column {series.name!r} holds {series.iloc[bad[0]]!r} (row {series.index[bad[0]] + 1}) among "
-            f"numbers: mend it, leave it empty, or --set prepare.columns.{series.name}=categorical (or ignore)"
-        )
+        raise not_a_number(str(series.name), series.iloc[bad[0]], series.index[bad[0]])
     return values
 
 
-def inferred(
-    frame: pd.DataFrame, units: Mapping[str, str], chosen: Prepare, where: str
-) -> tuple[list[Column], dict[str, str]]:
-    """The columns that a model can describe, and why the others are left out, by name.
-
-    Text and booleans are categories; whole numbers ≥ 0 are categories where they have at most
-    ``prepare.categories_max`` values, else counts; all other numbers are ``prepare.continuous``.
-    InputError: a setting for a column that is not there, no column left.
-    """
-    aside = {chosen.identifier: "identifier", chosen.label: "label"}
-    for name in [*chosen.columns, *(name for name in aside if name)]:
-        if name not in [*frame.columns, *frame.attrs["not columns"]]:
-            raise InputError(f"{where} has no column {name!r}{did_you_mean(name, map(str, frame.columns))}")
-    columns, left = [], dict.fromkeys(frame.attrs["not columns"], "a time, or not one number or text a row")
-    for name in map(str, frame.columns):
-        series, wanted = frame[name], chosen.columns.get(name)
-        if name in aside:
-            left[name] = aside[name]
-        elif wanted == "ignore":
-            left[name] = "as set"
-        elif series.isna().all():
-            left[name] = "no value at all"
-        elif series.nunique() == 1:
-            left[name] = "the same value in all rows"
-        else:
-            kind = wanted or _kind(series, chosen)
-            if kind == "categorical" and wanted is None and series.nunique() > len(series) // 2:
-                left[name] = "text that hardly repeats: an identifier?"
-                continue
-            levels = (
-                tuple(sorted({v for v in text(series) if v is not None})) if kind == "categorical" else ()
-            )
-            columns.append(Column(name, kind, units.get(name, ""), levels))
-    if not columns:
-        reasons = ", ".join(f"{name}: {reason}" for name, reason in left.items()) or "it has none"
-        raise InputError(f"{where} has no column of numbers or categories to learn from ({reasons})")
-    return columns, left
-
-
-def _kind(series: pd.Series, chosen: Prepare) -> Kind:
-    if series.dtype.kind != "f":
-        import pandas as pd
-
-        known = series.dropna()
-        share = pd.to_numeric(known, errors="coerce").notna().mean()
-        if share < _SHARE_OF_NUMBERS or set(known) <= {"False", "True"}:
-            return "categorical"
-    values = numbers(series)
-    finite = values[np.isfinite(values)]
-    if len(finite) and (finite % 1 == 0).all() and (finite >= 0).all():
-        return "categorical" if len(np.unique(finite)) <= chosen.categories_max else "counts"
-    return chosen.continuous
+def not_a_number(name: str, value: str, row: int) -> InputError:
+    """What is said of text among numbers; row: from 0 on."""
+    return InputError(
+        f"column {name!r} holds {value!r} (row {row + 1}) among numbers: mend it, leave it empty, or --set "
+        f"prepare.columns.{name}=categorical (or ignore)"
+    )
 
 
 def text(series: pd.Series) -> list[str | None]:

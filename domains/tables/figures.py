@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from sciencevae.latents.columns import CONTRIBUTION
 from sciencevae.report.figures import COLOURS, DOUBLE_COLUMN, SEQUENTIAL
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["latent_map", "scores", "top_anomalies"]
 
 _SHOWN = 12  # columns of the map of contributions, at most
+_POINTS = 50_000  # of a map of rows, at most
 _LETTERS = 18  # of a column's name
 
 
@@ -30,7 +33,7 @@ def scores(run: Run) -> tuple[Figure, str]:
     names = list(run.variants)
     figure, panels = plt.subplots(len(names), 1, figsize=(DOUBLE_COLUMN, 2.4 * len(names)), squeeze=False)
     for axes, name in zip(panels[:, 0], names, strict=True):
-        table = _table(run, name)
+        table = _table(run, name, "score", "split", "anomaly")
         values = table["score"].to_numpy()
         limit = run.metrics["anomalies"][name]["threshold"]
         low, high = values.min(), max(np.quantile(values, 0.9), limit)
@@ -53,12 +56,13 @@ def top_anomalies(run: Run) -> tuple[Figure, str]:
     """Of the most anomalous rows, which columns add how much to the score, beyond their mean over training rows."""
     import matplotlib.pyplot as plt
 
-    table = _table(run, "main")
-    parts = table.filter(like=CONTRIBUTION)
-    excess = parts - parts[table["split"] == "train"].mean()
-    rows = table.nlargest(run.settings.analyse.listed, "score").index
-    chosen = excess.loc[rows].max().nlargest(_SHOWN).index
-    shown = excess.loc[rows, chosen].clip(lower=0)
+    table = _table(run, "main", "id", "score", "split")
+    rows, train = table.nlargest(run.settings.analyse.listed, "score").index, table["split"] == "train"
+    names = [name for name in pq.read_schema(_path(run, "main")).names if name.startswith(CONTRIBUTION)]
+    read = (_table(run, "main", name)[name] for name in names)  # one is in memory at a time
+    excess = pd.DataFrame({part.name: part[rows] - part[train].mean() for part in read})
+    chosen = excess.max().nlargest(_SHOWN).index
+    shown = excess[chosen].clip(lower=0)
     height = 0.9 + 0.16 * len(rows)
     figure, axes = plt.subplots(figsize=(DOUBLE_COLUMN, height))
     picture = axes.imshow(np.log10(1 + shown), cmap=SEQUENTIAL, aspect="auto", interpolation="nearest")
@@ -78,11 +82,13 @@ def latent_map(run: Run) -> tuple[Figure, str]:
     """Where rows lie in the two latents of largest variance, coloured by their score."""
     import matplotlib.pyplot as plt
 
-    latents, table = run.main.latents, _table(run, "main")
-    z = latents["z"].values[np.argsort(latents["row"].values)]
+    latents, table = run.main.latents, _table(run, "main", "score", "anomaly")
+    z = latents["z"].values
     active = np.argsort(-z.var(0))[:2]
     first, second = (active[0], active[-1])
+    z = z[np.argsort(latents["row"].values)]
     order = np.argsort(table["score"].to_numpy())
+    order = order[::-1][:: -(-len(order) // _POINTS)][::-1]  # evenly by score, the highest among them
     low, high = np.quantile(table["score"], [0.01, 0.99])
     figure, axes = plt.subplots(figsize=(DOUBLE_COLUMN / 1.6, 3.2))
     cloud = axes.scatter(
@@ -90,23 +96,33 @@ def latent_map(run: Run) -> tuple[Figure, str]:
         linewidths=0,
     )  # fmt: skip
     if "anomaly" in table:
-        odd = table["anomaly"].to_numpy() == 1
+        odd = order[table["anomaly"].to_numpy()[order] == 1]
         axes.scatter(
             z[odd, first], z[odd, second], s=16, facecolors="none", edgecolors=COLOURS[5], linewidths=0.5,
-            label=f"labelled anomalous ({odd.sum()})",
+            label=f"labelled anomalous ({len(odd)})",
         )  # fmt: skip
         axes.legend()
     figure.colorbar(cloud, ax=axes, label=_label(run))
     axes.set(xlabel=f"latent {first}", ylabel=f"latent {second}")
-    return figure, "Posterior means of all rows in the two latents that vary most, coloured by score."
+    shown = (
+        "all rows" if len(order) == len(z) else f"{len(order):,} of {len(z):,} rows, evenly by their score,"
+    )
+    return figure, f"Posterior means of {shown} in the two latents that vary most, coloured by score."
 
 
 def _label(run: Run, what: str = "score") -> str:
     return f"{what} ({UNITS[run.settings.analyse.score]})"
 
 
-def _table(run: Run, variant: str) -> pd.DataFrame:
-    return pd.read_parquet(run.variants[variant].folder / "scores.parquet")
+def _path(run: Run, variant: str) -> Path:
+    return run.variants[variant].folder / "scores.parquet"
+
+
+def _table(run: Run, variant: str, *columns: str) -> pd.DataFrame:
+    """Some columns of the scores, as far as they are there."""
+    path = _path(run, variant)
+    there = pq.read_schema(path).names
+    return pd.read_parquet(path, columns=[name for name in columns if name in there])
 
 
 def _groups(table: pd.DataFrame) -> dict[str, np.ndarray]:

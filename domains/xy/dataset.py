@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from sciencevae.data.arrays import Arrays, write_arrays
+from sciencevae.data.sequential import in_memory_if_small, lazily
 from sciencevae.errors import InputError
 
 from . import observables as xy
@@ -48,9 +49,7 @@ def prepare(settings: XY, files: Mapping[str, Path], input: Path | None) -> xr.D
                 f"{path} has no array {missing[0]!r}, which a simulation has (python -m "
                 "sciencevae.builtin.xy.simulate); configurations alone are read by encode, score and decode"
             )
-        columns = {name: file[name][:] for name in ("temperature", "chain", "energy", "vortex_density")}
-        theta, sums = file["theta"][:], file["bond_sums"][:]
-        length = np.hypot(*file["magnetisation"][:].T)
+        rows, chain = len(file["theta"]), file["chain"][:].astype(np.int64)
         chain_temperature, tau = file["chain_temperature"][:], file["tau_int"][:]
         lattice, seed = int(file.attrs["lattice"]), int(file.attrs["seed"])
         provenance: dict[str, object] = {
@@ -60,22 +59,33 @@ def prepare(settings: XY, files: Mapping[str, Path], input: Path | None) -> xr.D
         raise InputError(
             f"the file has lattice {lattice}, the settings source.lattice={settings.source.lattice}"
         )
-    split = _split(chain_temperature, settings)[columns["chain"]]
-    coords = {
-        "temperature": (columns["temperature"], "J / k_B", "temperature"),
-        "group": (columns["chain"].astype(np.int64), "1", "Markov chain"),
-        "energy": (columns["energy"], "J", "energy per site"),
-        "magnetisation": (length, "1", "magnetisation per site"),
-        "vortex_density": (columns["vortex_density"], "1", "vortices and antivortices per site"),
-        **{name: (sums[:, k], "1", f"bond sum {name}") for k, name in enumerate(_BONDS)},
-    }
-    named = {k: ("sample", v, {"units": unit, "long_name": name}) for k, (v, unit, name) in coords.items()}
+    split = _split(chain_temperature, settings)[chain]
     provenance |= {"seed": seed, "tau_int": {"median": float(np.median(tau)), "largest": float(tau.max())}}
-    return (
-        _dataset(theta, columns["temperature"])
-        .assign_coords({"split": ("sample", split), **named})
+    group = ("sample", chain, {"units": "1", "long_name": "Markov chain"})
+    return in_memory_if_small(
+        lazily(lambda: _simulated(path), rows)
+        .assign_coords(split=("sample", split), group=group)
         .assign_attrs(provenance=json.dumps(provenance))
     )
+
+
+def _simulated(path: Path) -> Iterator[xr.Dataset]:
+    """The configurations of a simulation with what was measured of each, block by block."""
+    with Arrays(path, "theta") as file:
+        for start in range(0, len(file["theta"]), _ROWS):
+            rows = slice(start, start + _ROWS)
+            temperature, sums = file["temperature"][rows], file["bond_sums"][rows]
+            coords = {
+                "temperature": (temperature, "J / k_B", "temperature"),
+                "energy": (file["energy"][rows], "J", "energy per site"),
+                "magnetisation": (np.hypot(*file["magnetisation"][rows].T), "1", "magnetisation per site"),
+                "vortex_density": (file["vortex_density"][rows], "1", "vortices and antivortices per site"),
+                **{name: (sums[:, k], "1", f"bond sum {name}") for k, name in enumerate(_BONDS)},
+            }
+            named = {
+                k: ("sample", v, {"units": unit, "long_name": name}) for k, (v, unit, name) in coords.items()
+            }
+            yield _dataset(file["theta"][rows], temperature).assign_coords(named)
 
 
 def read(path: Path, settings: XY, template: xr.Dataset | None = None) -> Iterator[xr.Dataset]:

@@ -38,16 +38,16 @@ def assign(groups: Any, fractions: Mapping[str, float] = DEFAULT, seed: int = 0)
     [0, 0, 2, 1]
     """
     wanted = _fractions(fractions)
-    labels, inverse, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    _, inverse, sizes = _labelled(np.asarray(groups))
     needed = int((wanted > 0).sum())
-    if len(labels) < needed:
+    if len(sizes) < needed:
         raise InputError(
-            f"{len(labels)} group(s) cannot fill {needed} splits without cutting one: "
+            f"{len(sizes)} group(s) cannot fill {needed} splits without cutting one: "
             "bring more groups, or set the fraction of a split to 0"
         )
-    order = np.random.default_rng(seed).permutation(len(labels))
+    order = np.random.default_rng(seed).permutation(len(sizes))
     middle = np.cumsum(sizes[order]) - sizes[order] / 2
-    split = np.empty(len(labels), dtype=np.int8)
+    split = np.empty(len(sizes), dtype=np.int8)
     split[order] = np.searchsorted(np.cumsum(wanted)[:-1], middle / sizes.sum(), side="right")
     for code in np.flatnonzero(wanted > 0):
         if not (
@@ -90,15 +90,16 @@ def check_leakage(ds: xr.Dataset) -> None:
     if "split" not in ds.coords or "group" not in ds.coords:
         return
     split, group = ds["split"].values, ds["group"].values
-    used = split >= 0
-    labels, codes = np.unique(group[used], return_inverse=True)
-    pairs = np.unique(np.stack([codes, split[used].astype(np.int64)]), axis=1)
-    twice = np.flatnonzero(pairs[0, 1:] == pairs[0, :-1])
-    if len(twice):
-        names = list(SPLITS)
-        first, second = (names[code] for code in pairs[1, twice[0] : twice[0] + 2])
+    if (split < 0).any():
+        split, group = split[split >= 0], group[split >= 0]
+    labels, codes, _ = _labelled(group)
+    told = np.empty(len(codes) and int(codes.max()) + 1, dtype=np.int8)
+    told[codes] = split
+    if len(twice := codes[told[codes] != split]):
+        names, cut = list(SPLITS), int(twice.min())
+        first, second = (names[code] for code in np.unique(split[codes == cut])[:2])
         raise InputError(
-            f"leakage: group {labels[pairs[0, twice[0]]]} lies in {first} and in {second}; "
+            f"leakage: group {cut if labels is None else labels[cut]} lies in {first} and in {second}; "
             "splits must not cut a group (sciencevae.data.assign makes such splits)"
         )
 
@@ -134,6 +135,19 @@ def split_rows(ds: xr.Dataset, split: str | None) -> np.ndarray:
     if not len(rows):
         raise InputError(f"the split {split!r} is empty: raise its fraction, or bring more groups")
     return rows
+
+
+def _labelled(groups: np.ndarray) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
+    """As ``np.unique``: labels in order (None: their numbers), the number of each row's, and the rows of each.
+
+    Of rows that are numbered from 0 on, each number in use, no copy is made, let alone sorted.
+    """
+    if groups.dtype.kind == "i" and len(groups) and groups.min() == 0 and groups.max() < len(groups):
+        sizes = np.bincount(groups)
+        if sizes.all():
+            return None, groups, sizes
+    labels, codes, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    return labels, codes, sizes
 
 
 def _fractions(fractions: Mapping[str, float]) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,8 +49,9 @@ def write(
                 ``attrs["scaling"]``, unless the data has one already
     chunk_rows: rows in a chunk; default: about 2 MiB
 
-    Also added: ``attrs["fingerprint"]``, the sha256 of the content. Memory stays near ``memory_bytes`` beside
-    the coordinates, however large the data: what does not fit is permuted through a scratch folder.
+    Also added: ``attrs["fingerprint"]``, the sha256 of the content. Memory stays near ``memory_bytes``, however
+    large the data and its coordinates, beside the split, the group and the new place of each row: what does not fit
+    is permuted through a scratch folder.
 
     Raises InputError when the data breaks the shared schema, is NaN everywhere or cuts a group; RunError when
     the disk is full. Either way ``path`` is left as it was.
@@ -62,23 +63,26 @@ def write(
     ds = _checked(ds)
     n = ds.sizes["sample"]
     order = _stored_order(ds, seed) if shuffle else None
+    streamed = [str(name) for name in ds.variables if _is_streamed(ds, str(name))]
     row_bytes = max(1, sum(ds[name].nbytes for name in ds.data_vars) // n)
     chunk = min(n, chunk_rows or max(1, 2 ** round(math.log2(max(1, _CHUNK_BYTES / row_bytes)))))
     shard = chunk * max(1, min(_SHARD_BYTES // (chunk * row_bytes), -(-n // chunk)))
-    step = shard * max(1, memory_bytes // (2 * shard * row_bytes))
+    held_bytes = max(row_bytes, sum(ds[name].nbytes for name in streamed) // n)
+    step = shard * max(1, memory_bytes // (2 * shard * held_bytes))
     # chunks that are all zeros are written too: looking for them takes longer than writing them
     with atomic_path(path) as temporary, quiet(), zarr.config.set({"array.write_empty_chunks": True}):
-        _template(ds, order, chunk, shard).to_zarr(
+        _template(ds, streamed, order, chunk, shard).to_zarr(
             temporary, compute=False, consolidated=False, zarr_format=3
         )
+        rows = ds.reset_coords()[streamed]
         if order is None:
-            parts = _in_order(ds, step)
+            parts = _in_order(rows, step)
         elif ds.nbytes <= memory_bytes:
-            parts = _permuted(ds, order, step)
+            parts = _permuted(rows, order, step)
         else:
             from sciencevae.data.shuffle import permuted
 
-            parts = permuted(ds, order, step, temporary.with_name(temporary.name + ".scratch"))
+            parts = permuted(rows, order, step, temporary.with_name(temporary.name + ".scratch"))
         group: Any = zarr.open_group(str(temporary), mode="r+")
         for start, part in parts:
             for name, values in part.items():
@@ -189,21 +193,36 @@ def _stored_order(ds: xr.Dataset, seed: int) -> np.ndarray:
     return order[np.argsort(np.where(split < 0, 127, split)[order], kind="stable")]
 
 
-def _template(ds: xr.Dataset, order: np.ndarray | None, chunk: int, shard: int) -> xr.Dataset:
-    """The store to be: coordinates as they will stand in it, data variables as lazy zeros."""
+def _is_streamed(ds: xr.Dataset, name: str) -> bool:
+    """Whether a variable is written part by part; what is known of the rows as a whole is in memory anyway, and how
+    times and objects are stored depends on all of them."""
+    variable = ds[name]
+    known = name in ("split", "group") or (name in ds.coords and variable.dtype.kind not in "biufU")
+    return "sample" in variable.dims and not known
+
+
+def _template(
+    ds: xr.Dataset, streamed: Sequence[str], order: np.ndarray | None, chunk: int, shard: int
+) -> xr.Dataset:
+    """The store to be: what is not streamed as it will stand in it, the others as lazy zeros."""
     import dask.array as da
 
     coords = {}
     for name, coord in ds.coords.items():
-        values = (
-            coord.load() if order is None or "sample" not in coord.dims else coord.load().isel(sample=order)
-        )
+        if name in streamed:
+            continue
+        values = coord.variable.load()  # a DataArray would load its own coordinates, too
+        if order is not None and "sample" in values.dims:
+            values = values.isel(sample=order)
         coords[name] = values.astype(str) if values.dtype.kind == "O" else values
     zeros = {
-        name: v.copy(data=da.zeros(v.shape, dtype=v.dtype, chunks=(shard, *v.shape[1:])))
-        for name, v in ds.data_vars.items()
+        name: (v.dims, da.zeros(v.shape, dtype=v.dtype, chunks=(whole, *v.shape[1:])), v.attrs)
+        for name, v, whole in (
+            (name, ds[name], shard if name in ds.data_vars else ds.sizes["sample"]) for name in streamed
+        )
     }
-    template = ds.assign(zeros).assign_coords(coords)
+    template = ds.assign({n: v for n, v in zeros.items() if n in ds.data_vars})
+    template = template.assign_coords(coords | {n: v for n, v in zeros.items() if n in ds.coords})
     for name, variable in template.variables.items():
         variable.encoding = {}
         if "sample" in variable.dims:
@@ -218,7 +237,7 @@ def _template(ds: xr.Dataset, order: np.ndarray | None, chunk: int, shard: int) 
 
 def _in_order(ds: xr.Dataset, step: int) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     for start in range(0, ds.sizes["sample"], step):
-        part = ds[list(ds.data_vars)].isel(sample=slice(start, start + step)).load()
+        part = ds.isel(sample=slice(start, start + step)).load()
         yield start, {str(name): part[name].values for name in part.data_vars}
 
 

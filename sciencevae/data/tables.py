@@ -33,6 +33,7 @@ _FORMATS = {
     ".parquet": "Parquet",
 }
 _BLOCK_ROWS = 100_000
+_BLOCK_CELLS = 8 << 20  # of a block of a table with many columns
 _BLOCK_BYTES = 8 << 20  # of text
 _HEADER_LETTERS = 16 << 20  # of a text's comments and names
 #: a VOTable has to be read whole, in about ten times its size of memory
@@ -147,7 +148,7 @@ def _parquet(path: Path) -> TableFile:
 
     def blocks(columns: Sequence[str]) -> Iterator[pd.DataFrame]:
         own = {name: masks[name] for name in columns if name in masks}
-        for batch in file.iter_batches(_BLOCK_ROWS, columns=[*columns, *own.values()]):
+        for batch in file.iter_batches(_rows_of(columns), columns=[*columns, *own.values()]):
             # without pandas' metadata: what it calls the index is a column like the others
             frame = batch.to_pandas(types_mapper=nullable.get, ignore_metadata=True)
             for name, mask in own.items():
@@ -156,6 +157,11 @@ def _parquet(path: Path) -> TableFile:
 
     names = [name for name in stored if name not in masks.values() and not name.startswith("__index_level_")]
     return TableFile(names, _units(described.splitlines()), blocks)
+
+
+def _rows_of(columns: Sequence[str]) -> int:
+    """Rows of a block of so many columns."""
+    return max(1, min(_BLOCK_ROWS, _BLOCK_CELLS // max(1, len(columns))))
 
 
 def _units(described: Sequence[str]) -> dict[str, str]:
@@ -240,8 +246,9 @@ def _fits(path: Path) -> TableFile:
             )
 
     def blocks(columns: Sequence[str]) -> Iterator[pd.DataFrame]:
-        for start in range(0, len(records), _BLOCK_ROWS):
-            part = records[start : start + _BLOCK_ROWS]
+        rows = _rows_of(columns)
+        for start in range(0, len(records), rows):
+            part = records[start : start + rows]
             yield pd.DataFrame({name: _physical(part[name], kinds[name]) for name in columns})
 
     units = {name: str(column.unit) for name, column in kinds.items() if column.unit}

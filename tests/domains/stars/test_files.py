@@ -17,7 +17,8 @@ from astropy.table import MaskedColumn, Table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sciencevae.builtin.stars.columns import ALIASES, CORRELATIONS, positive_definite, read_catalogue
-from sciencevae.builtin.stars.dataset import _Seen, prepare, read
+from sciencevae.builtin.stars.dataset import prepare, read
+from sciencevae.builtin.stars.selection import Seen
 from sciencevae.builtin.stars.settings import Prepare, Stars
 
 from sciencevae.data import tables
@@ -104,7 +105,7 @@ def test_identifiers_of_text(tmp_path: Path) -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=20), max_size=12))
 def test_identifiers_seen_in_earlier_blocks(blocks: list[list[int]]) -> None:
-    seen, before = _Seen(), set[int]()
+    seen, before = Seen(), set[int]()
     for block in blocks:
         assert seen.again(np.array(block) + FIRST).tolist() == [number in before for number in block]
         before |= set(block)

@@ -12,9 +12,11 @@ import xarray as xr
 from astropy.table import MaskedColumn, Table
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sciencevae.builtin.tables.columns import Column, columns_of, frame_of, inferred
-from sciencevae.builtin.tables.dataset import is_anomalous, prepare, read
+from sciencevae.builtin.tables.columns import Column, columns_of, frame_of
+from sciencevae.builtin.tables.dataset import prepare, read
+from sciencevae.builtin.tables.rows import is_anomalous, normal_values
 from sciencevae.builtin.tables.settings import Prepare, Tables
+from sciencevae.builtin.tables.survey import inferred, surveyed
 
 from sciencevae.config import load
 from sciencevae.data import tables
@@ -230,7 +232,8 @@ def test_settings_say_what_is_normal_only_with_a_label() -> None:
 @pytest.mark.parametrize("values", [["0", "1"], ["False", "True"], ["normal", "attack"], ["Normal", "x"]])
 def test_usual_words_for_normal_need_not_be_set(values: list[str]) -> None:
     label = np.array([*values, None], object)
-    assert is_anomalous(label, Prepare(label="state")).tolist() == [0, 1, -1]
+    normal = normal_values(set(values), Prepare(label="state"))
+    assert is_anomalous(label, normal).tolist() == [0, 1, -1]
 
 
 def test_ones_own_rows_stay_in_order_with_their_reasons(tmp_path: Path) -> None:
@@ -294,8 +297,8 @@ def test_numbers_come_back_as_they_are(values: list[float | None]) -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(-3, 12), min_size=4, max_size=40))
 def test_kinds_of_whole_numbers(values: list[int]) -> None:
-    frame = frame_of(pd.DataFrame({"x": values, "other": np.arange(len(values)) + 0.5}))
-    columns, left = inferred(frame, {}, Prepare(categories_max=5), "here")
+    frame, own = pd.DataFrame({"x": values, "other": np.arange(len(values)) + 0.5}), Prepare(categories_max=5)
+    columns, left = inferred(surveyed(tables.open_table(frame), own), {}, own, "here")
     kinds = {column.name: column.kind for column in columns}
     distinct = len(set(values))
     if distinct == 1:

@@ -1,0 +1,118 @@
+"""What a user brings may be larger than memory: preparing more rows takes hardly more of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+#: bytes that pools and threads may take more; of files held in memory the larger took 200 to 550 MB more
+SLACK = 64 << 20
+
+PREPARE = """
+import sys
+from pathlib import Path
+from sciencevae import stages
+from sciencevae.config import load
+from sciencevae.data import scaling, sequential, store, tables
+from sciencevae.registry import domain
+
+tables._BLOCK_ROWS, tables._BLOCK_BYTES = 10_000, 1 << 20
+sequential._SMALL_BYTES = 4 << 20
+store._SHARD_BYTES, store._CHUNK_BYTES, scaling._BLOCK_BYTES = 4 << 20, 1 << 18, 4 << 20
+name, config, out, *paths = sys.argv[1:]
+for path in paths:
+    settings = load(domain(name), config or None)
+    data = stages._prepared(domain(name), settings, {}, Path(path))
+    store.write(data, out, seed=1, memory_bytes=8 << 20)
+    # not getrusage's, which begins with what the process that started this one had
+    told = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    print(data.sizes["sample"], int(told["VmHWM"].split()[0]) << 10)
+"""
+
+
+def table(path: Path, rows: int) -> None:
+    random = np.random.default_rng(rows)
+    frame = pd.DataFrame(random.normal(size=(rows, 40)), columns=[f"c{i}" for i in range(40)])
+    frame.assign(kind=random.choice(["dwarf", "giant"], rows)).to_parquet(path, row_group_size=10_000)
+
+
+def stars(path: Path, rows: int) -> None:
+    random = np.random.default_rng(rows)
+    errors = [f"{name}_error" for name in ("ra", "dec", "parallax", "pmra", "pmdec")]
+    frame = pd.DataFrame(random.uniform(0.01, 0.2, (rows, 5)), columns=errors)
+    frame[["ra", "dec"]] = random.normal([66, 16], 2, (rows, 2))
+    frame[["parallax", "pmra", "pmdec", "phot_g_mean_mag"]] = random.normal(10, 1, (rows, 4))
+    frame.assign(source_id=np.arange(rows)).to_parquet(path, row_group_size=10_000)
+
+
+def lattices(path: Path, rows: int) -> None:
+    random, temperatures = np.random.default_rng(rows), [0.5, 0.6, 0.9, 1.2]
+    with h5py.File(path, "w") as file:
+        file["theta"] = random.uniform(-3, 3, (rows, 16, 16)).astype(np.float32)
+        file["temperature"] = np.repeat(temperatures, rows // 4)
+        file["chain"] = np.arange(rows) * 40 // rows
+        file["chain_temperature"], file["tau_int"] = np.repeat(temperatures, 10), np.ones(40)
+        for name, size in (("magnetisation", 2), ("bond_sums", 4)):
+            file[name] = random.normal(size=(rows, size))
+        for name in ("energy", "vortex_density"):
+            file[name] = random.normal(size=rows)
+        file.attrs.update(lattice=16, seed=0)
+
+
+def patterns(path: Path, rows: int) -> None:
+    random = np.random.default_rng(rows)
+    with h5py.File(path, "w") as file:
+        file["counts"] = random.poisson(100, (rows, 128)).astype(np.int32)
+        file["expected"] = np.full((rows, 128), 100, np.float32)
+
+
+def images(path: Path, rows: int) -> None:
+    with h5py.File(path, "w") as file:
+        file["images"] = np.random.default_rng(rows).integers(0, 256, (rows, 28, 28), np.uint8)
+
+
+#: the larger files are of 15 to 165 MB, of which what is prepared takes more; bytes that a row more may take, of
+#: what is known of all rows at once
+CASES = [
+    ("tables", "own", table, ".parquet", (20_000, 150_000), 100),
+    ("stars", "own", stars, ".parquet", (20_000, 200_000), 150),
+    ("xy", "", lattices, ".h5", (10_000, 160_000), 100),
+    ("diffraction", "", patterns, ".h5", (20_000, 120_000), 100),
+    ("digits", "mnist", images, ".h5", (10_000, 60_000), 100),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "make", "ending", "rows", "each"), CASES, ids=[case[0] for case in CASES]
+)
+def test_preparing_more_rows_takes_hardly_more_memory(
+    name: str,
+    config: str,
+    make: Callable[[Path, int], None],
+    ending: str,
+    rows: tuple[int, int],
+    each: int,
+    tmp_path: Path,
+) -> None:
+    paths = [tmp_path / f"{count}{ending}" for count in rows]
+    for path, count in zip(paths, rows, strict=True):
+        make(path, count)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", PREPARE, name, config, tmp_path / "store.zarr", *paths],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"},
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    (few, before), (many, after) = (map(int, line.split()) for line in done.stdout.splitlines())
+    assert (few, many) == rows
+    assert after - before < each * (many - few) + SLACK, f"{(after - before) / (many - few):.0f} bytes a row"
