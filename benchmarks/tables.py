@@ -506,16 +506,25 @@ def kills(result: Result) -> str:
 
 
 def jobs(result: Result) -> str:
-    """What the workflow takes for each job, and to plan many."""
+    """What the workflow takes for each job, in groups, and to plan many."""
     cost = rows("| | seconds a job |", (f"| {name} | {s:g} |" for name, s in result["a job, s"].items()))
-    plan = rows(
-        "| variants | jobs | planned in, s | peak memory, MB |",
+    groups = rows(
+        "| jobs in one of Slurm | jobs of Slurm | seconds |",
         (
-            f"| {int(name):,} | {row['jobs']:,} | {row['seconds']} | {row['peak_mb']:,} |"
+            f"| {size} | {row['slurm_jobs']} | {row['seconds']:.0f} |"
+            for size, row in result["groups"].items()
+        ),
+    )
+    plan = rows(
+        "| variants | jobs | configured in, s | planned in, s | peak memory, MB "
+        "| planned in groups of 100, s | peak memory, MB |",
+        (
+            f"| {int(name):,} | {row['jobs']:,} | {row['configuring']} | {row['seconds']} | {row['peak_mb']:,} "
+            f"| {row['grouped_seconds']} | {row['grouped_peak_mb']:,} |"
             for name, row in result["planning"].items()
         ),
     )
-    return f"{cost}\n\n{plan}"
+    return f"{cost}\n\n{groups}\n\n{plan}"
 
 
 MOLECULES: dict[str, Callable[[Result], str]] = {
