@@ -1,4 +1,4 @@
-"""What the workflow costs: seconds a job, here and on Slurm; many jobs in groups; and the planning of many variants.
+"""What the workflow costs: seconds a job, here and on Slurm; jobs in groups; the planning of many variants.
 
     python -m benchmarks.jobs [--quick]
 
@@ -6,15 +6,14 @@ A job: a chain of jobs that do nothing, under our local profile and, where a Slu
 under our Slurm profile; the difference between a long chain and a short one, a job. There, most is the time
 until snakemake looks again, seconds after the job was sent away and ten more at each look in vain. Groups: a
 fan-out of jobs that do nothing, on Slurm, each alone and so many in one Slurm job, two of them side by side.
-Planning: a run of ``xy`` with so many variants that differ in their seeds and share their data; seconds to
-configure its folder, and seconds and peak memory of ``snakemake --dry-run``, which runs nothing: each training
+Planning: a run of ``xy`` with so many variants that differ in their seeds and share their data; processor seconds
+to configure its folder, and those and the peak memory of ``snakemake --dry-run``, which runs nothing: each training
 and encoding alone, and a hundred of each in a group. The last result is kept in benchmarks/results/jobs.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -48,8 +47,8 @@ rule one:
 """
 
 
-def snakemake(folder: Path, snakefile: Path, *options: str) -> tuple[float, float]:
-    """Wall seconds and peak memory in MB of one snakemake, without that of its jobs."""
+def snakemake(folder: Path, snakefile: Path, *options: str) -> tuple[float, float, float]:
+    """Wall and processor seconds, and peak memory in MB, of one snakemake, without the memory of its jobs."""
     words = [
         sys.executable,
         "-m",
@@ -66,7 +65,7 @@ def snakemake(folder: Path, snakefile: Path, *options: str) -> tuple[float, floa
         _, status, used = os.wait4(process.pid, 0)
     if status:
         raise SystemExit("\n".join((folder / "said").read_text().splitlines()[-20:]))
-    return time.perf_counter() - began, used.ru_maxrss / 1024
+    return time.perf_counter() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
 
 
 def chain(jobs: int, profile: Path, *options: str) -> float:
@@ -91,7 +90,7 @@ def fan_out(jobs: int, group: int, profile: Path) -> dict[str, float]:
         given = ["--profile", str(profile), "--cores", "2", "--config", f"jobs={jobs}"]
         if group > 1:
             given += ["--groups", "one=many", "--group-components", f"many={group}"]
-        seconds, _ = snakemake(Path(folder), snakefile, *given)
+        seconds, *_ = snakemake(Path(folder), snakefile, *given)
         sent = (Path(folder) / "said").read_text().count("SLURM jobid")
     return {"slurm_jobs": sent, "seconds": round(seconds, 1)}
 
@@ -105,13 +104,13 @@ def planning(variants: int) -> dict[str, float]:
     found: dict[str, float] = {"jobs": 2 * variants + 4}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "run"
-        began = time.perf_counter()
+        began = time.process_time()
         configured("xy", None, [f"variants={{{seeds[2:]}}}"], None, folder)(folder)
-        found["configuring"] = round(time.perf_counter() - began, 1)
+        found["configuring"] = round(time.process_time() - began, 1)
         given = ["--profile", str(workflows_folder() / "profiles" / "local"), "--dry-run", "--quiet", "all"]
         groups = ["--groups", "train=fit", "encode=fit", "--group-components", "fit=100"]
         for prefix, more in (("", []), ("grouped_", groups)):
-            seconds, memory = snakemake(folder, workflows_folder() / "Snakefile", *given, *more)
+            _, seconds, memory = snakemake(folder, workflows_folder() / "Snakefile", *given, *more)
             found |= {f"{prefix}seconds": round(seconds, 1), f"{prefix}peak_mb": round(memory)}
     return found
 

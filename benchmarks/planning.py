@@ -2,13 +2,13 @@
 
     python -m benchmarks.planning [--quick] [DOMAIN …]
 
-The main training of each demonstration is run at three sizes, up to about its own, stage by stage, each a process
-of one thread: processor seconds, and the largest resident memory. Both are drawn on as straight lines over the
-number of data: a start, and a cost a datum (of memory, by the two larger sizes). Training is measured for two
-epochs, uncompiled, and counted for as many as the demonstration has: its cost is one a datum and epoch. So that
-memory that grows with the data shows at these sizes, the buffers (of 512 MiB: writing a store; a split that is
-kept in memory) are cut to one MiB, and added again in what is told. A star marks a stage that grows faster than a
-straight line. The last result is kept in benchmarks/results/planning.json.
+The main training of each demonstration is run at two sizes, up to about its own, stage by stage, each a process of
+one thread: processor seconds, and the largest resident memory. Both are drawn on as straight lines over the number
+of data: a start, and a cost a datum. (Stars at three: a star marks a stage whose cost a datum rises.) Training is
+measured for two epochs, uncompiled, and counted for as many as the demonstration has: its cost is one a datum and
+epoch. So that memory that grows with the data shows at these sizes, the buffers (of 512 MiB: writing a store; a
+split that is kept in memory) are cut to one MiB, and added again in what is told. The last result is kept in
+benchmarks/results/planning.json.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
@@ -48,22 +49,22 @@ FACTORS = (1, 10, 1_000, 1_000_000)
 
 
 class Plan(NamedTuple):
-    """unit: what is counted; demonstration: how many of them, of ``main``; sizes: the setting that says how many."""
+    """unit: what is counted; demonstration: how many, of ``main``; setting: says how many, by values ``sizes``."""
 
     unit: str
     demonstration: int
     setting: str
-    sizes: tuple[float, ...]
+    sizes: tuple[int, ...]
 
 
 PLANS = {
-    "digits": Plan("images", 9216, "source.y", (2, 4, 8)),
-    "tables": Plan("rows", 569, "rows", (5_000, 20_000, 40_000)),
+    "digits": Plan("images", 9216, "source.y", (2, 8)),
+    "tables": Plan("rows", 569, "rows", (5_000, 40_000)),
     "stars": Plan("stars", 3668, "prepare.radius_deg", (10, 20, 40)),
-    "xy": Plan("configurations", 12_500, "source.samples", (100, 200, 400)),
-    "molecules": Plan("molecules", 12_000, "prepare.rows", (1_500, 3_000, 6_000)),
-    "diffraction": Plan("patterns", 8_000, "source.samples", (2_000, 4_000, 8_000)),
-    "fluids": Plan("frames", 5120, "source.runs", (40, 80, 160)),
+    "xy": Plan("configurations", 12_500, "source.samples", (100, 400)),
+    "molecules": Plan("molecules", 12_000, "prepare.rows", (1_500, 6_000)),
+    "diffraction": Plan("patterns", 8_000, "source.samples", (2_000, 8_000)),
+    "fluids": Plan("frames", 5120, "source.runs", (40, 160)),
 }
 
 
@@ -104,13 +105,13 @@ def table(rows: int, path: Path) -> None:
     drawn.assign(sample=np.arange(rows)).to_csv(path, index=False)
 
 
-def measured(name: str, size: float, scratch: Path) -> dict[str, Any]:
+def measured(name: str, size: int, scratch: Path) -> dict[str, Any]:
     """A run of that size: rows, epochs of the demonstration, bytes on disk, seconds and bytes of each stage."""
     folder, log = scratch / f"{name}-{size}", scratch / f"{name}-{size}.log"
     settings = ["variants={}", f"training.epochs={EPOCHS}", "training.compile=false", "training.threads=1"]
     own: list[str] = []
     if name == "tables":
-        table(int(size), folder.with_suffix(".csv"))
+        table(size, folder.with_suffix(".csv"))
         own = ["--config", "config", "--input", str(folder.with_suffix(".csv"))]
     else:
         settings.append(f"{PLANS[name].setting}={size}")
@@ -155,7 +156,7 @@ def line(rows: list[int], values: list[float], noise: float) -> dict[str, Any]:
     return {"start": max(start, 0.0), "each": each, "bent": bent and len(rows) > 2}
 
 
-def fitted(name: str, sizes: tuple[float, ...], scratch: Path) -> dict[str, Any]:
+def fitted(name: str, sizes: Sequence[int], scratch: Path) -> dict[str, Any]:
     """The lines of every stage of a domain."""
     from sciencevae.config import load
     from sciencevae.registry import domain
@@ -270,19 +271,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("domains", nargs="*", metavar="DOMAIN", help=f"of {', '.join(PLANS)}; none: all")
-    parser.add_argument("--quick", action="store_true", help="the two smaller sizes; nothing is kept")
+    parser.add_argument("--quick", action="store_true", help="half the sizes; nothing is kept")
     parser.add_argument("--stage", nargs=3, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.stage:
         sys.exit(stage(asked.stage[0], asked.stage[1], int(asked.stage[2])))
     names = asked.domains or list(PLANS)
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(os.cpu_count()) as pool:
-        work = {
-            name: pool.submit(
-                fitted, name, PLANS[name].sizes[:2] if asked.quick else PLANS[name].sizes, Path(scratch)
-            )
-            for name in names
-        }
+        work = {}
+        for name in names:
+            sizes = [size // 2 if asked.quick else size for size in PLANS[name].sizes]
+            work[name] = pool.submit(fitted, name, sizes, Path(scratch))
         result = {}
         for name, done in work.items():
             result[name] = done.result()

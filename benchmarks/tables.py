@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.planning import STAGES
 from benchmarks.turns import HERE
 
 Result = dict[str, Any]
@@ -527,6 +528,24 @@ def jobs(result: Result) -> str:
     return f"{cost}\n\n{groups}\n\n{plan}"
 
 
+def planning(result: Result) -> str:
+    """What each domain costs at scale, and the measured costs it is drawn on from."""
+    from benchmarks.planning import PLANS, told
+
+    header = "| | data | processor (longest stage) | largest memory | disk | carried by |"
+    scale = [line(*row) for name, found in result["domains"].items() for row in told(name, found)]
+    each = []
+    for name, found in result["domains"].items():
+        cells = {
+            which: f"{1e3 * part['seconds']['each']:.2f} ms{'*' if part['seconds']['bent'] else ''}, "
+            f"{part['bytes']['each'] / 1e3:.1f} kB"
+            for which, part in found["stages"].items()
+        }
+        sizes = f"{min(found['rows']):,}–{max(found['rows']):,} {PLANS[name].unit}"
+        each.append(line(f"{name}, {sizes}", *(cells.get(which, "") for which in STAGES)))
+    return f"{rows(line('', *STAGES), each)}\n\n{rows(header, scale)}"
+
+
 MOLECULES: dict[str, Callable[[Result], str]] = {
     "molecules": molecules, "moses_rate": moses_rate, "moses_golden": moses_golden,
     "moses_curve": moses_curve, "moses_draws": moses_draws,
@@ -539,7 +558,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "stars_recovery": stars_recovery, "stars_latents": stars_latents,
     "fluids_cavity": fluids_cavity,
     "fluids_solvers": fluids_solvers, "fluids_smoke": fluids_smoke,
-    "memory": memory, "ranks": ranks, "kills": kills, "jobs": jobs,
+    "memory": memory, "ranks": ranks, "kills": kills, "jobs": jobs, "planning": planning,
 }  # fmt: skip
 
 
