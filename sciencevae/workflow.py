@@ -120,7 +120,9 @@ def on_cluster(profile: Path) -> bool:
 
 def _check_words(out: Path, profile: Path) -> None:
     """InputError for a run folder whose name a shell would run: a cluster's executor puts it into double quotes."""
-    if on_cluster(profile) and (found := _SHELL & set(f"{out.resolve()}{profile}")):
+    if profile != workflows_folder() / "profiles" / "local" and (
+        found := _SHELL & set(f"{out.resolve()}{profile}")
+    ):
         raise InputError(
             f"the run folder {str(out)!r} or the profile's has {min(found)!r} in its path, which a shell on the "
             "way to the cluster's jobs reads as its own: choose another --out"
