@@ -26,8 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from benchmarks.disturbed import differences, left_over, outcome, processes, stage_now, start, unreadable
 from benchmarks.turns import HERE, keep
 
 TOY_DOMAINS = HERE.parent / "tests" / "toy_domains"
@@ -37,8 +36,6 @@ SETTINGS = (
     "training.checkpoint_seconds=0.2",
     "training.valid_every=50",
 )
-#: what is killed: one process of a kind, or all at once
-TARGETS = ("sciencevae run", "snakemake", "stage", "all")
 
 
 @dataclass
@@ -50,118 +47,17 @@ class Kill:
     stage: str
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    """``sciencevae run`` in a session of its own."""
-    words = [sys.executable, "-P", "-m", "sciencevae", "run", "toy", "--out", str(folder)]
-    for setting in SETTINGS:
-        words += ["--set", setting]
-    environment = {
-        **os.environ, "SCIENCEVAE_DOMAINS": str(TOY_DOMAINS), "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH", "")])),
-    }  # fmt: skip
-    with folder.with_suffix(".out").open("a") as out:
-        return subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment, start_new_session=True
-        )
-
-
-def processes(root: int) -> dict[str, list[int]]:
-    """The living processes below ``root``, by target."""
-    found: dict[str, list[int]] = {name: [] for name in TARGETS}
-    below = [root]
-    while below:
-        pid = below.pop()
-        with suppress(OSError):
-            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                below += [int(child) for child in (task / "children").read_text().split()]
-            kind = "snakemake" if "snakemake" in words else "stage"
-            found["sciencevae run" if pid == root else kind].append(pid)
-            found["all"].append(pid)
-    return found
-
-
-def stage_now(folder: Path) -> str:
-    """The last stage that said it began, or that nothing has yet."""
-    logs = [path for path in everything(folder / "logs") if path.suffix == ".log"]
-    stages = [path for path in logs if path.name != "snakemake.log"]
-    newest = max(stages, key=lambda path: path.stat().st_mtime, default=None)
-    return newest.relative_to(folder / "logs").parts[0].removesuffix(".log") if newest else "start"
-
-
-def everything(folder: Path) -> list[Path]:
-    """All files and folders below; what a stage that still lives removes meanwhile is passed over."""
-    return [Path(top, name) for top, folders, files in os.walk(folder) for name in (*folders, *files)]
-
-
-def unreadable(folder: Path) -> list[str]:
-    """The files under final names that cannot be read, or are not whole."""
-    from safetensors import SafetensorError, safe_open
-
-    from sciencevae.data.store import open_store
-    from sciencevae.errors import ScienceVAEError
-    from sciencevae.runs import read_json
-
-    bad = []
-    for path in everything(folder):
-        if any(part.startswith(".") for part in path.relative_to(folder).parts):
-            continue
-        try:
-            if path.suffix == ".safetensors":
-                with safe_open(path, "np") as file:
-                    for name in file.keys():  # noqa: SIM118
-                        file.get_tensor(name)
-            elif path.suffix == ".json" and path.is_file() and ".zarr" not in str(path):
-                read_json(path)
-            elif path.suffix == ".zarr":
-                open_store(path).load()
-        except FileNotFoundError:
-            continue  # a stage that still lived has replaced it
-        except (SafetensorError, ScienceVAEError, ValueError, KeyError, OSError) as error:
-            bad.append(f"{path.relative_to(folder)}: {error}")
-    return bad
-
-
-def outcome(folder: Path) -> dict[str, Any]:
-    """What a complete run came to: weights, latents, tables and the stages on record, by name."""
-    from safetensors.numpy import load_file
-
-    from sciencevae.runs import Run
-
-    run = Run(folder)
-    found: dict[str, Any] = {}
-    for name, variant in run.variants.items():
-        found |= {f"{name} {key}": value for key, value in load_file(variant.model_path).items()}
-        found[f"{name} latents"] = variant.latents["z"].values
-        found[f"{name} numbers"] = variant.latents["number"].values
-    found |= {path.name: path.read_text() for path in sorted(run.tables.glob("*.csv"))}
-    found["stages"] = sorted((record["stage"], record["name"]) for record in run.records())
-    return found
-
-
-def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
-    """The names of what differs, bit for bit."""
-    return [
-        name
-        for name in sorted({*first, *second})
-        if name not in first or name not in second or not np.array_equal(first[name], second[name])
-    ]
-
-
-def left_over(folder: Path) -> list[str]:
-    """Half-written files and checkpoints that a complete run should not have."""
-    return [
-        str(path.relative_to(folder))
-        for path in everything(folder)
-        if path.name.startswith(".tmp-") or path.name.startswith("checkpoint")
-    ]
+def started(folder: Path) -> subprocess.Popen[bytes]:
+    """The toy domain's pipeline."""
+    words = ["toy", *(word for setting in SETTINGS for word in ("--set", setting))]
+    return start(folder, words, {"SCIENCEVAE_DOMAINS": str(TOY_DOMAINS)})
 
 
 def killed_pipelines(folder: Path, kills: int, seed: int) -> dict[str, Any]:
     """Pipelines with so many kills in all; what happened, and all that was wrong."""
     chosen = random.Random(seed)
     began = time.monotonic()
-    if start(folder / "undisturbed").wait():
+    if started(folder / "undisturbed").wait():
         raise SystemExit((folder / "undisturbed.out").read_text())
     whole = time.monotonic() - began
     expected = outcome(folder / "undisturbed")
@@ -172,7 +68,7 @@ def killed_pipelines(folder: Path, kills: int, seed: int) -> dict[str, Any]:
         run = folder / f"pipeline-{pipelines}"
         pipelines += 1
         while True:
-            process, moment = start(run), chosen.uniform(0, whole)
+            process, moment = started(run), chosen.uniform(0, whole)
             began = time.monotonic()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=None if len(done) >= kills else moment)

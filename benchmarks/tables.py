@@ -506,6 +506,22 @@ def kills(result: Result) -> str:
     return rows(f"| {result['kills']} kills | over {result['pipelines']} pipelines |", lines)
 
 
+def soak(result: Result) -> str:
+    """Faults injected, survived and lost, by kind."""
+    from benchmarks.soak import by_kind
+
+    found = by_kind(result["faults"])
+    counts = [sum(row[column] for row in found if isinstance(row[column], int)) for column in (1, 2, 3)]
+    pipelines = sum(result["pipelines"].values())
+    return rows(
+        f"| {pipelines} pipelines in {result['minutes']:.0f} minutes | injected | survived | lost | at stage |",
+        [
+            *(f"| {' | '.join(map(str, row))} |" for row in found),
+            f"| all | {' | '.join(map(str, counts))} | |",
+        ],
+    )
+
+
 def jobs(result: Result) -> str:
     """What the workflow takes for each job, in groups, and to plan many."""
     cost = rows("| | seconds a job |", (f"| {name} | {s:g} |" for name, s in result["a job, s"].items()))
@@ -558,7 +574,8 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "stars_recovery": stars_recovery, "stars_latents": stars_latents,
     "fluids_cavity": fluids_cavity,
     "fluids_solvers": fluids_solvers, "fluids_smoke": fluids_smoke,
-    "memory": memory, "ranks": ranks, "kills": kills, "jobs": jobs, "planning": planning,
+    "memory": memory, "ranks": ranks, "kills": kills, "soak": soak, "jobs": jobs,
+    "planning": planning,
 }  # fmt: skip
 
 

@@ -15,7 +15,9 @@ DIR/rerun.json                            of a run made again: how it compares
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from functools import cache, cached_property
 from pathlib import Path
@@ -39,6 +41,7 @@ __all__ = [
     "manifest_digest",
     "prune",
     "read_json",
+    "settle_dates",
     "write_json",
 ]
 
@@ -293,6 +296,7 @@ def configure(
     folder = Path(folder)
     check_folder(folder, domain)
     path = folder / "config" / "run.json"
+    settle_dates(folder)
     source = None
     if input is not None:
         source = str(Path(input).expanduser().resolve())
@@ -329,6 +333,25 @@ def configure(
     write_json(folder / "config" / "workflow.json", plan)
     _forget_lost(run)
     return run
+
+
+def settle_dates(folder: Path) -> int:
+    """Date settings and records that lie in the future now, in their order; gives how many there were.
+
+    snakemake goes by dates, and a clock that was ahead may have been set right: then what is changed now would be
+    older than the record that it changes. Now is what the file system says, which dated the others.
+    """
+    written = [path for part in ("config", "state") for path in (folder / part).rglob("*.json")]
+    if not written:
+        return 0
+    from sciencevae.data.atomic import disk_errors
+
+    with disk_errors(folder / "config"), tempfile.TemporaryFile(dir=folder) as file:
+        now = os.fstat(file.fileno()).st_mtime_ns
+    ahead = sorted((date, path) for path in written if (date := path.stat().st_mtime_ns) > now)
+    for place, (_, path) in enumerate(ahead, start=-len(ahead)):
+        os.utime(path, ns=(now + 1000 * place,) * 2)
+    return len(ahead)
 
 
 def _forget_lost(run: Run) -> None:

@@ -20,7 +20,7 @@ from sciencevae.errors import InputError, RunError, did_you_mean, one_line
 from sciencevae.locks import TOKEN, holders, run_lock
 from sciencevae.paths import workflows_folder
 from sciencevae.processes import handled_signals, interrupted_with_us
-from sciencevae.runs import Run, prune, read_json
+from sciencevae.runs import Run, prune, read_json, settle_dates
 from sciencevae.watch import Watch, job_ended, watcher
 
 __all__ = ["carry_out", "configured", "find_profile", "on_cluster", "run", "snakemake_command"]
@@ -79,10 +79,16 @@ def carry_out(plan: Callable[[Path], Run], out: Path, profile: Path, cores: int 
     with run_lock(out, patience=_PATIENCE) as (descriptor, token):
         current = plan(out)
         command = snakemake_command(current.folder, profile, cores)
-        began = time.time()
+        for earlier in (out / "logs").rglob("*.failure.json"):
+            earlier.unlink()
         with watcher(current, sys.stderr) as watch:
             watch.say(f"{current.domain.name} in {out}")
-            code = _follow(current.folder, command, token, descriptor, watch, began)
+            code = _follow(current.folder, command, token, descriptor, watch)
+            while code == 1 and settle_dates(out):
+                watch.say(
+                    "the clock stepped back: the dates of files are set right, and the workflow goes on"
+                )
+                code = _follow(current.folder, command, token, descriptor, watch)
         if code == 0:
             prune(current)
             _say_results(Run(out), out, nothing=watch.finished == 0)
@@ -95,7 +101,7 @@ def carry_out(plan: Callable[[Path], Run], out: Path, profile: Path, cores: int 
             return 75
         if code < 0:
             raise RunError(f"snakemake was killed by signal {-code}; the same command goes on from there")
-        return _explain(current.folder, out, began)
+        return _explain(current.folder, out)
 
 
 def find_profile(name: str) -> Path:
@@ -194,7 +200,7 @@ def _reason(text: str) -> str:
     return text
 
 
-def _follow(folder: Path, command: list[str], token: str, descriptor: int, watch: Watch, began: float) -> int:
+def _follow(folder: Path, command: list[str], token: str, descriptor: int, watch: Watch) -> int:
     """Run snakemake and show its jobs; gives its exit code, or 75 when a signal stopped it."""
     logs = folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
@@ -236,7 +242,7 @@ def _follow(folder: Path, command: list[str], token: str, descriptor: int, watch
                 if now - stopped > _GRACE and not _here(folder):
                     process.send_signal(signal.SIGINT)  # it is cancelled, which sends SIGTERM there
                     cancelled = now
-            elif not refused and any(failure["exit_code"] == 2 for failure in _failures(folder, began)):
+            elif not refused and any(failure["exit_code"] == 2 for failure in _failures(folder)):
                 process.send_signal(signal.SIGTERM)  # wrong input stays wrong however often it is tried
                 refused = True
             time.sleep(_POLL)
@@ -264,18 +270,14 @@ def _say_results(current: Run, out: Path, nothing: bool) -> None:
         print(f"{'figures' if index == 0 else '':<9}{out / figure}")
 
 
-def _failures(folder: Path, began: float) -> list[dict[str, Any]]:
-    """What failed since then, as the stages themselves told it, the cause first."""
-    found = [
-        read_json(path)
-        for path in (folder / "logs").rglob("*.failure.json")
-        if path.stat().st_mtime >= began - 1
-    ]
+def _failures(folder: Path) -> list[dict[str, Any]]:
+    """What failed, as the stages themselves told it, the cause first."""
+    found = [read_json(path) for path in (folder / "logs").rglob("*.failure.json")]
     # a stage that was asked to save after another one failed is not the cause
     return sorted(found, key=lambda failure: (failure["exit_code"] == 75, failure["time"]))
 
 
-def _explain(folder: Path, out: Path, began: float) -> int:
+def _explain(folder: Path, out: Path) -> int:
     """One line on what failed and where its log lies; gives the stage's own exit code."""
     workflow_log = out / "logs" / "snakemake.log"
     text = workflow_log.read_text(encoding="utf-8", errors="replace")
@@ -287,7 +289,7 @@ def _explain(folder: Path, out: Path, began: float) -> int:
     logs = [out / name.strip() for name in named[1].split(", ")] if named else []
     log = next((path for path in logs if path.is_file() and path.stat().st_size), (logs or [workflow_log])[0])
     ended = job_ended(detail, _end_of(log))
-    if failures := _failures(folder, began):
+    if failures := _failures(folder):
         first = failures[0]
         why = f"{ended}: {first['error']}" if ended and first["exit_code"] == 75 else first["error"]
         message = f"{first['label']} failed: {why} (log: {out / first['log']})"
@@ -299,7 +301,8 @@ def _explain(folder: Path, out: Path, began: float) -> int:
             detail,
             re.DOTALL,
         )
-        why = ended or (" ".join(reason[1].split()) if reason else "it was killed, perhaps for memory")
+        told = " ".join(reason[1].split()) if reason else "None"
+        why = ended or (told if told != "None" else "it was killed, perhaps for memory")
         raise RunError(f"{rule} ended without a word ({why}; log: {log}); the same command resumes it")
     lines = [line.strip() for line in last.splitlines() if line.strip()]
     said_last = next(

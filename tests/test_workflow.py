@@ -262,6 +262,41 @@ def test_a_stage_killed_hard_is_named(copied: Path) -> None:
     assert "logs/analyse.log" in out
 
 
+def test_dates_in_the_future_rerun_what_changed_and_nothing_else(
+    copied: Path, sciencevae_command: Command
+) -> None:
+    """The folder was made by a machine whose clock was a day ahead."""
+    for path in copied.rglob("*"):
+        date = path.stat().st_mtime_ns + 86400 * 10**9
+        os.utime(path, ns=(date, date))
+    before = {path: path.stat().st_mtime_ns for path in copied.rglob("*")}
+    planned = sciencevae_command(
+        "run", "toy", "--out", copied, *WIDE, "--dry-run", "--set", "report.title=other"
+    )
+    assert _planned(planned) == ["report"]
+    assert before == {path: path.stat().st_mtime_ns for path in copied.rglob("*")}
+    started = {r["stage"] + r["name"]: r["started"] for r in Run(copied).records()}
+    time.sleep(1.0)  # records tell whole seconds
+    for options, expected in ((("--set", "report.title=other"), {"report"}), ((), {"report"}), ((), set())):
+        done = sciencevae_command("run", "toy", "--out", copied, *WIDE, *options)
+        assert done.returncode == 0, done.stderr
+        now = {r["stage"] + r["name"]: r["started"] for r in Run(copied).records()}
+        assert {name for name in now if now[name] != started[name]} == expected
+        started = now
+
+
+def test_a_clock_that_steps_back_in_the_middle_costs_no_run(copied: Path) -> None:
+    """What was done before then lies in the future, and no workflow takes what is older than that."""
+    process = _start("run", "toy", "--out", copied, *WIDE, "--set", "analyse.slow=2")
+    _wait_for(lambda: (lock := copied / ".locks" / "analyse").exists() and lock.read_text())
+    date = time.time() + 3600
+    os.utime(copied / "state" / "encode" / "main.json", (date, date))
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, out
+    assert "the clock stepped back" in out
+    assert all(path.stat().st_mtime <= time.time() for path in (copied / "state").rglob("*.json"))
+
+
 def test_each_stage_runs_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = str(tmp_path / "run")
     assert main(["configure", "toy", "--out", folder, *ALONE]) == 0

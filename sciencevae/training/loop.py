@@ -337,10 +337,11 @@ class Loop:
                 # ranks stop at the same step, by what all said in the one before: looking at this one's would
                 # wait for the device
                 stop = interrupts.stop if self.ranks.count == 1 else bool(asked > 0)
-                if interrupts.save or stop:
+                # a state that is not finite is not saved over a good one, and ranks find that out together
+                read = self.ranks.count == 1 or state.step % STEPS_BETWEEN_READINGS == 0
+                if (interrupts.save and read) or stop:
                     keep_time()
-                    if self.ranks.count == 1 or stop:
-                        self._means(state)  # a state that is not finite is not saved over a good one
+                    self._means(state)
                     self._save(state, path)
                     if stop:
                         self.ranks.told(None)  # the first has saved: srun may end the others, and it
