@@ -60,7 +60,7 @@ class Plan(NamedTuple):
 PLANS = {
     "digits": Plan("images", 9216, "source.y", (2, 8)),
     "tables": Plan("rows", 569, "rows", (5_000, 40_000)),
-    "stars": Plan("stars", 3668, "prepare.radius_deg", (10, 20, 40)),
+    "stars": Plan("stars", 3352, "prepare.radius_deg", (10, 20, 40)),
     "xy": Plan("configurations", 12_500, "source.samples", (100, 400)),
     "molecules": Plan("molecules", 12_000, "prepare.rows", (1_500, 6_000)),
     "diffraction": Plan("patterns", 8_000, "source.samples", (2_000, 8_000)),
