@@ -196,21 +196,19 @@ SPREAD = ("prepare", "train", "encode")
 def engine(found: dict[str, Any], cost: dict[str, Any]) -> str:
     """What carries it: in a night, or in a week; or what does not."""
     seconds, memory = cost["seconds"], cost["memory"]
-    lost = [
-        f"{name} ({size(memory[name])} of memory)"
-        for name in memory
-        if memory[name] > NODE[1] and found["stages"][name]["bytes"]["each"]
-    ]
-    lost += [
-        f"{name} (keeps a split in memory, of {size(MEMORY_LIMIT)} at most)"
-        for name in found["runs"][0].get("limited", [])
-        if cost["disk"] > MEMORY_LIMIT
-    ]
-    lost += [
-        f"{name} ({duration(second)} in one process)"
+    lost = {
+        name: f"{duration(second)} in one process"
         for name, second in seconds.items()
         if name not in SPREAD and second > NODE[2]
-    ]
+    }
+    if cost["disk"] > MEMORY_LIMIT:
+        kept = f"keeps a split in memory, of {size(MEMORY_LIMIT)} at most"
+        lost |= dict.fromkeys(found["runs"][0].get("limited", []), kept)
+    lost |= {
+        name: f"{size(memory[name])} of memory"
+        for name, lines in found["stages"].items()
+        if memory[name] > NODE[1] and lines["bytes"]["each"]
+    }
     total = sum(seconds.values())
     if not lost and max(memory.values()) <= LAPTOP[1]:
         if total <= LAPTOP[2]:
@@ -220,7 +218,7 @@ def engine(found: dict[str, Any], cost: dict[str, Any]) -> str:
         ):
             return "a laptop, its cores"
     if lost:
-        return f"not carried: {', '.join(lost)}"
+        return f"not carried: {', '.join(f'{name} ({why})' for name, why in lost.items())}"
     most = max(seconds[name] for name in SPREAD)
     if most <= NODE[0] * NODE[2]:
         return f"a node, {max(2, math.ceil(most / NODE[2]))} cores for a week: local Dask, ranks"
