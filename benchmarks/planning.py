@@ -7,8 +7,8 @@ one thread: processor seconds, and the largest resident memory. Both are drawn o
 of data: a start, and a cost a datum. (Stars at three: a star marks a stage whose cost a datum rises.) Training is
 measured for two epochs, uncompiled, and counted for as many as the demonstration has: its cost is one a datum and
 epoch. So that memory that grows with the data shows at these sizes, the buffers (of 512 MiB: writing a store; a
-split that is kept in memory) are cut to one MiB, and added again in what is told. The last result is kept in
-benchmarks/results/planning.json.
+split that is kept in memory) are cut to one MiB, and added again in what is told. The last result of each domain is
+kept in benchmarks/results/planning.json.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.turns import keep
+from benchmarks.turns import HERE, keep
 
 STAGES = ("fetch", "prepare", "train", "encode", "analyse", "report")
 EPOCHS = 2
@@ -280,18 +280,20 @@ def main() -> None:
         for name in names:
             sizes = [size // 2 if asked.quick else size for size in PLANS[name].sizes]
             work[name] = pool.submit(fitted, name, sizes, Path(scratch))
-        result = {}
         for name, done in work.items():
-            result[name] = done.result()
-            for which, lines in result[name]["stages"].items():
+            found = done.result()
+            for which, lines in found["stages"].items():
                 start, each, peak = lines["seconds"]["start"], lines["seconds"]["each"], lines["bytes"]
                 bent = " *" if lines["seconds"]["bent"] else ""
                 print(f"{name:12}{which:9}{start:7.1f} s + {1e3 * each:8.3f} ms{peak['start'] / 1e6:8.0f} MB + "
                       f"{peak['each']:8.0f} B{bent}", flush=True)  # fmt: skip
-            for row in told(name, result[name]):
+            for row in told(name, found):
                 print("  ".join(row), flush=True)
-    if not asked.quick and len(names) == len(PLANS):
-        keep("planning", {"domains": result})
+            if not asked.quick:
+                path = HERE / "results" / "planning.json"
+                known = json.loads(path.read_text())["domains"] if path.exists() else {}
+                known[name] = found
+                keep("planning", {"domains": {n: known[n] for n in PLANS if n in known}})
 
 
 if __name__ == "__main__":
