@@ -143,48 +143,55 @@ def measured(name: str, size: int, scratch: Path) -> dict[str, Any]:
     return found
 
 
+def series(name: str, sizes: Sequence[int], scratch: Path) -> list[dict[str, Any]]:
+    """The runs of a domain, one after another."""
+    return [measured(name, size, scratch) for size in sizes]
+
+
 def line(rows: list[int], values: list[float], noise: float) -> dict[str, Any]:
     """What there is at the start and what each datum adds; bent: more at the larger sizes than at the smaller.
 
-    Growth within the noise is none.
+    unseen: it grew by less than the noise, and ``each`` is what that leaves room for.
     """
+    first, last = (np.diff(values) / np.diff(rows))[[0, -1]]
     each, start = (float(value) for value in np.polyfit(rows, values, 1))
     if values[-1] - values[0] < noise or each <= 0:
-        return {"start": max(values), "each": 0.0, "bent": False}
-    first, last = (np.diff(values) / np.diff(rows))[[0, -1]]
+        return {"start": max(values), "each": noise / (rows[-1] - rows[0]), "bent": False, "unseen": True}
     bent = bool(values[-1] - values[-2] > 2 * noise and last > 1.6 * max(first, 0.0))
-    return {"start": max(start, 0.0), "each": each, "bent": bent and len(rows) > 2}
+    return {"start": max(start, 0.0), "each": each, "bent": bent and len(rows) > 2, "unseen": False}
 
 
-def fitted(name: str, sizes: Sequence[int], scratch: Path) -> dict[str, Any]:
-    """The lines of every stage of a domain."""
-    from sciencevae.config import load
-    from sciencevae.registry import domain
-
-    runs = [measured(name, size, scratch) for size in sizes]
-    rows = [found["rows"] for found in runs]
+def fitted(found: dict[str, Any]) -> dict[str, Any]:
+    """The lines of the disk, and of each stage's seconds and bytes."""
+    runs = found["runs"]
+    rows = [run["rows"] for run in runs]
     stages = {}
     for which in runs[0]["stages"]:
-        seconds, peaks = ([found["stages"][which][part] for found in runs] for part in ("seconds", "bytes"))
+        seconds, peaks = ([run["stages"][which][part] for run in runs] for part in ("seconds", "bytes"))
         stages[which] = {
             "seconds": line(rows, seconds, NOISE["seconds"]),
             "bytes": line(rows[-2:], peaks[-2:], NOISE["bytes"]),  # blocks of rows are full by then
         }
-    disk = line(rows, [found["disk"] for found in runs], 0)
-    epochs = load(domain(name)).training.epochs
-    return {"rows": rows, "epochs": epochs, "disk": disk, "stages": stages, "runs": runs}
+    return {"disk": line(rows, [run["disk"] for run in runs], 0), "stages": stages}
 
 
 def costs(found: dict[str, Any], rows: float) -> dict[str, Any]:
-    """Core-seconds and bytes of each stage, and the disk, for so many data."""
-    disk = found["disk"]["start"] + found["disk"]["each"] * rows
-    seconds, memory = {}, {}
-    for which, lines in found["stages"].items():
+    """Core-seconds and bytes of each stage, and the disk, for so many data; unseen: most of the seconds are.
+
+    Memory that was not seen to grow does not: the buffers are what it may take.
+    """
+    lines = fitted(found)
+    disk = lines["disk"]["start"] + lines["disk"]["each"] * rows
+    seconds, memory, grown = {}, {}, {"seen": 0.0, "unseen": 0.0}
+    for which, of in lines["stages"].items():
         passes = found["epochs"] / EPOCHS if which == "train" else 1
-        seconds[which] = lines["seconds"]["start"] + lines["seconds"]["each"] * rows * passes
-        buffers = min(2 * MEMORY_LIMIT, found["disk"]["each"] * rows)
-        memory[which] = lines["bytes"]["start"] + lines["bytes"]["each"] * rows + buffers
-    return {"seconds": seconds, "memory": memory, "disk": disk}
+        added = of["seconds"]["each"] * rows * passes
+        grown["unseen" if of["seconds"]["unseen"] else "seen"] += added
+        seconds[which] = of["seconds"]["start"] + added
+        more = 0 if of["bytes"]["unseen"] else of["bytes"]["each"] * rows
+        memory[which] = of["bytes"]["start"] + more + min(2 * MEMORY_LIMIT, lines["disk"]["each"] * rows)
+    unseen = grown["unseen"] > 0.2 * sum(seconds.values())
+    return {"seconds": seconds, "memory": memory, "disk": disk, "unseen": unseen}
 
 
 #: cores, bytes, seconds of a night on a laptop, and of a week on a node
@@ -204,11 +211,7 @@ def engine(found: dict[str, Any], cost: dict[str, Any]) -> str:
     if cost["disk"] > MEMORY_LIMIT:
         kept = f"keeps a split in memory, of {size(MEMORY_LIMIT)} at most"
         lost |= dict.fromkeys(found["runs"][0].get("limited", []), kept)
-    lost |= {
-        name: f"{size(memory[name])} of memory"
-        for name, lines in found["stages"].items()
-        if memory[name] > NODE[1] and lines["bytes"]["each"]
-    }
+    lost |= {name: f"{size(memory[name])} of memory" for name in memory if memory[name] > NODE[1]}
     total = sum(seconds.values())
     if not lost and max(memory.values()) <= LAPTOP[1]:
         if total <= LAPTOP[2]:
@@ -221,7 +224,7 @@ def engine(found: dict[str, Any], cost: dict[str, Any]) -> str:
         return f"not carried: {', '.join(f'{name} ({why})' for name, why in lost.items())}"
     most = max(seconds[name] for name in SPREAD)
     if most <= NODE[0] * NODE[2]:
-        return f"a node, {max(2, math.ceil(most / NODE[2]))} cores for a week: local Dask, ranks"
+        return f"a node, {math.ceil(most / NODE[2])} cores for a week: local Dask, ranks"
     return f"a cluster, {math.ceil(most / NODE[2]):,} cores for a week: Dask, ranks"
 
 
@@ -242,6 +245,13 @@ def size(count: float) -> str:
     return f"{count:,.3g} PB"
 
 
+def per_datum(of: dict[str, Any]) -> str:
+    """What each datum adds to a stage."""
+    seconds, peak = of["seconds"], of["bytes"]
+    time = f"{'≤ ' * seconds['unseen']}{1e3 * seconds['each']:.2f} ms{'*' * seconds['bent']}"
+    return f"{time}, {'≤ ' * peak['unseen']}{size(peak['each'])}"
+
+
 def told(name: str, found: dict[str, Any]) -> list[list[str]]:
     """A row a size: data, core time in all and of the longest stage, largest memory, disk, what carries it."""
     plan, lines = PLANS[name], []
@@ -249,12 +259,13 @@ def told(name: str, found: dict[str, Any]) -> list[list[str]]:
         rows = plan.demonstration * factor
         cost = costs(found, rows)
         longest = max(cost["seconds"], key=cost["seconds"].__getitem__)
+        whole = duration(sum(cost["seconds"].values()))
         largest = max(cost["memory"], key=cost["memory"].__getitem__)
         lines.append(
             [
                 f"{name}, {factor:,}×" if factor > 1 else f"{name}, {plan.unit}",
                 f"{rows:,}",
-                f"{duration(sum(cost['seconds'].values()))} ({longest} {duration(cost['seconds'][longest])})",
+                f"{'≤ ' * cost['unseen']}{whole} ({longest} {duration(cost['seconds'][longest])})",
                 f"{size(cost['memory'][largest])} ({largest})",
                 size(cost["disk"]),
                 engine(found, cost),
@@ -274,19 +285,19 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.stage:
         sys.exit(stage(asked.stage[0], asked.stage[1], int(asked.stage[2])))
+    from sciencevae.config import load
+    from sciencevae.registry import domain
+
     names = asked.domains or list(PLANS)
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(os.cpu_count()) as pool:
         work = {}
         for name in names:
             sizes = [size // 2 if asked.quick else size for size in PLANS[name].sizes]
-            work[name] = pool.submit(fitted, name, sizes, Path(scratch))
+            work[name] = pool.submit(series, name, sizes, Path(scratch))
         for name, done in work.items():
-            found = done.result()
-            for which, lines in found["stages"].items():
-                start, each, peak = lines["seconds"]["start"], lines["seconds"]["each"], lines["bytes"]
-                bent = " *" if lines["seconds"]["bent"] else ""
-                print(f"{name:12}{which:9}{start:7.1f} s + {1e3 * each:8.3f} ms{peak['start'] / 1e6:8.0f} MB + "
-                      f"{peak['each']:8.0f} B{bent}", flush=True)  # fmt: skip
+            found = {"epochs": load(domain(name)).training.epochs, "runs": done.result()}
+            for which, of in fitted(found)["stages"].items():
+                print(f"{name:12}{which:9}{per_datum(of)}")
             for row in told(name, found):
                 print("  ".join(row), flush=True)
             if not asked.quick:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.planning import STAGES
 from benchmarks.turns import HERE
 
 Result = dict[str, Any]
@@ -546,19 +545,16 @@ def jobs(result: Result) -> str:
 
 def planning(result: Result) -> str:
     """What each domain costs at scale, and the measured costs it is drawn on from."""
-    from benchmarks.planning import PLANS, told
+    from benchmarks.planning import PLANS, STAGES, fitted, per_datum, told
 
     header = "| | data | processor (longest stage) | largest memory | disk | carried by |"
     scale = [line(*row) for name, found in result["domains"].items() for row in told(name, found)]
     each = []
     for name, found in result["domains"].items():
-        cells = {
-            which: f"{1e3 * part['seconds']['each']:.2f} ms{'*' if part['seconds']['bent'] else ''}, "
-            f"{part['bytes']['each'] / 1e3:.1f} kB"
-            for which, part in found["stages"].items()
-        }
-        sizes = f"{min(found['rows']):,}–{max(found['rows']):,} {PLANS[name].unit}"
-        each.append(line(f"{name}, {sizes}", *(cells.get(which, "") for which in STAGES)))
+        counts = [run["rows"] for run in found["runs"]]
+        cells = {which: per_datum(of) for which, of in fitted(found)["stages"].items()}
+        told_of = f"{name}, {min(counts):,}–{max(counts):,} {PLANS[name].unit}"
+        each.append(line(told_of, *(cells.get(which, "") for which in STAGES)))
     return f"{rows(line('', *STAGES), each)}\n\n{rows(header, scale)}"
 
 
