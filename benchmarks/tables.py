@@ -522,16 +522,40 @@ def soak(result: Result) -> str:
 
 
 def jobs(result: Result) -> str:
-    """What the workflow takes for each job, and to plan many."""
+    """What the workflow takes for each job, in groups, and to plan many."""
     cost = rows("| | seconds a job |", (f"| {name} | {s:g} |" for name, s in result["a job, s"].items()))
-    plan = rows(
-        "| variants | jobs | planned in, s | peak memory, MB |",
+    groups = rows(
+        "| jobs in one of Slurm | jobs of Slurm | seconds |",
         (
-            f"| {int(name):,} | {row['jobs']:,} | {row['seconds']} | {row['peak_mb']:,} |"
+            f"| {size} | {row['slurm_jobs']} | {row['seconds']:.0f} |"
+            for size, row in result["groups"].items()
+        ),
+    )
+    plan = rows(
+        "| variants | jobs | configured in, s | planned in, s | peak memory, MB "
+        "| planned in groups of 100, s | peak memory, MB |",
+        (
+            f"| {int(name):,} | {row['jobs']:,} | {row['configuring']} | {row['seconds']} | {row['peak_mb']:,} "
+            f"| {row['grouped_seconds']} | {row['grouped_peak_mb']:,} |"
             for name, row in result["planning"].items()
         ),
     )
-    return f"{cost}\n\n{plan}"
+    return f"{cost}\n\n{groups}\n\n{plan}"
+
+
+def planning(result: Result) -> str:
+    """What each domain costs at scale, and the measured costs it is drawn on from."""
+    from benchmarks.planning import PLANS, STAGES, fitted, per_datum, told
+
+    header = "| | data | processor (longest stage) | largest memory | disk | carried by |"
+    scale = [line(*row) for name, found in result["domains"].items() for row in told(name, found)]
+    each = []
+    for name, found in result["domains"].items():
+        counts = [run["rows"] for run in found["runs"]]
+        cells = {which: per_datum(of) for which, of in fitted(found)["stages"].items()}
+        told_of = f"{name}, {min(counts):,}–{max(counts):,} {PLANS[name].unit}"
+        each.append(line(told_of, *(cells.get(which, "") for which in STAGES)))
+    return f"{rows(line('', *STAGES), each)}\n\n{rows(header, scale)}"
 
 
 MOLECULES: dict[str, Callable[[Result], str]] = {
@@ -547,6 +571,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "fluids_cavity": fluids_cavity,
     "fluids_solvers": fluids_solvers, "fluids_smoke": fluids_smoke,
     "memory": memory, "ranks": ranks, "kills": kills, "soak": soak, "jobs": jobs,
+    "planning": planning,
 }  # fmt: skip
 
 

@@ -118,7 +118,7 @@ class RunSettings(Section):
 
     def slice(self, stage: str) -> dict[str, Any]:
         """The part of the settings that ``stage`` depends on."""
-        chosen = {name: value for name, value in self.dump().items() if name in self.stages[stage]}
+        chosen = self.model_dump(mode="json", include=set(self.stages[stage]))
         if "training" in chosen:
             chosen["training"] = {
                 k: v for k, v in chosen["training"].items() if k not in TrainingSettings.VOLATILE

@@ -19,7 +19,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,9 +81,7 @@ class Variant:
     @property
     def source(self) -> str:
         """``simulate`` where the raw files are made by our own code, otherwise ``fetch``."""
-        from sciencevae.data.manifest import load_manifest
-
-        return "simulate" if load_manifest(self.settings.dataset).generated else "fetch"
+        return "simulate" if self.run.manifest(self.settings.dataset).generated else "fetch"
 
     @property
     def store(self) -> Path:
@@ -154,6 +152,7 @@ class Run:
     """
 
     def __init__(self, folder: str | Path) -> None:
+        from sciencevae.data.manifest import load_manifest
         from sciencevae.registry import domain
 
         self.folder = Path(folder).resolve()
@@ -166,6 +165,10 @@ class Run:
         if plain.get("format") != FORMAT:
             raise InputError(f"{path} was written by another version of sciencevae: choose another folder")
         self.domain: Domain = domain(plain["domain"])
+        # read once a run, whatever the number of its variants
+        self.manifest = cache(load_manifest)
+        self._manifest_digest = cache(manifest_digest)
+        self._code = cache(self.domain.code)
         self.settings: Any = validate(self.domain.settings, plain["settings"], str(path))
         self.input = Path(plain["input"]) if plain["input"] else None
         self.variants: dict[str, Variant] = {
@@ -237,17 +240,17 @@ class Run:
 
     def fetch_slice(self, variant: Variant) -> dict[str, Any]:
         """What the raw files depend on."""
-        return {"manifest": manifest_digest(variant.settings.dataset)} | variant.settings.slice("fetch")
+        return {"manifest": self._manifest_digest(variant.settings.dataset)} | variant.settings.slice("fetch")
 
     def prepare_slice(self, variant: Variant) -> dict[str, Any]:
         """What the prepared data depend on."""
         chosen = {
             "domain": self.domain.name,
-            "code": self.domain.code("prepare"),
+            "code": self._code("prepare"),
             **variant.settings.slice("prepare"),
         }
         if self.input is None:
-            return chosen | {"manifest": manifest_digest(variant.settings.dataset)}
+            return chosen | {"manifest": self._manifest_digest(variant.settings.dataset)}
         try:
             status = self.input.stat()
         except OSError as error:
@@ -256,8 +259,12 @@ class Run:
 
     def train_slice(self, variant: Variant, data: str) -> dict[str, Any]:
         """What a training on the prepared data of that key depends on; ``refit`` comes after it."""
-        code = self.domain.code("train")
-        return {"data": data, "domain": self.domain.name, "code": code} | variant.settings.slice("train")
+        chosen = {"data": data, "domain": self.domain.name, "code": self._code("train")}
+        return chosen | variant.settings.slice("train")
+
+    def refit_slice(self, variant: Variant) -> dict[str, Any]:
+        """What a refit of a training depends on, beside the training."""
+        return {"refit_code": self._code("refit")} | variant.settings.slice("refit")
 
 
 def check_folder(folder: Path, domain: Domain) -> None:
@@ -269,8 +276,14 @@ def check_folder(folder: Path, domain: Domain) -> None:
             raise InputError(
                 f"{folder} holds a run of domain {found!r}: choose another --out for {domain.name!r}"
             )
-    elif folder.exists() and (not folder.is_dir() or any(p.name != ".lock" for p in folder.iterdir())):
+    elif folder.exists() and not (folder.is_dir() and _just_begun(folder)):
         raise InputError(f"{folder} exists and is no run folder: choose another --out")
+
+
+def _just_begun(folder: Path) -> bool:
+    """Whether nothing lies in a folder, or what ``configure`` leaves when it is killed before its first file."""
+    ours = (folder / ".lock", folder / "config")
+    return all(path in ours or path.name.startswith(".tmp-") for path in folder.rglob("*"))
 
 
 def configure(
@@ -292,12 +305,13 @@ def configure(
     run = Run(folder)
     rules = domain.folder / "rules.smk"
     plan: dict[str, Any] = {"rules": str(rules) if rules.is_file() else None, "variants": {}}
+    parts: dict[str, Any] = {}
     for variant in run.variants.values():
         prepare = run.prepare_slice(variant)
         key = digest(prepare)
         training = run.train_slice(variant, key)
-        fetched = run.input is None and bool(variant.settings.dataset)
-        fetch = digest(run.fetch_slice(variant)) if fetched else None
+        fetched = run.fetch_slice(variant) if run.input is None and variant.settings.dataset else None
+        fetch = digest(fetched) if fetched else None
         plan["variants"][variant.name] = {
             "source": variant.source if fetched else None,
             "fetch": fetch,
@@ -306,15 +320,16 @@ def configure(
             "threads": variant.settings.training.threads or 1,
             "ranks": variant.settings.training.ranks,
         }
-        if fetch:
-            write_json(folder / "config" / "fetch" / f"{fetch}.json", run.fetch_slice(variant))
-        write_json(folder / "config" / "prepare" / f"{key}.json", {"fetch": fetch, **prepare})
-        refit = {"refit_code": domain.code("refit")} | variant.settings.slice("refit")
-        for stage, chosen in (("train", training | refit), ("encode", variant.settings.slice("encode"))):
-            write_json(folder / "config" / variant.name / f"{stage}.json", chosen)
+        if fetched:
+            parts[f"fetch/{fetch}"] = fetched
+        parts[f"prepare/{key}"] = {"fetch": fetch, **prepare}
+        parts[f"{variant.name}/train"] = training | run.refit_slice(variant)
+        parts[f"{variant.name}/encode"] = variant.settings.slice("encode")
     for stage in ("analyse", "report"):
-        chosen = {"variants": list(run.variants), "code": domain.code(stage), **settings.slice(stage)}
-        write_json(folder / "config" / f"{stage}.json", chosen)
+        parts[stage] = {"variants": list(run.variants), "code": domain.code(stage), **settings.slice(stage)}
+    for name, part in parts.items():
+        # not waited for: one that a power cut empties is written again, because its content differs
+        write_json(folder / "config" / f"{name}.json", part, sync=False)
     write_json(folder / "config" / "workflow.json", plan)
     _forget_lost(run)
     return run
@@ -374,14 +389,17 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def write_json(path: Path, value: Any, always: bool = False) -> bool:
-    """Write a JSON file whole or not at all, and only when its content changes (or ``always``)."""
+def write_json(path: Path, value: Any, always: bool = False, sync: bool = True) -> bool:
+    """Write a JSON file whole or not at all, and only when its content changes (or ``always``).
+
+    sync: as ``atomic_path``'s
+    """
     from sciencevae.data.atomic import atomic_path
 
     text = json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n"
     if not always and path.is_file() and path.read_text(encoding="utf-8") == text:
         return False
-    with atomic_path(path) as partial:
+    with atomic_path(path, sync=sync) as partial:
         partial.write_text(text, encoding="utf-8")
     return True
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import shutil
@@ -12,19 +11,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from sciencevae.errors import InputError, RunError, did_you_mean, one_line
 from sciencevae.locks import TOKEN, holders, run_lock
 from sciencevae.paths import workflows_folder
+from sciencevae.processes import handled_signals, interrupted_with_us
 from sciencevae.runs import Run, prune, read_json, settle_dates
 from sciencevae.watch import Watch, job_ended, watcher
 
-__all__ = ["carry_out", "configured", "find_profile", "run", "snakemake_command"]
+__all__ = ["carry_out", "configured", "find_profile", "on_cluster", "run", "snakemake_command"]
 
 _POLL = 0.2
 #: what means something between double quotes
@@ -35,7 +34,6 @@ _PATIENCE = 120.0
 _GRACE = 2.0
 #: seconds that it has to cancel what is left
 _CANCELLING = 20.0
-_PR_SET_PDEATHSIG = 1
 
 
 def configured(
@@ -120,6 +118,14 @@ def find_profile(name: str) -> Path:
     raise InputError(f"no profile {name!r}{did_you_mean(name, known)}, or the folder of a snakemake profile")
 
 
+def on_cluster(profile: Path) -> bool:
+    """Whether a profile sends its jobs away, so that many run at once."""
+    from sciencevae.config import read_yaml
+
+    found = [read_yaml(path) for path in profile.glob("config*.yaml")]
+    return any(isinstance(plain, dict) and plain.get("executor", "local") != "local" for plain in found)
+
+
 def _check_words(out: Path, profile: Path) -> None:
     """InputError for a run folder whose name a shell would run: a cluster's executor puts it into double quotes."""
     if profile != workflows_folder() / "profiles" / "local" and (
@@ -197,21 +203,6 @@ def _reason(text: str) -> str:
     return text
 
 
-@contextmanager
-def _signals(handle: Callable[[int], None]) -> Iterator[None]:
-    """Call ``handle`` on SIGTERM, SIGINT and SIGHUP while active."""
-
-    def caught(number: int, frame: FrameType | None) -> None:
-        handle(number)
-
-    previous = {n: signal.signal(n, caught) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
 def _follow(folder: Path, command: list[str], token: str, descriptor: int, watch: Watch) -> int:
     """Run snakemake and show its jobs; gives its exit code, or 75 when a signal stopped it."""
     logs = folder / "logs"
@@ -231,7 +222,7 @@ def _follow(folder: Path, command: list[str], token: str, descriptor: int, watch
                 os.kill(holder["pid"], signal.SIGTERM)
 
     # Handlers first: what is ignored here, as SIGINT is behind `&` in a script, snakemake would ignore as well.
-    with (logs / "snakemake.log").open("ab") as log, _signals(stop):
+    with (logs / "snakemake.log").open("ab") as log, handled_signals(stop):
         # a session of its own: Ctrl-C reaches us alone, and we pass it on; it inherits our lock
         process = subprocess.Popen(
             command,
@@ -240,7 +231,7 @@ def _follow(folder: Path, command: list[str], token: str, descriptor: int, watch
             stderr=subprocess.STDOUT,
             start_new_session=True,
             pass_fds=(descriptor,),
-            preexec_fn=_interrupted_with_us,
+            preexec_fn=interrupted_with_us,
             env=os.environ | {TOKEN: token, "PYTHONUNBUFFERED": "1"},
         )
         while process.poll() is None:
@@ -270,12 +261,6 @@ def _here(folder: Path) -> list[dict[str, Any]]:
     """The stages at work on this machine."""
     host = socket.gethostname()
     return [holder for holder in holders(folder) if holder["host"] == host]
-
-
-def _interrupted_with_us() -> None:
-    """Linux: snakemake gets SIGINT, on which it cancels its jobs, when this process is killed."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
 
 
 def _say_results(current: Run, out: Path, nothing: bool) -> None:

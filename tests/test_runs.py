@@ -8,11 +8,14 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sciencevae import stages
+from sciencevae.cli import main
 from sciencevae.config import load
+from sciencevae.data.manifest import load_manifest
 from sciencevae.errors import InputError, RunError
 from sciencevae.locks import TOKEN, alive, hold, holders, inherited, run_lock
 from sciencevae.registry import Domain, domain
@@ -245,6 +248,54 @@ def test_a_folder_configured_halfway_says_so(run: Run) -> None:
     (run.folder / "config" / "workflow.json").unlink()
     with pytest.raises(RunError, match="was not configured to the end"):
         stages.prepare(Run(run.folder), Run(run.folder).main)
+
+
+SEEDS = "variants={" + ", ".join(f"seed{i}: {{seed: {i}}}" for i in range(1, 60)) + "}"
+KILLED = """
+import os, sys
+from sciencevae.cli import main
+left, rename = int(sys.argv[1]), os.replace
+def replace(*names):
+    global left
+    left -= 1
+    if left < 0: os.kill(os.getpid(), 9)
+    rename(*names)
+os.replace = replace
+main(sys.argv[2:])
+"""
+
+
+def _files(folder: Path) -> dict[str, str]:
+    return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("after", [0, 1, 70, 124])  # 125 files are renamed in all
+def test_a_folder_configured_halfway_by_a_kill_is_mended_by_the_same_command(
+    tmp_path: Path, after: int
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    asked = ["configure", "toy", "--set", SEEDS, "--out"]
+    assert main([*asked, str(whole)]) == 0
+    done = subprocess.run([sys.executable, "-c", KILLED, str(after), *asked, str(killed)])
+    assert done.returncode == -9
+    written = {p: p.stat().st_mtime_ns for p in (killed / "config").rglob("*.json") if p.name[0] != "."}
+    assert len(written) == after
+    for path in written:
+        if path.parent.name == "seed1":
+            path.write_text("")  # as after a power cut
+    assert main([*asked, str(killed)]) == 0
+    assert _files(killed / "config") == _files(whole / "config")
+    assert all(p.stat().st_mtime_ns == t for p, t in written.items() if p.parent.name != "seed1")
+
+
+def test_what_variants_share_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Any] = []
+    monkeypatch.setattr(
+        "sciencevae.data.manifest.load_manifest", lambda name: read.append(name) or load_manifest(name)
+    )
+    made = configure(tmp_path / "run", domain("xy"), load(domain("xy"), overrides=[SEEDS]))
+    assert len(made.variants) == 60
+    assert len(read) <= 2
 
 
 def test_what_analyses_read_beside_is_fetched_or_named(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sciencevae.errors import InputError
@@ -27,8 +27,10 @@ def add(verb: Verb) -> None:
     run = verb(
         "run", "the whole pipeline of a domain", "sciencevae run xy --set training.epochs=20 --out runs/xy"
     )
-    run.add_argument("domain", nargs="?", help="see 'sciencevae domains'")
-    run.add_argument("--all", action="store_true", help="every domain that comes with sciencevae, one by one")
+    run.add_argument("domain", nargs="*", help="one or several; see 'sciencevae domains'")
+    run.add_argument(
+        "--all", action="store_true", help="every domain: one after another here, side by side on a cluster"
+    )
     _settings(run)
     workflow_options(run)
     run.add_argument("--dry-run", "-n", action="store_true", help="only say what would be done")
@@ -135,38 +137,47 @@ def _configure(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from sciencevae.registry import domains
+    from sciencevae.registry import domain, domains
     from sciencevae.workflow import run
 
     if bool(arguments.domain) == arguments.all:
-        raise InputError(f"name one domain, or --all; known: {', '.join(domains())}")
-    if arguments.all and (arguments.config or arguments.input or arguments.set):
-        raise InputError(
-            "--all runs each domain with its own configuration: leave --config, --set and --input"
-        )
-    codes = []
-    for name in domains() if arguments.all else [arguments.domain]:
-        if arguments.all:
-            out = Path(arguments.out or "runs") / name
-        elif arguments.out:
-            out = Path(arguments.out)
-        else:
-            out = default_out(name, arguments.config, arguments.input)
-        codes.append(
-            run(
-                name,
-                out,
-                config=arguments.config,
-                overrides=arguments.set,
-                input=arguments.input,
-                profile=arguments.profile,
-                cores=arguments.cores,
-                dry_run=arguments.dry_run,
+        raise InputError(f"name one domain or several, or --all; known: {', '.join(domains())}")
+    if arguments.all or len(arguments.domain) > 1:
+        if arguments.config or arguments.input:
+            raise InputError(
+                "several domains run each with its own configuration and data: leave --config and --input"
             )
+        return _run_each(
+            arguments, domains() if arguments.all else [domain(n).name for n in arguments.domain]
         )
-        if codes[-1] == 75:
-            break
-    return next((code for code in codes if code), 0)
+    (name,) = arguments.domain
+    return run(
+        name,
+        Path(arguments.out) if arguments.out else default_out(name, arguments.config, arguments.input),
+        config=arguments.config,
+        overrides=arguments.set,
+        input=arguments.input,
+        profile=arguments.profile,
+        cores=arguments.cores,
+        dry_run=arguments.dry_run,
+    )
+
+
+def _run_each(arguments: argparse.Namespace, names: Sequence[str]) -> int:
+    """A command of its own for each domain; the cores of one machine are for one of them at a time."""
+    from sciencevae.fanout import run_each
+    from sciencevae.workflow import find_profile, on_cluster
+
+    profile, out = find_profile(arguments.profile), Path(arguments.out or "runs")
+    options = ["--profile", str(profile)]
+    options += ["--cores", str(arguments.cores)] if arguments.cores else []
+    options += ["--dry-run"] if arguments.dry_run else []
+    options += [f"--set={override}" for override in arguments.set]
+    commands = {
+        name: [sys.executable, "-P", "-m", "sciencevae", "run", name, *options, "--out", str(out / name)]
+        for name in names
+    }
+    return run_each(commands, side_by_side=on_cluster(profile) and not arguments.dry_run)
 
 
 def _fetch(arguments: argparse.Namespace) -> int:

@@ -23,11 +23,13 @@ _REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST,
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str], sync: bool = True) -> Iterator[Path]:
     """A temporary path in the folder of ``path`` for a file or a folder, renamed to ``path`` at the end.
 
     Any exception, a full disk or a signal leaves ``path`` as it was. What a killed process left under a
     temporary name is removed by the next writer of the same path.
+
+    sync: wait until the disk has it, so that it is whole after a power cut as well
 
     Raises RunError when the disk is full or the folder cannot be written, naming path and free space.
 
@@ -44,8 +46,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary = temporary_path(path)
         try:
             yield temporary
-            _sync(temporary)
+            if sync:
+                _sync(temporary)
             _replace(temporary, path)
+            if sync:
+                with suppress(OSError):
+                    _sync_folder(path.parent)
         except BaseException:
             remove(temporary)
             raise
@@ -187,8 +193,6 @@ def _replace(temporary: Path, path: Path) -> None:
         remove(old)
     else:
         os.replace(temporary, path)
-    with suppress(OSError):
-        _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -64,9 +64,16 @@ def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bo
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+def steps(folder: Path, variant: str = "main") -> list[int]:
+    """The steps that a training of a run folder has said it did since it began, or began again."""
+    log = folder / "logs" / "train" / f"{variant}.log"
+    text = log.read_text().split("--- began")[-1] if log.is_file() else ""
+    return [int(step) for step in re.findall(r"^\[ *(\d+)/", text, re.MULTILINE)]
+
+
 @dataclass(eq=False)
 class Started:
-    """A ``sciencevae run`` of the toy domain on the cluster; ``hold`` holds its trainings."""
+    """A ``sciencevae run`` of toy domains on the cluster; ``hold`` holds its trainings."""
 
     folder: Path
     arguments: list[str]
@@ -122,10 +129,8 @@ class Started:
         return [int(number) for number in found]
 
     def steps(self, variant: str = "main") -> list[int]:
-        """The steps that the training has said it did since it began, or began again."""
-        log = self.folder / "logs" / "train" / f"{variant}.log"
-        text = log.read_text().split("--- began")[-1] if log.is_file() else ""
-        return [int(step) for step in re.findall(r"^\[ *(\d+)/", text, re.MULTILINE)]
+        """As ``steps`` of the run's folder."""
+        return steps(self.folder, variant)
 
     def training(self, count: int = 1) -> int:
         """Wait until the training in its ``count``-th job has made steps; gives the job's number."""
@@ -183,15 +188,20 @@ class Lab:
         folder = self.folder / name
         for part in ("config", "state/prepare", "prepared"):
             shutil.copytree(self.prepared.folder / part, folder / part)
-        chosen = {"objective.hold": str(folder.with_suffix(".hold")), **SLOW, **(settings or {})}
-        arguments = [
-            "run",
-            "toy",
-            "--out",
-            str(folder),
-            "--profile",
-            str(self.profile(f"{name}-profile", **profile)),
-        ]
+        return self._started(folder, ["toy"], settings or {}, profile)
+
+    def run_each(self, name: str, *domains: str, **profile: Any) -> Started:
+        """``sciencevae run DOMAIN …``, each in a folder of its name, of data that are not prepared yet."""
+        folder = self.folder / name
+        folder.mkdir()
+        return self._started(folder, [*domains], {}, profile)
+
+    def _started(
+        self, folder: Path, domains: list[str], settings: dict[str, Any], profile: dict[str, Any]
+    ) -> Started:
+        arguments = ["run", *domains, "--out", str(folder)]
+        arguments += ["--profile", str(self.profile(f"{folder.name}-profile", **profile))]
+        chosen = {"objective.hold": str(folder.with_suffix(".hold")), **SLOW, **settings}
         for key, value in chosen.items():
             arguments += ["--set", f"{key}={value}"]
         site = self.folder / "site"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lab import Lab, Started, equal, job, slurm, wait_for
+from lab import Lab, Started, equal, job, slurm, steps, wait_for
 
 from sciencevae.runs import Run, read_json
 
@@ -173,3 +173,19 @@ def test_several_seeds_are_jobs_side_by_side_to_the_end(seeds: Started) -> None:
     seeds.start()
     assert seeds.end() == 0
     assert "nothing to do" in seeds.output
+
+
+def test_several_domains_run_side_by_side_and_stop_and_go_on_as_one(lab: Lab) -> None:
+    run = lab.run_each("domains", "toy", "twin")
+    folders = [run.folder / "toy", run.folder / "twin"]
+    wait_for(lambda: all(map(steps, folders)))
+    for line in ("toy  | prepare: done", "twin | prepare: done"):
+        assert line in run.output
+    assert run.stop() == 75
+    assert len(list(run.folder.rglob("checkpoint.safetensors"))) == 2
+    reached = [steps(folder)[-1] for folder in folders]
+    run.start()
+    wait_for(lambda: all(f and f[0] > r for f, r in zip(map(steps, folders), reached, strict=True)))
+    assert run.stop() == 75
+    for line in ("toy  | stopping", "twin | stopping"):
+        assert run.output.count(line) == 2
