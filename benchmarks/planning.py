@@ -35,11 +35,12 @@ EPOCHS = 2
 #: bytes to which the buffers are cut, and what the two large ones are otherwise
 CUT, MEMORY_LIMIT = 1 << 20, 512 << 20
 BUFFERS = {
-    "sciencevae.data.batches": ("_BLOCK_BYTES", "_GROUP_BYTES"),
-    "sciencevae.data.store": ("_SHARD_BYTES",),
-    "sciencevae.data.scaling": ("_BLOCK_BYTES",),
-    "sciencevae.data.tables": ("_BLOCK_BYTES",),
-    "sciencevae.latents.encode": ("BLOCK_BYTES", "WRITE_BYTES"),
+    "sciencevae.data.batches": {"_BLOCK_BYTES": CUT, "_GROUP_BYTES": CUT},
+    "sciencevae.data.store": {"_SHARD_BYTES": CUT},
+    "sciencevae.data.scaling": {"_BLOCK_BYTES": CUT},
+    "sciencevae.data.tables": {"_BLOCK_BYTES": CUT},
+    "sciencevae.latents.encode": {"BLOCK_BYTES": CUT, "WRITE_BYTES": CUT, "BLOCK_ROWS": 256},
+    "sciencevae.training.loop": {"EVALUATION_ROWS": 256},
 }
 #: what a stage says that has to have a split in memory
 REFUSAL = "the data does not fit the memory limit"
@@ -75,9 +76,9 @@ def stage(name: str, folder: str, limit: int) -> int:
 
     batches.as_batches.__kwdefaults__["memory_limit"] = limit
     store.write.__kwdefaults__["memory_bytes"] = CUT
-    for module, names in BUFFERS.items():
-        for constant in names:
-            setattr(import_module(module), constant, CUT)
+    for module, constants in BUFFERS.items():
+        for constant, value in constants.items():
+            setattr(import_module(module), constant, value)
     return command([name, folder])
 
 
@@ -210,7 +211,7 @@ def engine(found: dict[str, Any], cost: dict[str, Any]) -> str:
     }
     if cost["disk"] > MEMORY_LIMIT:
         kept = f"keeps a split in memory, of {size(MEMORY_LIMIT)} at most"
-        lost |= dict.fromkeys(found["runs"][0].get("limited", []), kept)
+        lost |= dict.fromkeys(found["runs"][-1].get("limited", []), kept)
     lost |= {name: f"{size(memory[name])} of memory" for name in memory if memory[name] > NODE[1]}
     total = sum(seconds.values())
     if not lost and max(memory.values()) <= LAPTOP[1]:
@@ -224,7 +225,8 @@ def engine(found: dict[str, Any], cost: dict[str, Any]) -> str:
         return f"not carried: {', '.join(f'{name} ({why})' for name, why in lost.items())}"
     most = max(seconds[name] for name in SPREAD)
     if most <= NODE[0] * NODE[2]:
-        return f"a node, {math.ceil(most / NODE[2])} cores for a week: local Dask, ranks"
+        cores = math.ceil(most / NODE[2])
+        return f"a node, {cores} core{'s' * (cores > 1)} for a week: local Dask, ranks"
     return f"a cluster, {math.ceil(most / NODE[2]):,} cores for a week: Dask, ranks"
 
 
