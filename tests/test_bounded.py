@@ -83,7 +83,7 @@ def images(path: Path, rows: int) -> None:
 #: what is known of all rows at once
 CASES = [
     ("tables", "own", table, ".parquet", (20_000, 150_000), 100),
-    ("stars", "own", stars, ".parquet", (20_000, 200_000), 150),
+    ("stars", "own", stars, ".parquet", (20_000, 200_000), 250),
     ("xy", "", lattices, ".h5", (10_000, 160_000), 100),
     ("diffraction", "", patterns, ".h5", (20_000, 120_000), 100),
     ("digits", "mnist", images, ".h5", (10_000, 60_000), 100),

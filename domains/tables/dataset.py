@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from sciencevae.data.sequential import in_memory_if_small, lazily
 from sciencevae.data.splits import SPLITS, assign
 from sciencevae.data.tables import open_table, write_table
 from sciencevae.errors import InputError
@@ -61,31 +61,23 @@ def prepare(settings: Tables, files: Mapping[str, Path], input: Path | None) -> 
     for column in columns:
         if column.name in told.wrong:
             raise told.wrong[column.name]
-    variables = rows.lazily(columns, told)
-    coords: dict[str, Any] = {
-        **{name: variables.pop(name) for name in ("id", "row")},
-        "group": ("sample", told.group, {"units": "1", "long_name": "equal rows are one group"}),
-        "split": ("sample", split),
-    }
+    data = lazily(lambda: rows.blocks(columns, told.letters), len(told.group))
+    about = {"units": "1", "long_name": "equal rows are one group"}
+    data = data.assign_coords(group=("sample", told.group, about), split=("sample", split))
     if chosen.label:
-        coords["label"] = variables.pop("label")
         about = {"units": "1", "long_name": "1 anomalous, 0 normal, -1 not known"}
-        coords["anomaly"] = ("sample", told.anomaly, about)
+        data = data.assign_coords(anomaly=("sample", told.anomaly, about))
     provenance = {"table": path.name, "trained on": trained_on, "left out": left}
-    return xr.Dataset(
-        variables,
-        coords=coords | {f"{name}_column": v[2]["columns"] for name, v in variables.items()},
-        attrs={
-            "fields": list(variables),
-            "columns": to_json(columns),
-            "left_out": json.dumps(left),
-            "trained_on": trained_on,
-            "normal_train": train_on == "normal",
-            "identifier": "id",
-            "refused": sum(told.refused.values()),
-            "refused_reasons": json.dumps(told.refused),
-            "provenance": json.dumps(provenance),
-        },
+    return in_memory_if_small(data).assign_attrs(
+        fields=list(data.data_vars),
+        columns=to_json(columns),
+        left_out=json.dumps(left),
+        trained_on=trained_on,
+        normal_train=train_on == "normal",
+        identifier="id",
+        refused=sum(told.refused.values()),
+        refused_reasons=json.dumps(told.refused),
+        provenance=json.dumps(provenance),
     )
 
 

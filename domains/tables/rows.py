@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from sciencevae.data.sequential import in_turn
 from sciencevae.data.tables import TableFile
 from sciencevae.errors import InputError
 
@@ -19,6 +18,7 @@ from .survey import LEVELS_MAX, Survey
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
 __all__ = [
     "Rows",
@@ -103,29 +103,22 @@ class Rows:
                 break
         return [column for column in self.columns if len(seen[column.name]) < 2]
 
-    def lazily(self, columns: Sequence[Column], told: Told) -> dict[str, tuple]:
-        """The fields of some columns, then id, row and label: name -> dimensions, values, attributes."""
+    def blocks(self, columns: Sequence[Column], letters: Mapping[str, int]) -> Iterator[xr.Dataset]:
+        """The usable rows: the fields of some columns, with id, row and label; letters: of ``told``."""
+        import xarray as xr
 
-        def described(used: pd.DataFrame) -> dict[str, tuple]:
-            named = identifiers(used, self.chosen).astype(f"<U{told.letters['id']}")
-            number = {"units": "1", "long_name": "row of the file, from 0"}
-            found = fields_of(used, columns) | {
-                "id": ("sample", named, {"long_name": "identifier"}),
-                "row": ("sample", used.index.to_numpy(np.int64), number),
-            }
+        for used in self._used():
+            fields = fields_of(used, columns)
+            coords: dict[str, Any] = {f"{name}_column": field[2]["columns"] for name, field in fields.items()}
+            named = identifiers(used, self.chosen).astype(f"<U{letters['id']}")
+            coords["id"] = ("sample", named, {"long_name": "identifier"})
+            about = {"units": "1", "long_name": "row of the file, from 0"}
+            coords["row"] = ("sample", used.index.to_numpy(np.int64), about)
             if self.chosen.label:
                 said = ["" if value is None else value for value in _column(used, self.chosen.label)]
-                label = np.array(said, f"<U{told.letters['label']}")
-                found["label"] = ("sample", label, {"long_name": self.chosen.label})
-            return found
-
-        def blocks() -> Iterator[dict[str, np.ndarray]]:
-            for used in self._used():
-                yield {name: values for name, (_, values, _) in described(used).items()}
-
-        first = described(next(self._used()))
-        values = in_turn(blocks, len(told.group), {name: part[1] for name, part in first.items()})
-        return {name: (dims, values[name], attrs) for name, (dims, _, attrs) in first.items()}
+                about = {"long_name": self.chosen.label}
+                coords["label"] = ("sample", np.array(said, f"<U{letters['label']}"), about)
+            yield xr.Dataset(fields, coords)
 
     def _frames(self) -> Iterator[pd.DataFrame]:
         wanted = {column.name for column in self.columns} | {self.chosen.identifier, self.chosen.label}

@@ -15,31 +15,21 @@ from sciencevae.errors import RunError
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["in_memory_if_small", "in_turn", "lazily"]
+__all__ = ["in_memory_if_small", "lazily"]
 
 _SMALL_BYTES = 64 << 20
 
 Block = Mapping[str, np.ndarray]
 
 
-def in_turn(
-    blocks: Callable[[], Iterator[Block]], rows: int, like: Block
-) -> dict[str, indexing.LazilyIndexedArray]:
-    """The arrays {name: (rows, *E)} whose rows ``blocks()`` gives, block after block, for an ``xr.Variable`` each.
-
-    No more is in memory than the rows asked for and one block. Rows that are asked for in their order, and the same
-    ones of every array, as ``store.write`` asks for them, are read once; any others from the beginning anew.
-
-    like: a block of any length, which says types and shapes. RunError, when rows are read: there are fewer.
-    """
-    reader = _Reader(blocks, rows, like)
-    return {name: indexing.LazilyIndexedArray(_Rows(reader, name)) for name in like}
-
-
 def lazily(blocks: Callable[[], Iterator[xr.Dataset]], rows: int) -> xr.Dataset:
     """One Dataset of the blocks, of ``rows`` rows in all, that are cut along ``sample`` and otherwise alike.
 
-    What has rows is read when it is wanted, see ``in_turn``; the rest, and all attributes, are the first block's.
+    What has rows is read when it is wanted; the rest, and all attributes, are the first block's. No more is in
+    memory than the rows asked for and one block. Rows that are asked for in their order, and the same ones of every
+    variable, as ``store.write`` asks for them, are read once; any others from the beginning anew.
+
+    RunError, when rows are read: there are fewer.
     """
     first = next(blocks())
     names = [str(name) for name in first.variables if "sample" in first[name].dims]
@@ -48,11 +38,15 @@ def lazily(blocks: Callable[[], Iterator[xr.Dataset]], rows: int) -> xr.Dataset:
         for block in blocks():
             yield {name: block[name].values for name in names}
 
-    values = in_turn(arrays, rows, {name: first[name].values for name in names})
-    lazy = {name: (first[name].dims, values[name], first[name].attrs) for name in names}
-    kept = first.drop_vars(names)
-    return kept.assign({name: lazy[name] for name in names if name in first.data_vars}).assign_coords(
-        {name: lazy[name] for name in names if name in first.coords}
+    reader = _Reader(arrays, rows, {name: first[name].values for name in names})
+    lazy = {
+        name: (first[name].dims, indexing.LazilyIndexedArray(_Rows(reader, name)), first[name].attrs)
+        for name in names
+    }
+    return (
+        first.drop_vars(names)
+        .assign({name: lazy[name] for name in names if name in first.data_vars})
+        .assign_coords({name: lazy[name] for name in names if name in first.coords})
     )
 
 
