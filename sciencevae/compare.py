@@ -133,7 +133,7 @@ def compare(then: dict[str, Any], now: dict[str, Any], tolerance: float) -> Comp
     # what a stage does not tell of itself is that of the run
     pairs = ((key, was.get(key, was.get((key[0], ""))), is_.get(key, is_.get((key[0], "")))) for key in keys)
     circumstances = [Difference(*key, a, b) for key, a, b in pairs if a != b]
-    if str(then.get("commit")).endswith("-dirty"):
+    if str(then.get("commit")).endswith("-dirty") and then["commit"] == now.get("commit"):
         circumstances.append(
             Difference("commit", "changes that no commit holds", then["commit"], now["commit"])
         )

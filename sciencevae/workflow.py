@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -293,7 +294,7 @@ def _explain(folder: Path, out: Path, profile: Path, said: int) -> int:
     # where the job did not come as far as to the stage, the scheduler's own log says why
     named = re.search(r"\blog: (.+?)(?: \(check|\n|\Z)", detail)
     logs = [out / name.strip() for name in named[1].split(", ")] if named else []
-    log = next((path for path in logs if path.is_file() and path.stat().st_size), (logs or [workflow_log])[0])
+    log = next((path for path in logs if path.is_file() and path.stat().st_size), workflow_log)
     ended = job_ended(detail, _end_of(log))
     if failures := _failures(folder):
         first = failures[0]
@@ -314,6 +315,12 @@ def _explain(folder: Path, out: Path, profile: Path, said: int) -> int:
     said_last = next(
         (line for line in lines if "Error" in line or "rror:" in line), lines[-1] if lines else "nothing"
     )
+    if os.strerror(errno.ENOSPC) in said_last:
+        scratch = Path(tempfile.gettempdir())
+        free = ", ".join(f"{shutil.disk_usage(path).free / 1e6:,.1f} MB in {path}" for path in (out, scratch))
+        raise RunError(
+            f"the disk is full, of the run folder or of TMPDIR: {free} are left; free some space or choose others"
+        )
     raise RunError(f"the workflow failed: {said_last} (log: {workflow_log})")
 
 

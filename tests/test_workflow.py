@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 
 from sciencevae.cli import main
+from sciencevae.errors import RunError
 from sciencevae.runs import Run, read_json
+from sciencevae.workflow import _explain, find_profile
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 WIDE = ("--set", "variants={wide: {model: {hidden: [16]}}}")  # what the finished run was made with
@@ -386,6 +388,17 @@ def test_a_stage_whose_run_has_ended_takes_no_folder_for_itself(
     assert done.returncode == 75
     assert "has ended" in done.stderr
     assert not (copied / ".lock").read_text()
+
+
+def test_a_full_scratch_disk_is_named(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """snakemake's own words name no folder."""
+    log = copied / "logs" / "snakemake.log"
+    said = log.stat().st_size
+    with log.open("a") as file:
+        file.write("Select jobs to execute...\nOSError: [Errno 28] No space left on device\n")
+    monkeypatch.setattr("tempfile.tempdir", str(copied.parent))
+    with pytest.raises(RunError, match=f"the disk is full, .*MB in {re.escape(str(copied.parent))} are left"):
+        _explain(copied, copied, find_profile("local"), said)
 
 
 def test_a_profile_that_snakemake_does_not_take_is_named(
