@@ -236,8 +236,8 @@ def _follow(folder: Path, command: list[str], token: str, descriptor: int, watch
             env=os.environ | {TOKEN: token, "PYTHONUNBUFFERED": "1"},
         )
         while process.poll() is None:
-            watch.look()
             now = time.monotonic()
+            watch.look()
             if cancelled is not None:
                 if now - cancelled > _CANCELLING:  # it sleeps, until it would look at its jobs again
                     process.kill()
@@ -249,7 +249,7 @@ def _follow(folder: Path, command: list[str], token: str, descriptor: int, watch
             elif not refused and any(failure["exit_code"] == 2 for failure in _failures(folder)):
                 process.send_signal(signal.SIGTERM)  # wrong input stays wrong however often it is tried
                 refused = True
-            time.sleep(_POLL)
+            time.sleep(max(_POLL, 4 * (time.monotonic() - now)))  # a look at the logs of thousands takes a while
         watch.look()
         deadline = time.monotonic() + _PATIENCE
         while stopped is not None and holders(folder) and time.monotonic() < deadline:
