@@ -226,7 +226,7 @@ def engine(found: dict[str, Any], cost: dict[str, Any]) -> str:
     most = max(seconds[name] for name in SPREAD)
     if most <= NODE[0] * NODE[2]:
         cores = math.ceil(most / NODE[2])
-        return f"a node, {cores} core{'s' * (cores > 1)} for a week: local Dask, ranks"
+        return f"a node, {cores} cores for a week: local Dask, ranks" if cores > 1 else "a node, one core"
     return f"a cluster, {math.ceil(most / NODE[2]):,} cores for a week: Dask, ranks"
 
 
