@@ -145,11 +145,10 @@ class PODSeries:
         weight = torch.from_numpy(frames.weight.astype(np.float32))
         pod = POD.fit(x, min(modes, len(train) - 1, x[0].numel()), weight)
         del x
-        parts = [
-            pod.encode(torch.from_numpy(np.nan_to_num(frames.scaled(rows)))).numpy()
-            for rows in frames.blocks(np.arange(len(frames.split)))
-        ]
-        return cls(pod, np.concatenate(parts), limited)
+        a = np.empty((len(frames.split), len(pod.modes)), np.float32)
+        for rows in frames.blocks(np.arange(len(a))):
+            a[rows] = pod.encode(torch.from_numpy(np.nan_to_num(frames.scaled(rows)))).numpy()
+        return cls(pod, a, limited)
 
     def cut(self, variant: Variant, frames: Frames, modes: int) -> Cut:
         """Windows of the coefficients of the first ``modes``."""
@@ -258,12 +257,12 @@ def errors(cut: Cut, some: Windows, frames: Frames, forecaster: Forecaster, aske
         z, lag = cut.told_by(some, rolled, lead)
         if not bool(z.isfinite().all()):
             return np.full(len(rows), np.inf)
-        parts = []
-        for place in frames.blocks(np.arange(len(rows))):
-            own = rows[place]
-            made = cut.frames_of(z[place[0] : place[-1] + 1], own, lag)
-            parts.append(frames.squares(made - frames.scaled(own)))
-        return np.concatenate(parts) + frames.outside(rows)
+
+        def squares(places: np.ndarray) -> np.ndarray:
+            made = cut.frames_of(z[places], rows[places], lag)
+            return frames.squares(made - frames.scaled(rows[places]))
+
+        return frames.by_blocks(len(rows), squares) + frames.outside(rows)
 
     return _errors(some, frames, leads, missed)
 
@@ -273,9 +272,8 @@ def persistence(some: Windows, frames: Frames, asked: Analyse) -> Errors:
     last = some.rows[:, some.history.shape[1] - 1]
 
     def missed(_: int, rows: np.ndarray) -> np.ndarray:
-        places = frames.blocks(np.arange(len(rows)))
-        return np.concatenate(
-            [frames.squares(frames.scaled(last[one]) - frames.scaled(rows[one])) for one in places]
+        return frames.by_blocks(
+            len(rows), lambda some: frames.squares(frames.scaled(last[some]) - frames.scaled(rows[some]))
         )
 
     return _errors(some, frames, tuple(asked.lead_times), missed)

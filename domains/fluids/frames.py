@@ -6,7 +6,7 @@ of modes all in one: the squared error is that of the physical fields, weighted 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +79,13 @@ class Frames:
         for start in range(0, len(rows), size):
             yield rows[start : start + size]
 
+    def by_blocks(self, count: int, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """A number for each of so many frames, (count,), from a function of their places, (b,) → (b,)."""
+        found = np.empty(count)  # at once: what is kept of each block would lie between the freed ones
+        for places in self.blocks(np.arange(count)):
+            found[places] = function(places)
+        return found
+
     def values(self, rows: np.ndarray) -> np.ndarray:
         """Frames of these rows in physical units, (n, *E); of windows each at its own time."""
         found = self._x[rows]
@@ -112,8 +119,11 @@ class Frames:
 
     def fluctuation(self, rows: np.ndarray) -> np.ndarray:
         """The squared norm of frames about the training mean, with what modes leave out, (n,)."""
-        found = [self.squares(self.scaled(some) - self.mean) for some in self.blocks(rows)]
-        return np.concatenate(found) + self.outside(rows)
+
+        def squares(places: np.ndarray) -> np.ndarray:
+            return self.squares(self.scaled(rows[places]) - self.mean)
+
+        return self.by_blocks(len(rows), squares) + self.outside(rows)
 
     def saturation(self) -> np.ndarray:
         """How fast a frame changes, in units of the median over the last fifth of its run, (N,).
@@ -123,11 +133,11 @@ class Frames:
         found = np.full(len(self.split), np.nan)
         for run in np.unique(self.run[self.original]):
             rows = np.flatnonzero((self.run == run) & self.original)
-            steps = [
-                self.squares(np.diff(self.scaled(rows[some[0] : some[-1] + 2]), axis=0))
-                for some in self.blocks(np.arange(len(rows) - 1))
-            ]
-            speed = np.sqrt(np.concatenate(steps))
+
+            def steps(places: np.ndarray, rows: np.ndarray = rows) -> np.ndarray:
+                return self.squares(np.diff(self.scaled(rows[places[0] : places[-1] + 2]), axis=0))
+
+            speed = np.sqrt(self.by_blocks(len(rows) - 1, steps))
             speed = np.append(speed, speed[-1])
             found[rows] = speed / np.median(speed[-max(len(speed) // 5, 1) :])
         return found

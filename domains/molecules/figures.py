@@ -70,7 +70,7 @@ def neighbourhood(run: Run) -> Drawn | None:
     legends = [""] * len(shown)
     legends[len(shown) // 2] = "its own latent"
     return _grid(shown, legends, len(steps)), (
-        f"Around the test molecule {latents['smiles'].isel(sample=rows[0]).item()}: a plane of the latents in two "
+        f"Around the test molecule {latents['smiles'][rows[:1]].values[0]}: a plane of the latents in two "
         "random directions, decoded greedily, in the middle what its own latent gives; a step is a quarter of the "
         "median distance between test molecules."
     )
