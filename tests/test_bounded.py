@@ -160,8 +160,8 @@ def test_preparing_more_rows_takes_hardly_more_memory(
 
 
 def test_analysing_more_frames_takes_hardly_more_memory(tmp_path: Path) -> None:
-    """The frames are of 13 and 98 MB."""
-    rows = (200, 1500)
+    """The frames are of 13 and 85 MB."""
+    rows = (200, 1300)
     paths = [tmp_path / f"{count}.h5" for count in rows]
     for path, count in zip(paths, rows, strict=True):
         flow(path, count)
