@@ -1,4 +1,4 @@
-"""What a user brings may be larger than memory: preparing more rows takes hardly more of it."""
+"""What a user brings may be larger than memory: preparing or analysing more rows takes hardly more of it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
+
+from sciencevae.data.hdf5 import write_hdf5
 
 #: bytes that pools and threads may take more; of files held in memory the larger took 200 to 550 MB more
 SLACK = 64 << 20
@@ -35,6 +38,41 @@ for path in paths:
     # not getrusage's, which begins with what the process that started this one had
     told = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
     print(data.sizes["sample"], int(told["VmHWM"].split()[0]) << 10)
+"""
+
+#: an untrained model, and latents that are noise: what analyses hold does not depend on what they find
+ANALYSE = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+import numpy as np
+import xarray as xr
+from sciencevae import stages
+from sciencevae.builtin.fluids import forecasting, frames, model
+from sciencevae.config import load
+from sciencevae.data import rows, scaling, store
+from sciencevae.registry import domain
+
+rows._HELD_BYTES = frames._BLOCK_BYTES = forecasting._SNAPSHOT_BYTES = 1 << 20
+forecasting._TRAIN_WINDOWS, forecasting._VALID_WINDOWS, forecasting._TEST_WINDOWS = 200, 8, 8
+store._SHARD_BYTES, store._CHUNK_BYTES, scaling._BLOCK_BYTES = 4 << 20, 1 << 18, 4 << 20
+fluids, out = domain("fluids"), Path(sys.argv[1])
+small = ["model={latent: 4, channels: [2], hidden: [4]}", "analyse={forecasters: [linear], lead_times: [1]}"]
+for path in sys.argv[2:]:
+    settings = load(fluids, "own", overrides=small)
+    store.write(stages._prepared(fluids, settings, {}, Path(path)), out, shuffle=False, memory_bytes=8 << 20)
+    data = store.open_store(out)
+    z = np.random.default_rng(0).normal(size=(data.sizes["sample"], 4)).astype(np.float32)
+    main = SimpleNamespace(
+        name="main", key="", folder=out.parent, settings=settings, data=data,
+        latents=xr.Dataset({"z": (("sample", "latent"), z)}), model=lambda: model.build(settings, data).eval(),
+    )
+    run = SimpleNamespace(settings=settings, main=main, variants={"main": main})
+    notes = [note for analyse in fluids.analyses.values() for note in analyse(run).notes]
+    told = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    print(data.sizes["sample"], int(told["VmHWM"].split()[0]) << 10)
+assert "The POD is of 16 training frames" in notes[0], notes
+assert any("main: linear learnt from 200 training windows" in note for note in notes), notes
 """
 
 
@@ -79,6 +117,16 @@ def images(path: Path, rows: int) -> None:
         file["images"] = np.random.default_rng(rows).integers(0, 256, (rows, 28, 28), np.uint8)
 
 
+def flow(path: Path, frames: int) -> None:
+    """A travelling wave and noise, on 128 × 128 points, in runs of 25 frames."""
+    random, x = np.random.default_rng(frames), np.linspace(0, 2 * np.pi, 128, endpoint=False)
+    values = random.random((frames // 25, 25, 128, 128), np.float32)
+    values += np.cos(x + x[:, None] - 0.1 * np.arange(25)[:, None, None]).astype(np.float32)
+    coords = {"time": ("time", np.arange(25) * 0.1, {"units": "s"})}
+    coords |= {axis: (axis, x, {"units": "m"}) for axis in ("y", "x")}
+    write_hdf5(xr.Dataset({"u": (("run", "time", "y", "x"), values, {"units": "m/s"})}, coords), path)
+
+
 #: the larger files are of 15 to 165 MB, of which what is prepared takes more; bytes that a row more may take, of
 #: what is known of all rows at once
 CASES = [
@@ -105,8 +153,26 @@ def test_preparing_more_rows_takes_hardly_more_memory(
     paths = [tmp_path / f"{count}{ending}" for count in rows]
     for path, count in zip(paths, rows, strict=True):
         make(path, count)
+    few, many = measured(PREPARE, rows, name, config, tmp_path / "store.zarr", *paths)
+    assert many - few < each * (rows[1] - rows[0]) + SLACK, (
+        f"{(many - few) / (rows[1] - rows[0]):.0f} bytes a row"
+    )
+
+
+def test_analysing_more_frames_takes_hardly_more_memory(tmp_path: Path) -> None:
+    """The frames are of 13 and 85 MB."""
+    rows = (200, 1300)
+    paths = [tmp_path / f"{count}.h5" for count in rows]
+    for path, count in zip(paths, rows, strict=True):
+        flow(path, count)
+    few, many = measured(ANALYSE, rows, tmp_path / "store.zarr", *paths)
+    assert many - few < SLACK, f"{(many - few) / (rows[1] - rows[0]):.0f} bytes a frame"
+
+
+def measured(script: str, rows: tuple[int, int], *arguments: str | Path) -> tuple[int, int]:
+    """The largest resident memory of a process after the fewer rows, and after the more, bytes."""
     done = subprocess.run(
-        [sys.executable, "-P", "-c", PREPARE, name, config, tmp_path / "store.zarr", *paths],
+        [sys.executable, "-P", "-c", script, *arguments],
         capture_output=True,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"},
@@ -115,4 +181,4 @@ def test_preparing_more_rows_takes_hardly_more_memory(
     assert done.returncode == 0, done.stderr
     (few, before), (many, after) = (map(int, line.split()) for line in done.stdout.splitlines())
     assert (few, many) == rows
-    assert after - before < each * (many - few) + SLACK, f"{(after - before) / (many - few):.0f} bytes a row"
+    return before, after

@@ -70,8 +70,8 @@ def reconstruction(run: Run) -> Findings:
             chosen = np.flatnonzero((frames.split == code) & frames.original)
             squared = {"model": np.zeros(len(chosen)), "pod": np.zeros(len(chosen))}
             whole = np.zeros(len(chosen))
-            for start in range(0, len(chosen), 512):
-                own = slice(start, start + 512)
+            for place in frames.blocks(np.arange(len(chosen))):
+                own = slice(place[0], place[-1] + 1)
                 these = chosen[own]
                 x, outside = frames.scaled(these), frames.outside(these)
                 found = decoded(model, z[these], frames.condition(these))
@@ -99,7 +99,7 @@ def reconstruction(run: Run) -> Findings:
             + (f" of the {row['phase']} frames" if row["phase"] != "all" else "")
             for row in own_rows
         )
-        notes.append(f"{name}: {dim} latents give test frames back to {told}.")
+        notes.append(f"{name}: {dim} latents give test frames back to {told}.{linear.limited}")
     if note := run.variants["main"].data.attrs.get("note"):
         notes.append(f"The data are {note}.")
     return Findings(metrics, {"reconstruction": pd.DataFrame(rows)}, tuple(notes), TITLES)
@@ -121,10 +121,10 @@ def trajectories(run: Run) -> Findings:
         frames = Frames(variant)
         z = variant.latents["z"].values
         known = parameters(variant)
-        saturated = frames.saturation() >= SATURATED
+        saturated = frames.saturation() >= SATURATED if run.settings.analyse.transient else None
         for number in np.unique(frames.run[frames.original]):
             own = np.flatnonzero((frames.run == number) & frames.original)
-            late = own[saturated[own]] if run.settings.analyse.transient else own
+            late = own if saturated is None else own[saturated[own]]
             late = late[np.argmax(np.diff(late, prepend=late[0]) > 1) :] if len(late) else late
             row: dict[str, Any] = {"model": name, "run": int(number)}
             row |= {key: float(variant.data[key].values[own[0]]) for key in known}
@@ -157,6 +157,7 @@ def trajectories(run: Run) -> Findings:
 
 def regimes(run: Run) -> Findings:
     """Clusters of the frames of runs with different parameters, found from the latents alone."""
+    from sciencevae.data.rows import evenly
     from sciencevae.latents.cluster import gaussian_mixture
 
     from .frames import Frames
@@ -168,7 +169,7 @@ def regimes(run: Run) -> Findings:
         return Findings()
     z, seed = variant.latents["z"].values, run.settings.analyse.seed
     train = np.flatnonzero((frames.split == 0) & frames.original)
-    some = train[np.linspace(0, len(train) - 1, min(len(train), 3000)).astype(int)]
+    some = train[evenly(len(train), 3000)]
     most = min(run.settings.analyse.clusters_max, max(len(some) // 20, 1))
     fitted = gaussian_mixture(z[some], range(1, most + 1), seed=seed, restarts=1, patience=2)
     label = fitted.labels(z)

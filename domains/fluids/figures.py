@@ -273,7 +273,7 @@ def _pictures(variant: Variant, rows: np.ndarray) -> Pictures:
     frames = Frames(variant)
     z = variant.latents["z"].values[rows]
     made = decoded(variant.model(), z, frames.condition(rows))
-    truth = physical(frames.data, frames.data["x"].isel(sample=rows).values)
+    truth = physical(frames.data, frames.values(rows))
     found = physical(frames.data, frames.scaling.invert("x", made))
     names = list(variant.data.attrs["channels"])
     note, prefix = "", "basis_{}" if frames.on_modes else "{}_position"

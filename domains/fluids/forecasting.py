@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sciencevae.data.rows import evenly
 from sciencevae.errors import InputError
 from sciencevae.latents.forecast import (
     POD,
@@ -52,9 +53,10 @@ __all__ = [
 ]
 
 _VALID_WINDOWS, _TEST_WINDOWS = 256, 512  # evenly spaced, at most
+_TRAIN_WINDOWS, _TRAIN_BYTES = 100_000, 256 << 20  # of these, and so many bytes, at most
 _SCORED_ENTRIES = 512  # of a frame, evenly spaced, at most: where draws are compared with the truth
 _RIDGES = (1e-8, 1e-6, 1e-4, 1e-2, 0.1, 1.0)  # of simulations, to those of noisy measurements
-_SNAPSHOTS = 800  # frames that a POD is of, at most
+_SNAPSHOTS, _SNAPSHOT_BYTES = 800, 128 << 20  # frames that a POD is of, at most
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Cut:
 
     train, valid, test: windows; ``frames_of(z (n, D), rows (n,), lag)`` gives scaled frames (n, *E), ``lag`` ≤
     ``ahead`` after those of the latents; looks: how many latents a forecaster looks at, so that all kinds see as
-    many frames; scaling: of a forecaster.
+    many frames; scaling: of a forecaster; limited: whether there are more training windows than are held.
     """
 
     train: Windows
@@ -73,6 +75,7 @@ class Cut:
     looks: int
     scaling: str | Sequence[float] = "each"
     ahead: int = 0
+    limited: bool = False
 
     @property
     def dim(self) -> int:
@@ -120,25 +123,32 @@ def model_latents(variant: Variant, model: VAE, frames: Frames) -> Cut:
 
 @dataclass(frozen=True)
 class PODSeries:
-    """POD of the training frames, and the coefficients of all frames, a (N, D)."""
+    """POD of the training frames, and the coefficients of all frames, a (N, D).
+
+    limited: what is to be said where memory set how many frames it is of.
+    """
 
     pod: POD
     a: np.ndarray
+    limited: str
 
     @classmethod
     def fit(cls, frames: Frames, modes: int) -> PODSeries:
         """Of evenly spaced training frames (with the mirror images that train), in the norm of errors."""
         train = np.flatnonzero(frames.split == 0)
-        if len(train) > _SNAPSHOTS:
-            train = train[np.linspace(0, len(train) - 1, _SNAPSHOTS).astype(int)]
+        most, limited = max(2, _SNAPSHOT_BYTES // frames.frame_bytes), ""
+        if most < min(len(train), _SNAPSHOTS):
+            size = f"{_SNAPSHOT_BYTES >> 20} MiB"
+            limited = f" The POD is of {most} training frames, evenly spaced: no more than {size} are held."
+        train = train[evenly(len(train), min(most, _SNAPSHOTS))]
         x = torch.from_numpy(np.nan_to_num(frames.scaled(train)))
         weight = torch.from_numpy(frames.weight.astype(np.float32))
         pod = POD.fit(x, min(modes, len(train) - 1, x[0].numel()), weight)
-        parts = []
-        for start in range(0, len(frames.split), 512):
-            rows = np.arange(start, min(start + 512, len(frames.split)))
-            parts.append(pod.encode(torch.from_numpy(np.nan_to_num(frames.scaled(rows)))).numpy())
-        return cls(pod, np.concatenate(parts))
+        del x
+        a = np.empty((len(frames.split), len(pod.modes)), np.float32)
+        for rows in frames.blocks(np.arange(len(a))):
+            a[rows] = pod.encode(torch.from_numpy(np.nan_to_num(frames.scaled(rows)))).numpy()
+        return cls(pod, a, limited)
 
     def cut(self, variant: Variant, frames: Frames, modes: int) -> Cut:
         """Windows of the coefficients of the first ``modes``."""
@@ -166,6 +176,8 @@ def _cut(
 ) -> Cut:
     chosen, asked = variant.settings.prepare, variant.settings.analyse
     told = frames.data["condition"].values if "condition" in frames.data else None
+    most = max(2, _TRAIN_BYTES // (z[0].nbytes * (chosen.window + max(chosen.horizon, 1))))
+    limits = {"train": min(_TRAIN_WINDOWS, most), "valid": _VALID_WINDOWS, "test": _TEST_WINDOWS}
     parts = {}
     for name, code in (("train", 0), ("valid", 1), ("test", 2)):
         rows = np.flatnonzero((frames.split == code) & (frames.original | (code == 0)))
@@ -178,17 +190,12 @@ def _cut(
             condition=None if told is None else told[rows],
             window=chosen.window,
             horizon=max(horizon, 1),
+            most=limits[name],
         )
         parts[name] = Windows(found.history, found.future, rows[found.rows], found.condition)
-    return Cut(
-        parts["train"],
-        _some(parts["valid"], _VALID_WINDOWS),
-        _some(parts["test"], _TEST_WINDOWS),
-        frames_of,
-        chosen.window - read + 1,
-        scaling,
-        ahead,
-    )
+    limited = len(parts["train"]) == limits["train"]
+    looks = chosen.window - read + 1
+    return Cut(**parts, frames_of=frames_of, looks=looks, scaling=scaling, ahead=ahead, limited=limited)
 
 
 def choose(cut: Cut, frames: Frames, asked: Analyse) -> Chosen:
@@ -250,17 +257,26 @@ def errors(cut: Cut, some: Windows, frames: Frames, forecaster: Forecaster, aske
         z, lag = cut.told_by(some, rolled, lead)
         if not bool(z.isfinite().all()):
             return np.full(len(rows), np.inf)
-        return frames.squares(cut.frames_of(z, rows, lag) - frames.scaled(rows)) + frames.outside(rows)
+
+        def squares(places: np.ndarray) -> np.ndarray:
+            made = cut.frames_of(z[places], rows[places], lag)
+            return frames.squares(made - frames.scaled(rows[places]))
+
+        return frames.by_blocks(len(rows), squares) + frames.outside(rows)
 
     return _errors(some, frames, leads, missed)
 
 
 def persistence(some: Windows, frames: Frames, asked: Analyse) -> Errors:
     """Of the last frame as the forecast."""
-    last = frames.scaled(some.rows[:, some.history.shape[1] - 1])
-    return _errors(
-        some, frames, tuple(asked.lead_times), lambda _, rows: frames.squares(last - frames.scaled(rows))
-    )
+    last = some.rows[:, some.history.shape[1] - 1]
+
+    def missed(_: int, rows: np.ndarray) -> np.ndarray:
+        return frames.by_blocks(
+            len(rows), lambda some: frames.squares(frames.scaled(last[some]) - frames.scaled(rows[some]))
+        )
+
+    return _errors(some, frames, tuple(asked.lead_times), missed)
 
 
 def _errors(
@@ -288,7 +304,7 @@ def probabilistic(
     generator = torch.Generator().manual_seed(asked.seed)
     drawn = forecaster.rollout(some.history, max(leads), some.condition, asked.members, generator)
     entries = np.flatnonzero(frames.weight.reshape(-1) > 0)
-    entries = entries[np.linspace(0, len(entries) - 1, min(len(entries), _SCORED_ENTRIES)).astype(int)]
+    entries = entries[evenly(len(entries), _SCORED_ENTRIES)]
     found = {}
     for lead in leads:
         rows = some.rows[:, first + lead]
@@ -301,9 +317,3 @@ def probabilistic(
         score = float(crps(x, truth).nanmean())
         found[lead] = {"crps": score, "coverage_68": inside[0], "coverage_95": inside[1]}
     return found
-
-
-def _some(found: Windows, most: int) -> Windows:
-    if len(found) <= most:
-        return found
-    return found[np.linspace(0, len(found) - 1, most).astype(int)]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from sciencevae.data.rows import evenly
 from sciencevae.latents.forecast import told_by
 from sciencevae.registry import Findings
 
@@ -41,15 +42,11 @@ def forecast(run: Run) -> Findings:
     from sciencevae.latents.forecast.apply import FORECASTER
 
     asked = run.settings.analyse
-    data: dict[str, Frames] = {}
     rows: list[dict[str, Any]] = []
     energies, notes, metrics = [], [], {}
-    spectra = None
+    spectra, compared = None, set[str]()
     for name, variant in run.variants.items():
-        peers = variant.key not in data
-        if peers:
-            data[variant.key] = Frames(variant)
-        frames = data[variant.key]
+        frames = Frames(variant)
         model = variant.model()
         cut = f.model_latents(variant, model, frames)
         chosen = f.choose(cut, frames, asked)
@@ -62,15 +59,18 @@ def forecast(run: Run) -> Findings:
             f"{name}: {chosen.kind}", f.errors(cut, cut.test, frames, chosen.forecaster, asked), starts
         )
         _add_draws(table, run, variant, cut, frames, chosen.forecaster)
-        if peers:
-            table += _baselines(variant, cut, frames, asked, starts)
+        limited = _limited(f"{name}: {chosen.kind}", cut)
+        if variant.key not in compared:
+            compared.add(variant.key)
+            peers, of_peers = _baselines(variant, cut, frames, asked, starts)
+            table, limited = table + peers, limited + of_peers
         rows += [row | {"lead_time": row["lead"] * step} for row in table]
         energy, found = _rollout(run, name, cut, frames, chosen.forecaster)
         energies.append(energy)
         spectra = found if spectra is None else spectra
         largest = float(energy.of_training.max())
         metrics[name] = {"chosen": chosen.kind, "valid_error": chosen.valid, "largest_energy": largest}
-        notes.append(_sentence(f"{name}: {chosen.kind}", rows, max(asked.lead_times), run))
+        notes.append(_sentence(f"{name}: {chosen.kind}", rows, max(asked.lead_times), run) + limited)
         notes.append(
             f"{name}: over {len(energy)} frames the energy of the forecast rises to {largest:.2f} of the "
             "largest of a training frame."
@@ -85,27 +85,39 @@ def forecast(run: Run) -> Findings:
 
 def _baselines(
     variant: Variant, cut: f.Cut, frames: Frames, asked: Analyse, starts: dict[str, np.ndarray]
-) -> list[dict[str, Any]]:
-    """POD of as many modes with the same choice of forecasters, DMD, DMD of delays, the last frame."""
+) -> tuple[list[dict[str, Any]], str]:
+    """POD of as many modes with the same choice of forecasters, DMD, DMD of delays, the last frame; and what is to
+    be said where they are not of all training data."""
     modes, peers = f.frame_modes(variant.settings), list(_PEERS)
     if cut.ahead:
         peers.append(variant.settings.model.windows.modes)
     series = f.PODSeries.fit(frames, max(modes, *peers))
     most = len(series.pod.modes)
-    cuts = {k: series.cut(variant, frames, k) for k in sorted({min(k, most) for k in (modes, *peers)})}
-    linear = cuts[min(modes, most)]
+    linear = series.cut(variant, frames, min(modes, most))
     same = f.choose(linear, frames, asked)
     label = f"POD of {linear.dim}: {same.kind}"
     rows = _scored(label, f.errors(linear, linear.test, frames, same.forecaster, asked), starts)
+    limited = series.limited + _limited(label, linear)
     for name, window in (("DMD", 1), ("DMD of delays", None)):
-        tried: list[tuple[float, int, f.Cut, Forecaster]] = []
-        for own in cuts.values():
+        tried: list[tuple[float, int, Forecaster]] = []
+        for k in sorted({min(k, most) for k in (modes, *peers)}):
+            own = series.cut(variant, frames, k)  # one at a time: there can be 256 MiB of their windows
             for ridge in _RIDGES:
                 one = f.fit(own, "linear", asked, ridge=ridge, window=window)
-                tried.append((f.valid_error(own, frames, one, asked), len(tried), own, one))
-        _, _, own, one = min(tried)
-        rows += _scored(f"{name}, {own.dim} modes", f.errors(own, own.test, frames, one, asked), starts)
-    return rows + _scored("last frame", f.persistence(cut.test, frames, asked), starts)
+                tried.append((f.valid_error(own, frames, one, asked), len(tried), one))
+        _, _, one = min(tried)
+        own = series.cut(variant, frames, one.dim)
+        label = f"{name}, {own.dim} modes"
+        rows += _scored(label, f.errors(own, own.test, frames, one, asked), starts)
+        limited += _limited(label, own)
+    return rows + _scored("last frame", f.persistence(cut.test, frames, asked), starts), limited
+
+
+def _limited(label: str, cut: f.Cut) -> str:
+    """What is to be said where there are more training windows than are held."""
+    if not cut.limited:
+        return ""
+    return f" {label} learnt from {len(cut.train):,} training windows, evenly spaced: no more are held."
 
 
 def _scored(label: str, errors: f.Errors, starts: dict[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -133,7 +145,7 @@ def _add_draws(
         return decoded(model, z, frames.condition(rows), draw=True, lag=lag)
 
     count = len(cut.test)
-    few = cut.test[np.linspace(0, count - 1, min(count, _UNSURE)).astype(int)]
+    few = cut.test[evenly(count, _UNSURE)]
     found = f.probabilistic(cut, few, frames, chosen, run.settings.analyse, draw)
     for row in table:
         if row["phase"] == "all":
@@ -152,19 +164,24 @@ def _rollout(
     z = forecaster.rollout(first.history, steps, first.condition)
     z = torch.cat([first.history[:, -1:], z], 1)[0, source]
     start = int(first.rows[0, first.history.shape[1] - 1])
-    each = [cut.frames_of(z[lag == k], np.full(int((lag == k).sum()), start), int(k)) for k in lag.unique()]
-    rolled = np.concatenate(each)
-    energy = frames.squares(rolled - frames.mean)
+    ending, energies = np.empty((0, *frames.mean.shape), np.float32), []
+    for place in frames.blocks(np.arange(steps)):
+        for k in lag[place].unique():
+            own = place[lag[place] == k]
+            made = cut.frames_of(z[own], np.full(len(own), start), int(k))
+            energies.append(frames.squares(made - frames.mean))
+            ending = np.concatenate([ending, made])[-max(steps // 4, 1) :]
+    energy = np.concatenate(energies)
     following = start + 1 + np.arange(steps)
     following = following[following < len(frames.run)]
     following = following[(frames.run[following] == frames.run[start]) & frames.original[following]]
     truth = np.full(steps, np.nan)
     truth[: len(following)] = frames.fluctuation(following)
     train = np.flatnonzero(frames.split == 0)
-    some = train[np.linspace(0, len(train) - 1, min(len(train), 1000)).astype(int)]
+    some = train[evenly(len(train), 1000)]
     test = np.unique(cut.test.rows)
-    few = test[np.linspace(0, len(test) - 1, min(len(test), 64)).astype(int)]
-    shown = {"test frames": frames.scaled(few), "long forecast": rolled[-max(steps // 4, 1) :]}
+    few = test[evenly(len(test), 64)]
+    shown = {"test frames": frames.scaled(few), "long forecast": ending}
     table = pd.DataFrame(
         {
             "model": name,

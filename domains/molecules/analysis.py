@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from .metrics import alone, compare, describe
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import xarray as xr
 
     from sciencevae.distributions import Joint
     from sciencevae.runs import Run
@@ -46,6 +49,8 @@ TITLES = {
 }
 #: rows that are decoded at once
 _ROWS = 2000
+#: SMILES that are read at once
+_READ = 100_000
 
 
 def reconstruction(run: Run) -> Findings:
@@ -116,13 +121,11 @@ def generation(run: Run) -> Findings:
         new = new_molecules(variant.model(), alphabet_of(variant.data), chosen.samples, chosen.seed)
         write_smi(new, range(1, len(new) + 1), variant.folder / "samples.smi")
         if variant.key not in known:
-            data = variant.data
-            test, train = (
-                data["smiles"].values[split_rows(data, part)].tolist() for part in ("test", "train")
-            )
-            known[variant.key] = (describe(test[:size], filters, chemnet), frozenset(train))
-        of_test, training = known[variant.key]
+            test = split_rows(variant.data, "test")[:size]
+            known[variant.key] = describe(_smiles(variant.data, test), filters, chemnet)
+        of_test = known[variant.key]
         found = describe(new, filters, chemnet)
+        training = _among(found.smiles, variant.data)
         row: dict[str, Any] = {"model": name, **alone(found, training), **compare(found, of_test)}
         if of_scaffolds is not None:
             row |= {f"{key}/TestSF": value for key, value in compare(found, of_scaffolds).items()}
@@ -133,7 +136,7 @@ def generation(run: Run) -> Findings:
     metrics: dict[Any, Any] = table.set_index("model").to_dict("index")
     notes.append(
         f"{chosen.samples} molecules drawn from the prior and decoded token by token at random, beside "
-        f"{min(len(of_test.smiles) for of_test, _ in known.values())} test molecules; definitions of MOSES "
+        f"{min(len(of_test.smiles) for of_test in known.values())} test molecules; definitions of MOSES "
         "(Polykovskiy et al. 2020)."
     )
     return Findings(metrics, {"generation": table}, tuple(notes), TITLES)
@@ -194,6 +197,18 @@ def new_molecules(model: VAE, alphabet: Alphabet, count: int, seed: int) -> list
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         return decoded(model, alphabet, model.sample_latents(count), greedy=False)
+
+
+def _smiles(data: xr.Dataset, rows: np.ndarray) -> list[str]:
+    found: list[str] = data["smiles"].isel(sample=rows).values.tolist()
+    return found
+
+
+def _among(smiles: Sequence[str], data: xr.Dataset) -> frozenset[str]:
+    """Those that are training molecules, of which no more than a block are in memory at once."""
+    new, train = frozenset(smiles), split_rows(data, "train")
+    blocks = (train[start : start + _READ] for start in range(0, len(train), _READ))
+    return frozenset[str]().union(*(new.intersection(_smiles(data, rows)) for rows in blocks))
 
 
 def _flat(smiles: str) -> str:

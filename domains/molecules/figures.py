@@ -47,7 +47,7 @@ def interpolation(run: Run) -> Drawn | None:
     if len(test) < 2:
         return None
     model, alphabet = variant.model(), alphabet_of(variant.data)
-    z = torch.as_tensor(latents["z"].values[test[:6]], dtype=torch.float32)
+    z = torch.as_tensor(latents["z"].isel(sample=test[:6]).values, dtype=torch.float32)
     pairs = z[: len(z) // 2 * 2].unflatten(0, (-1, 2))
     way = interpolate(pairs[:, 0], pairs[:, 1], _COLUMNS)  # (columns, pairs, D)
     shown = decoded(model, alphabet, way.transpose(0, 1).flatten(0, 1))
@@ -59,7 +59,7 @@ def neighbourhood(run: Run) -> Drawn | None:
     variant = run.main
     latents = variant.latents
     rows = split_rows(latents, "test")[:_SHOWN]
-    z = torch.as_tensor(latents["z"].values[rows], dtype=torch.float32)
+    z = torch.as_tensor(latents["z"].isel(sample=rows).values, dtype=torch.float32)
     if min(z.shape) < 2:
         return None
     generator = torch.Generator().manual_seed(run.settings.analyse.seed)
@@ -70,9 +70,9 @@ def neighbourhood(run: Run) -> Drawn | None:
     legends = [""] * len(shown)
     legends[len(shown) // 2] = "its own latent"
     return _grid(shown, legends, len(steps)), (
-        f"Around the test molecule {latents['smiles'].values[rows[0]]}: a plane of the latents in two random "
-        "directions, decoded greedily, in the middle what its own latent gives; a step is a quarter of the median "
-        "distance between test molecules."
+        f"Around the test molecule {latents['smiles'][rows[:1]].values[0]}: a plane of the latents in two "
+        "random directions, decoded greedily, in the middle what its own latent gives; a step is a quarter of the "
+        "median distance between test molecules."
     )
 
 
@@ -86,11 +86,11 @@ def latent_map(run: Run) -> Drawn | None:
         return None
     names = data["property"].values.tolist()
     of = ["" if unit == "1" else unit for unit in data["properties"].attrs["units"].split(", ")]
-    values, z = data["properties"].values, variant.latents["z"].values.astype(float)
-    rows = np.arange(len(z))[:5000]
-    centred = z - z.mean(0)
-    _, _, axes = np.linalg.svd(centred[rows], full_matrices=False)
-    place = centred[rows] @ axes[:2].T
+    values, z = data["properties"].values, variant.latents["z"].values
+    rows, centre = np.arange(len(z))[:5000], z.mean(0, dtype=float)
+    centred = z[rows] - centre
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    place = centred @ axes[:2].T
     figure, panels = plt.subplots(
         1, len(names), figsize=(DOUBLE_COLUMN, DOUBLE_COLUMN / max(2, len(names))), squeeze=False
     )
@@ -103,7 +103,7 @@ def latent_map(run: Run) -> Drawn | None:
         figure.colorbar(drawn, ax=axis, label=f"{names[column]}{unit}", location="top")
         axis.set(xticks=[], yticks=[])
     shown = split_rows(data, "test")[:_SHOWN]
-    smiles = data["smiles"].values[shown].tolist()
+    smiles = data["smiles"].isel(sample=shown).values.tolist()
     told = []
     for text, row in zip(smiles, values[shown], strict=True):
         known = [
@@ -114,7 +114,7 @@ def latent_map(run: Run) -> Drawn | None:
         told.append(", ".join([text, *(f"{name} {value:.3g} {unit}".strip() for name, value, unit in known)]))
     mapped = Mapped(
         figure,
-        places_in(figure, panels[0], centred[shown] @ axes[:2].T),
+        places_in(figure, panels[0], (z[shown] - centre) @ axes[:2].T),
         told,
         [_structure(text) for text in smiles],
     )

@@ -125,8 +125,9 @@ def compare(new: Description, known: Description) -> dict[str, float]:
     return found
 
 
-def alone(new: Description, training: set[str] | frozenset[str] = frozenset()) -> dict[str, float]:
-    """Valid, Unique@1k and @10k, IntDiv, IntDiv2, Filters; Novelty where training molecules are given."""
+def alone(new: Description, training: set[str] | frozenset[str] | None = None) -> dict[str, float]:
+    """Valid, Unique@1k and @10k, IntDiv, IntDiv2, Filters; Novelty where training molecules are given; of
+    these it takes those that are among the new ones."""
     found = {"Valid": len(new.smiles) / new.asked}
     found |= {
         f"Unique@{k // 1000}k": unique_share(new.smiles, k) for k in (1000, 10_000) if len(new.smiles) >= k
@@ -134,7 +135,7 @@ def alone(new: Description, training: set[str] | frozenset[str] = frozenset()) -
     mean, square = _mean_pairs(new.fingerprints, _counted(new.fingerprints))
     found |= {"IntDiv": 1 - float(mean.mean()), "IntDiv2": 1 - float(np.sqrt(square).mean())}
     found["Filters"] = float(new.passes.mean())
-    if training:
+    if training is not None:
         found["Novelty"] = new_share(new.smiles, training)
     return found
 

@@ -26,6 +26,8 @@ __all__ = ["SCALINGS", "Forecaster", "Law"]
 #: coefficients, as ``lagged_metric``
 SCALINGS = ("each", "common")
 
+_AT_ONCE = 16  # latents whose windows are copied in double precision
+
 Law = DiagonalNormal | FullNormal
 
 
@@ -197,9 +199,12 @@ class Forecaster(nn.Module):
         """Centre and scale by the frames of the training windows."""
         self._check_windows(train)
         dtype = next((p.dtype for p in self.parameters()), self.centre.dtype)
-        frames = torch.cat([train.history, train.future], 1).double()
-        self.centre = frames.mean((0, 1)).to(dtype)
-        spread = frames.std((0, 1), correction=0)
+        means, spreads = [], []
+        for some in torch.arange(self.dim).split(_AT_ONCE):
+            frames = torch.cat([train.history[..., some], train.future[..., some]], 1).double()
+            means.append(frames.mean((0, 1)))
+            spreads.append(frames.std((0, 1), correction=0))
+        self.centre, spread = torch.cat(means).to(dtype), torch.cat(spreads)
         if self.scaling != "each":
             factors = spread.new_tensor([1.0] if self.scaling == "common" else self.scaling)
             spread = (factors * spread).square().mean().sqrt() / factors.expand_as(spread)

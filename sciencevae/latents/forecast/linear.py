@@ -109,10 +109,12 @@ class Linear(Forecaster):
             )
         x = self._delays(self._standard(train.history)[:, -self.window :], self._condition(train.condition))
         y = self._standard(train.future[:, : self.frames]).flatten(1)  # (N, K·D)
-        x, y = x.double() * self._priors(x), y.double()
+        x, y = x.double(), y.double()
+        x *= self._priors(x)
         x_mean, y_mean = x.mean(0), y.mean(0)
-        a, used = _least_squares(x - x_mean, y - y_mean, self.ridge * len(x), self.rank)  # (L·D + c, K·D)
-        residual = y - y_mean - (x - x_mean) @ a
+        x, y = x.sub_(x_mean), y.sub_(y_mean)
+        a, used = _least_squares(x, y, self.ridge * len(x), self.rank)  # (L·D + c, K·D)
+        residual = y - x @ a
         free = max(len(x) - 1 - used, 1.0)
         by_frame = residual.unflatten(1, (self.frames, self.dim)).transpose(0, 1)  # (K, N, D)
         covariance = by_frame.mT @ by_frame / free

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sciencevae.data.rows import evenly
 from sciencevae.data.splits import split_rows
 from sciencevae.errors import InputError
 
@@ -100,8 +101,11 @@ def windows_of(
     horizon: int,
     condition: Any = None,
     stride: int = 1,
+    most: int | None = None,
 ) -> Windows:
     """The windows of rows z (n, D), each of a run, at a time, in a part of the data; see ``windows``.
+
+    most: of more than so many windows that number, evenly spaced.
 
     >>> series = windows_of(np.arange(10.0)[:, None], np.zeros(10), np.arange(10), window=3, horizon=2)
     >>> series.history.shape, series.future[0].flatten().tolist()
@@ -118,8 +122,7 @@ def windows_of(
         if len(rows) < length:
             short.append(str(np.asarray(run)[rows[0]]))
             continue
-        starts = np.arange(0, len(rows) - length + 1, stride)
-        found.append(rows[starts[:, None] + np.arange(length)])
+        found.append((rows, np.arange(0, len(rows) - length + 1, stride)))
     if not found:
         raise InputError(
             f"the series is shorter than window + horizon: {window} + {horizon} = {length} frames are needed, the "
@@ -128,13 +131,24 @@ def windows_of(
     if short:
         named = ", ".join(dict.fromkeys(short))
         log.warning("stretches of fewer than %d frames give no window (run %s)", length, named)
-    taken = np.concatenate(found)
+    taken = _taken(found, length, most)
     frames = values[torch.from_numpy(taken)]  # (N, L + H, D)
     given = None
     if condition is not None:
         given = torch.as_tensor(condition)[torch.from_numpy(taken[:, window - 1])].reshape(len(taken), -1)
         given = given.to(frames.dtype)
     return Windows(frames[:, :window], frames[:, window:], taken, given)
+
+
+def _taken(found: list[tuple[np.ndarray, np.ndarray]], length: int, most: int | None) -> np.ndarray:
+    """The rows (N, length) of windows, from the rows of each stretch and where windows begin in it."""
+    count = sum(len(starts) for _, starts in found)
+    chosen, first, parts = evenly(count, most or count), 0, []
+    for rows, starts in found:
+        own = chosen[np.searchsorted(chosen, first) : np.searchsorted(chosen, first + len(starts))] - first
+        parts.append(rows[starts[own][:, None] + np.arange(length)])
+        first += len(starts)
+    return np.concatenate(parts)
 
 
 def stretches(run: Any, time: Any, split: Any = None, whole: Any = None) -> Iterator[np.ndarray]:
