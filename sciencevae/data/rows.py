@@ -1,0 +1,53 @@
+"""Some rows of a prepared store in memory, at once or block by block: what an analysis holds is bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["evenly", "row_blocks", "rows_at_once", "rows_of"]
+
+_BLOCK_BYTES = 32 << 20
+
+
+def evenly(rows: np.ndarray, most: int) -> np.ndarray:
+    """Of some rows at most ``most``, every k-th of them; all, where they are no more.
+
+    >>> evenly(np.arange(7), 3).tolist()
+    [0, 3, 6]
+    """
+    return rows[:: max(1, -(-len(rows) // max(1, most)))]
+
+
+def rows_at_once(data: xr.Dataset, held_bytes: int | None = None) -> int:
+    """How many rows of all variables so many bytes hold; default: 32 MiB."""
+    row_bytes = max(1, sum(v.nbytes for v in data.variables.values()) // max(1, data.sizes["sample"]))
+    return max(1, (held_bytes or _BLOCK_BYTES) // row_bytes)
+
+
+def rows_of(data: xr.Dataset, rows: np.ndarray) -> xr.Dataset:
+    """Some rows (ascending) of a store in memory, taken from blocks of it that are read one by one."""
+    import xarray as xr
+
+    size, found = rows_at_once(data), []
+    first, last = (int(rows[0]) // size, int(rows[-1]) // size + 1) if len(rows) else (0, 0)
+    for start in range(first * size, last * size, size):
+        own = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + size)]
+        if len(own):
+            block = data.isel(sample=slice(int(own[0]), int(own[-1]) + 1)).load()
+            found.append(block.isel(sample=own - own[0]) if len(own) < block.sizes["sample"] else block)
+    if len(found) < 2:
+        return found[0] if found else data.isel(sample=rows).load()
+    return xr.concat(found, "sample", data_vars="minimal", coords="minimal", compat="override")
+
+
+def row_blocks(data: xr.Dataset, rows: np.ndarray, size: int | None = None) -> Iterator[xr.Dataset]:
+    """Some rows (ascending) of a store in their order, ``size`` at a time; default: what 32 MiB hold."""
+    size = size or rows_at_once(data)
+    for start in range(0, len(rows), size):
+        yield rows_of(data, rows[start : start + size])
