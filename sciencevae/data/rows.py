@@ -31,23 +31,27 @@ def rows_at_once(data: xr.Dataset, held_bytes: int | None = None) -> int:
 
 
 def rows_of(data: xr.Dataset, rows: np.ndarray) -> xr.Dataset:
-    """Some rows (ascending) of a store in memory, taken from blocks of it that are read one by one."""
+    """Some rows of a store in memory, in the order asked for, taken from blocks of it that are read one by one."""
     import xarray as xr
 
+    if (np.diff(rows) < 0).any():
+        order = np.argsort(rows, kind="stable")
+        return rows_of(data, rows[order]).isel(sample=np.argsort(order))
     size, found = rows_at_once(data), []
     first, last = (int(rows[0]) // size, int(rows[-1]) // size + 1) if len(rows) else (0, 0)
     for start in range(first * size, last * size, size):
         own = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + size)]
         if len(own):
             block = data.isel(sample=slice(int(own[0]), int(own[-1]) + 1)).load()
-            found.append(block.isel(sample=own - own[0]) if len(own) < block.sizes["sample"] else block)
+            all_of_it = np.array_equal(own, np.arange(own[0], own[-1] + 1))
+            found.append(block if all_of_it else block.isel(sample=own - own[0]))
     if len(found) < 2:
         return found[0] if found else data.isel(sample=rows).load()
     return xr.concat(found, "sample", data_vars="minimal", coords="minimal", compat="override")
 
 
 def row_blocks(data: xr.Dataset, rows: np.ndarray, size: int | None = None) -> Iterator[xr.Dataset]:
-    """Some rows (ascending) of a store in their order, ``size`` at a time; default: what 32 MiB hold."""
+    """Some rows of a store in their order, ``size`` at a time; default: what 32 MiB hold."""
     size = size or rows_at_once(data)
     for start in range(0, len(rows), size):
         yield rows_of(data, rows[start : start + size])
