@@ -144,8 +144,12 @@ def _bound(model: VAE, images: Batches, seed: int, draws: int = 16) -> np.ndarra
     """−ELBO of each image, nats."""
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(seed)
-        terms = (model.terms(part, draws) for part in _parts(images))
-        return torch.cat([t.divergence - t.log_px.mean(0) for t in terms]).double().numpy()
+        return torch.cat([_minus_elbo(model, part, draws) for part in _parts(images)]).double().numpy()
+
+
+def _minus_elbo(model: VAE, part: Batch, draws: int) -> torch.Tensor:
+    terms = model.terms(part, draws)
+    return terms.divergence - terms.log_px.mean(0)
 
 
 def _evidence(model: VAE, batch: Batch, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -242,7 +246,7 @@ def disentanglement(run: Run) -> Findings:
     tables, metrics = [], {}
     for name, variant in run.variants.items():
         latents = variant.latents
-        names = [str(n) for n in latents.coords if str(n).startswith("factor_")]
+        names = sorted(str(n) for n in latents.coords if str(n).startswith("factor_"))
         if not names or "z" not in latents:
             continue
         factors = np.stack([latents[n].values for n in names], 1)
