@@ -160,8 +160,12 @@ ANALYSES = [
         "digits",
         "mnist",
         "likelihood",
-        ["model.hidden=[16]", "model.latent=2", "prepare.fractions={train: 0.1, valid: 0.1, test: 0.8}"]
-        + ["analyse={evidence_rows: 10, evidence_samples: 2}", "objective={}", "refit={}", "variants={}"],
+        [
+            "prepare.fractions={train: 0.1, valid: 0.1, test: 0.8}",
+            "model={hidden: [16], latent: 2}",
+            "analyse={evidence_rows: 10, evidence_samples: 2}",
+            *("objective={}", "refit={}", "variants={}"),
+        ],
         images,
         (2_000, 4_000),
         300,
