@@ -154,7 +154,7 @@ for path in paths:
     print(data.sizes["sample"], int(told["VmHWM"].split()[0]) << 10)
 """
 
-#: of all images and lattices, and of what is decoded from them, the larger took 165 and 175 MB more
+#: of all images and lattices, and of what is decoded from them, the larger took 165 and 120 MB more
 ANALYSES = [
     (
         "digits",
@@ -176,7 +176,7 @@ ANALYSES = [
         "decoding",
         ["model={latent: 4, channels: 4, hidden: 16}", "analyse.draws=50", "variants={}"],
         lattices,
-        (2_000, 16_000),
+        (1_000, 11_000),
         500,
     ),
 ]
