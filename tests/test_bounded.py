@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -182,3 +183,90 @@ def measured(script: str, rows: tuple[int, int], *arguments: str | Path) -> tupl
     (few, before), (many, after) = (map(int, line.split()) for line in done.stdout.splitlines())
     assert (few, many) == rows
     return before, after
+
+
+ANALYSE_ROWS = """
+import json, sys
+from pathlib import Path
+from types import SimpleNamespace
+import numpy as np
+from sciencevae import stages
+from sciencevae.builtin.digits import analysis as digits
+from sciencevae.builtin.xy import analysis as xy
+from sciencevae.config import load
+from sciencevae.data import batches, rows, scaling, sequential, store
+from sciencevae.registry import domain
+
+sequential._SMALL_BYTES, rows._BLOCK_BYTES, batches._BLOCK_BYTES = 1 << 20, 1 << 20, 1 << 20
+store._SHARD_BYTES, store._CHUNK_BYTES, scaling._BLOCK_BYTES = 1 << 20, 1 << 18, 1 << 20
+digits._HELD_BYTES, xy._FITTED_BYTES = 1 << 20, 4 << 20
+name, config, analysis, overrides, out, *paths = sys.argv[1:]
+for path in paths:
+    own = domain(name)
+    settings = load(own, config or None, overrides=json.loads(overrides))
+    data = stages._prepared(own, settings, {}, Path(path))
+    data = store.write(data, f"{out}/store.zarr", seed=1, memory_bytes=4 << 20)
+    model = own.build(settings, data).eval()
+    z = (("sample", "latent"), np.random.default_rng(0).normal(size=(data.sizes["sample"], 4)))
+    variant = SimpleNamespace(
+        settings=settings, data=data, model=lambda: model, latents=data.coords.to_dataset().assign(z=z, z_std=z),
+        key="", metrics={"seconds": 0.0, "latents": {}},
+    )
+    variant.run = run = SimpleNamespace(
+        settings=settings, domain=own, variants={"main": variant}, main=variant
+    )
+    assert own.analyses[analysis](run).tables
+    told = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    print(data.sizes["sample"], int(told["VmHWM"].split()[0]) << 10)
+"""
+
+#: of all images and lattices, and of what is decoded from them, the larger took 165 and 120 MB more
+ANALYSES = [
+    (
+        "digits",
+        "mnist",
+        "likelihood",
+        [
+            "prepare.fractions={train: 0.1, valid: 0.1, test: 0.8}",
+            "model={hidden: [16], latent: 2}",
+            "analyse={evidence_rows: 10, evidence_samples: 2}",
+            *("objective={}", "refit={}", "variants={}"),
+        ],
+        images,
+        (2_000, 4_000),
+        300,
+    ),
+    (
+        "xy",
+        "",
+        "decoding",
+        ["model={latent: 4, channels: 4, hidden: 16}", "analyse.draws=50", "variants={}"],
+        lattices,
+        (1_000, 11_000),
+        500,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "analysis", "overrides", "make", "rows", "each"),
+    ANALYSES,
+    ids=[case[0] for case in ANALYSES],
+)
+def test_analysing_more_rows_takes_hardly_more_memory(
+    name: str,
+    config: str,
+    analysis: str,
+    overrides: list[str],
+    make: Callable[[Path, int], None],
+    rows: tuple[int, int],
+    each: int,
+    tmp_path: Path,
+) -> None:
+    paths = [tmp_path / f"{count}.h5" for count in rows]
+    for path, count in zip(paths, rows, strict=True):
+        make(path, count)
+    few, many = measured(ANALYSE_ROWS, rows, name, config, analysis, json.dumps(overrides), tmp_path, *paths)
+    assert many - few < each * (rows[1] - rows[0]) + SLACK, (
+        f"{(many - few) / (rows[1] - rows[0]):.0f} bytes a row"
+    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from sciencevae.data.rows import row_blocks, rows_of
 from sciencevae.data.splits import split_rows
 from sciencevae.registry import Findings
 
@@ -45,6 +47,7 @@ TITLES = {
     "distance": "median distance to the nearest training pattern, relative",
 }
 _ROWS = 500  # patterns that are decoded for a table
+_COMPARED = 4000  # training patterns that principal components, and new patterns, are compared with
 _RANKED = 10  # data at least, for a correlation of ranks
 _PIXELS = 1 << 15  # of all patterns that are denoised
 _STEPS = 100  # that refine a posterior
@@ -167,7 +170,7 @@ def denoising(run: Run) -> Findings:
         count = int(np.clip(_PIXELS // np.prod(_image(data)), 50, _ROWS))  # of images fewer: each is refined
         for part in ("train", "valid", "test"):
             chosen = split_rows(data, part)[: 5 * _ROWS if part == "train" else count]
-            own = data.isel(sample=chosen).load()
+            own = rows_of(data, chosen)
             x, expected = (own[v].values.reshape(len(chosen), *_image(own)) for v in ("x", "expected"))
             parts[part] = chosen, x, expected
         test, noisy, truth = parts["test"]
@@ -232,9 +235,12 @@ def generation(run: Run) -> Findings:
         data, latents = variant.data, variant.latents
         if "expected" not in data or variant.settings.prepare.told:
             continue
-        known = _unit(data["expected"].values[split_rows(data, "train")[:4000]])
+        expected = data[["expected"]].reset_coords(drop=True)
         test = split_rows(data, "test")[:_ROWS]
-        truth = _unit(data["expected"].values[test])
+        known, truth = (
+            _unit(rows_of(expected, rows)["expected"].values)
+            for rows in (split_rows(data, "train")[:_COMPARED], test)
+        )
         z = torch.from_numpy(latents["z"].values[test])
         other = torch.from_numpy(generator.permutation(len(test)))
         model = variant.model()
@@ -304,9 +310,14 @@ def _principal_components(variant: Variant, count: int) -> np.ndarray:
     """Of counts over their mean, fitted to training data, (N, count)."""
     from sklearn.decomposition import PCA
 
-    x = _unit(np.nan_to_num(variant.data["x"].values))
-    train = split_rows(variant.data, "train")[:4000]
-    return PCA(count, svd_solver="randomized", random_state=0).fit(x[train]).transform(x)
+    x = variant.data[["x"]].reset_coords(drop=True)
+
+    def read(rows: np.ndarray) -> Iterator[np.ndarray]:
+        return (_unit(np.nan_to_num(block["x"].values)) for block in row_blocks(x, rows))
+
+    train = np.concatenate(list(read(split_rows(variant.data, "train")[:_COMPARED])))
+    components = PCA(count, svd_solver="randomized", random_state=0).fit(train)
+    return np.concatenate([components.transform(part) for part in read(np.arange(x.sizes["sample"]))])
 
 
 def _unit(patterns: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sciencevae.data.rows import row_blocks
 from sciencevae.data.splits import split_rows
 from sciencevae.report.figures import COLOURS, DOUBLE_COLUMN, SEQUENTIAL, image_grid
 
@@ -33,7 +34,9 @@ def patterns(run: Run) -> Drawn | None:
     if variant is None:
         return None
     test = split_rows(variant.data, "test")
-    dark = np.argsort(np.nansum(variant.data["x"].values[test].reshape(len(test), -1), 1))
+    counts = row_blocks(variant.data[["x"]].reset_coords(drop=True), test)
+    flat = (block["x"].values.reshape(block.sizes["sample"], -1) for block in counts)
+    dark = np.argsort(np.concatenate([np.nansum(part, 1) for part in flat]))
     rows = test[dark[np.linspace(0, len(test) - 1, 6).astype(int)]]
     data, decoded = variant.data.isel(sample=rows).load(), decode_rows(variant, rows)
     kinds = {"counts": data["x"].values, "decoded": decoded}

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from sciencevae.batch import Batch
+from sciencevae.data.rows import rows_of
 from sciencevae.registry import Findings
 
 from .crystals import Crystal, formula
@@ -33,11 +34,14 @@ __all__ = [
     "is_powder",
     "of_formulas",
     "parts_of",
+    "patterns_of",
     "phases",
+    "pieces",
     "probabilities",
 ]
 
 _ROWS = 256
+_PIECE = 8 * _ROWS  # patterns in memory
 DRAWS = 16
 """Of each posterior."""
 _VALID = 120  # patterns that baselines choose their preparation by
@@ -82,7 +86,7 @@ def phases(run: Run) -> Findings:
         threshold = best_threshold(score(valid), data["phases"].values[valid] > 0)
         kinds = {"simulated test": (score(test), data["phases"].values[test] > 0)}
         if len(scans):
-            by = by_formula(score(scans), names)[0]
+            by = by_formula(np.concatenate([score(part) for part in pieces(scans)]), names)[0]
             guesses[method] = [_first(row, formulas) for row in by]
             if whole.any():
                 kinds["measured"] = by[whole], told[whole]
@@ -115,9 +119,8 @@ def scorers(run: Run) -> dict[str, tuple[Callable[[np.ndarray], np.ndarray], str
     data, model = run.main.data, run.main.model()
     crystals = crystals_of(run)[0]
     source = run.main.settings.source
-    counts = data["pattern"].values[:, 0]
-    truth = data["phases"].values > 0
     valid = np.flatnonzero(data["split"].values == 1)[:_VALID]
+    truth = data["phases"].values[valid] > 0
     against = references(source, crystals, max(VARIANTS), source.seed + 2)
     found: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
         "VAE": (lambda rows: probabilities(model, batch_of(data, rows), run.settings.analyse.seed), "")
@@ -126,8 +129,8 @@ def scorers(run: Run) -> dict[str, tuple[Callable[[np.ndarray], np.ndarray], str
         best: tuple[float, Any] = (-1.0, None)
         for width in _WIDTHS:
             for variants in VARIANTS:
-                score = _comparison(method, counts, against[:, :variants], width)
-                recall = quality(score(valid), truth[valid], 0.5)["recall"]
+                score = _comparison(method, data, against[:, :variants], width)
+                recall = quality(score(valid), truth, 0.5)["recall"]
                 if recall > best[0]:
                     best = recall, (score, f"σ = {width:g} bins, {variants} reference(s) a phase")
         name = {"decomposition": "sum of references (NNLS)"}.get(method, f"nearest reference ({method})")
@@ -136,12 +139,12 @@ def scorers(run: Run) -> dict[str, tuple[Callable[[np.ndarray], np.ndarray], str
 
 
 def _comparison(
-    method: Any, counts: np.ndarray, against: np.ndarray, width: float
+    method: Any, data: xr.Dataset, against: np.ndarray, width: float
 ) -> Callable[[np.ndarray], np.ndarray]:
     reference = smoothed(against, width)
 
     def score(rows: np.ndarray) -> np.ndarray:
-        patterns = smoothed(strip_background(counts[rows], REACH), width)
+        patterns = smoothed(strip_background(patterns_of(data, rows), REACH), width)
         if method == "decomposition":
             return decompose(patterns, reference)[0]
         return nearest(patterns, reference, method)
@@ -218,9 +221,19 @@ def is_powder(run: Run) -> bool:
     return run.main.settings.source.kind == "powder"
 
 
+def pieces(rows: np.ndarray) -> list[np.ndarray]:
+    """Rows of which there may be many, as many at a time as all methods have memory for."""
+    return [rows[start : start + _PIECE] for start in range(0, len(rows), _PIECE)]
+
+
+def patterns_of(data: xr.Dataset, rows: np.ndarray) -> np.ndarray:
+    """The counts of rows, (n, N)."""
+    return np.asarray(rows_of(data[["pattern"]].reset_coords(drop=True), rows)["pattern"].values[:, 0])
+
+
 def batch_of(data: xr.Dataset, rows: np.ndarray) -> Batch:
     """Patterns of rows without their phases, which are to be found."""
-    part = data.isel(sample=rows)
+    part = rows_of(data[["pattern", "exposure"]].reset_coords(drop=True), rows)
     tensors = {
         name: torch.as_tensor(part[name].values, dtype=torch.float32) for name in ("pattern", "exposure")
     }

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from sciencevae.batch import Batch
+from sciencevae.data.rows import evenly, rows_of
 from sciencevae.registry import Findings
 
 from .powder_analysis import expected, is_powder
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["denoised", "short_exposures", "thinned"]
 
 _PATTERNS = 120
+_SCANS = 1000
 _WIDTHS = (0.0, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0)  # σ in bins
 TITLES = {
     "exposure": "share of the counts",
@@ -41,16 +43,18 @@ def short_exposures(run: Run) -> Findings:
     data, model = run.main.data, run.main.model()
     origin, split = data["origin"].values, data["split"].values
     seed = run.settings.analyse.seed
+    scans = np.flatnonzero(origin == "measured")
     kinds = {
         "simulated test": np.flatnonzero((split == 2) & (origin == "simulated"))[:_PATTERNS],
-        "measured": np.flatnonzero(origin == "measured"),
+        "measured": scans[evenly(len(scans), _SCANS)],
     }
     rows = []
     for share in (0.01, 0.1):
         for kind, chosen in kinds.items():
             if not len(chosen):
                 continue
-            thin, rest = thinned(data["pattern"].values[chosen], share, seed)
+            own = rows_of(data, chosen)
+            thin, rest = thinned(own["pattern"].values, share, seed)
             rates = {
                 "VAE": denoised(model, thin),
                 "Gaussian smoothing": _best(_smoothings, thin),
@@ -59,7 +63,7 @@ def short_exposures(run: Run) -> Findings:
             for method, rate in rates.items():
                 row: dict[str, Any] = {"patterns": kind, "exposure": share, "method": method}
                 if kind == "simulated test":
-                    row["relative"] = relative_error(rate / share, data["expected"].values[chosen])
+                    row["relative"] = relative_error(rate / share, own["expected"].values)
                 row["held_out"] = float(np.mean(_misfit(rate * ((1 - share) / share), rest)))
                 rows.append(row)
     table = pd.DataFrame(rows)
@@ -71,6 +75,8 @@ def short_exposures(run: Run) -> Findings:
         for r in rows
     }
     note = "Widths are chosen for each pattern, by how well one half of its own counts foretells the other."
+    if len(scans) > _SCANS:
+        note += f" Of {len(scans):,} scans {len(kinds['measured']):,} were taken, evenly."
     return Findings(metrics, {"short_exposures": table}, (note,), TITLES)
 
 

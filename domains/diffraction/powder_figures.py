@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from sciencevae.data.rows import evenly
 from sciencevae.report.figures import COLOURS, DOUBLE_COLUMN, SEQUENTIAL, SINGLE_COLUMN
 
 from .axes import anode, two_theta_from_d
 from .crystals import reflections
-from .powder_analysis import batch_of, crystals_of, is_powder, probabilities
+from .powder_analysis import batch_of, crystals_of, is_powder, patterns_of, pieces, probabilities
 from .powder_exposures import denoised, thinned
-from .powder_groups import unit
+from .powder_groups import PATTERNS, SCANS, unit
 from .powder_unknown import KINDS
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def scans(run: Run) -> tuple[Figure, str] | None:
     tube = anode(data.attrs["anode"])
     figure, panels = plt.subplots(4, 1, figsize=(DOUBLE_COLUMN, 6.0), sharex=True)
     for axes, row, decoded, probability in zip(panels, rows, rate, found, strict=True):
-        counts = data["pattern"].values[row, 0]
+        counts = patterns_of(data, row[None])[0]
         axes.plot(angle, np.sqrt(counts), color="0.6", lw=0.7, label="counts")
         axes.plot(angle, np.sqrt(decoded), color=COLOURS[0], lw=0.9, label="decoded rate")
         first = np.argsort(-probability)[:3].tolist()
@@ -137,7 +138,10 @@ def phase_map(run: Run) -> tuple[Figure, str] | None:
     truth, z = data["phases"].values, unit(run.main.latents["z"].values)
     origin, phase, names = data["origin"].values, data["phases"].values.argmax(1), data["phase"].values
     single = (origin == "simulated") & (truth.sum(1) == 1)
-    held, scans = np.flatnonzero(single & (data["split"].values > 0)), np.flatnonzero(origin == "measured")
+    held = np.flatnonzero(single & (data["split"].values > 0))
+    held = held[evenly(len(held), PATTERNS)]
+    scans = np.flatnonzero(origin == "measured")
+    scans = scans[evenly(len(scans), SCANS)]
     few = len(names) <= len(COLOURS)
     figure, axes = plt.subplots(figsize=(DOUBLE_COLUMN * (0.75 if few else 1.0), 3.4 if few else 5.6))
     if few:
@@ -170,8 +174,8 @@ def phase_map(run: Run) -> tuple[Figure, str] | None:
         axes.plot(*place, "k*", ms=5)
         axes.annotate(str(data["label"].values[row]), place, (3, 3), textcoords="offset points", fontsize=6)
     return figure, (
-        f"Directions of the latents of single-phase patterns that training did not see, {plane_is}. One colour a "
-        "phase; stars: measured scans, with their labels."
+        f"Directions of the latents of {len(held):,} single-phase patterns that training did not see, {plane_is}. "
+        "One colour a phase; stars: measured scans, with their labels."
     )
 
 
@@ -186,7 +190,8 @@ def confusion(run: Run) -> tuple[Figure, str] | None:
     rows = np.flatnonzero(
         (data["origin"].values == "simulated") & (data["split"].values > 0) & (truth.sum(1) == 1)
     )
-    guess = probabilities(run.main.model(), batch_of(data, rows)).argmax(1)
+    model = run.main.model()
+    guess = np.concatenate([probabilities(model, batch_of(data, part)).argmax(1) for part in pieces(rows)])
     number = len(data["phase"])
     table = np.zeros((number, number))
     np.add.at(table, (truth[rows].argmax(1), guess), 1)
@@ -254,7 +259,7 @@ def thinned_patterns(run: Run) -> tuple[Figure, str] | None:
     rows = rows if len(rows) else np.flatnonzero((origin == "simulated") & (data["split"].values == 2))
     mean = data["exposure"].values[rows]
     row = rows[np.argsort(mean)[len(mean) // 2]]
-    counts = data["pattern"].values[[row]]
+    counts = patterns_of(data, row[None])[:, None]
     thin, _ = thinned(counts, 0.01, 0)
     rate = denoised(model, thin)
     figure, panels = plt.subplots(3, 1, figsize=(DOUBLE_COLUMN, 4.2), sharex=True)

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from sciencevae.data.rows import evenly
 from sciencevae.latents.score import auc
 from sciencevae.registry import Findings
 
 from .crystals import formula
-from .powder_analysis import REACH, is_powder
+from .powder_analysis import REACH, is_powder, patterns_of
 from .references import smoothed, strip_background
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["agreement", "clustered", "groups", "in_common", "lattice", "log_odds", "spaces", "unit"]
 
+PATTERNS, SCANS = 5000, 1000
+"""Held-out patterns and scans that are clustered, at most."""
 _SMOOTH = 2.0  # σ in bins of patterns without background
 TITLES = {
     "method": "in",
@@ -49,7 +52,8 @@ def groups(run: Run) -> Findings:
     data = run.main.data
     truth, names = data["phases"].values, data["phase"].values
     held_out = (data["origin"].values == "simulated") & (data["split"].values > 0)
-    single = np.flatnonzero(held_out & (truth.sum(1) == 1))
+    found_single = np.flatnonzero(held_out & (truth.sum(1) == 1))
+    single = found_single[evenly(len(found_single), PATTERNS)]
     phase = truth[single].argmax(1)
     number = len(np.unique(phase))
     if number < 2:
@@ -58,12 +62,14 @@ def groups(run: Run) -> Findings:
     scans = np.flatnonzero(data["origin"].values == "measured")
     labels = [{*str(label).split("+")} for label in data["label"].values[scans]]
     told = np.array([bool(label & {*formulas}) for label in labels], bool)
-    rows = np.concatenate([single, scans[told]])
-    labels = [label for label, one in zip(labels, told, strict=True) if one]
+    chosen = np.flatnonzero(told)
+    chosen = chosen[evenly(len(chosen), SCANS)]
+    rows = np.concatenate([single, scans[chosen]])
+    labels = [labels[one] for one in chosen]
     found: list[dict[str, Any]] = []
     latents = run.main.latents["z"].values[rows]
     learned = {"latents": unit(latents), "log-odds of the phases": unit(log_odds(run.main.model(), latents))}
-    compared = spaces(data["pattern"].values[rows, 0], latents.shape[1])
+    compared = spaces(patterns_of(data, rows), latents.shape[1])
     for (name, by), space in ({(name, "k-means"): one for name, one in learned.items()} | compared).items():
         cluster = clustered(space, number, by, run.settings.analyse.seed)
         row = {"method": name, "by": by, **agreement(cluster[: len(single)], phase)}
@@ -79,7 +85,15 @@ def groups(run: Run) -> Findings:
     metrics: dict[str, Any] = {
         row["method"]: {k: v for k, v in row.items() if k not in ("method", "by")} for row in found
     }
-    return Findings(metrics, {"groups": table}, titles=TITLES)
+    notes = tuple(
+        f"Of {several:,} {kind}, which are clustered in memory, {taken:,} were taken, evenly."
+        for kind, several, taken in (
+            ("held-out patterns of one phase", len(found_single), len(single)),
+            ("scans", int(told.sum()), len(chosen)),
+        )
+        if taken < several
+    )
+    return Findings(metrics, {"groups": table}, notes, TITLES)
 
 
 def log_odds(model: VAE, latents: np.ndarray) -> np.ndarray:

@@ -23,6 +23,8 @@ from .powder_analysis import (
     expected,
     is_powder,
     parts_of,
+    patterns_of,
+    pieces,
     probabilities,
 )
 from .references import decompose, nearest, references, smoothed, strip_background
@@ -126,26 +128,37 @@ def scored(run: Run) -> pd.DataFrame:
     }
     rows = np.concatenate(list(of_kind.values()))
     kinds = np.repeat(list(of_kind), [len(own) for own in of_kind.values()])
-    valid, labels, batch = kinds == "validation", data["label"].values[rows], batch_of(data, rows)
+    valid, labels = kinds == "validation", data["label"].values[rows]
     candidates, strangers = crystals_of(run)
     names = [crystal.name for crystal in candidates]
     width = _SMOOTH * source.scan.bins / (source.scan.stop - source.scan.start)
-    stripped = smoothed(strip_background(data["pattern"].values[rows, 0], REACH), width)
     against = smoothed(references(source, candidates, max(VARIANTS), source.seed + 2), width)
-    left = {"left over by a sum of references (NNLS)": decompose(stripped, against)[1]}
-    own = doubts(model, batch, stripped, width, seed)
-    scores = {"doubt": combined(own | left, valid), "doubt of the model alone": combined(own, valid)}
-    scores |= own | surprises(model, batch, seed) | left
-    for match in ("cosine", "correlation"):
-        likeness = nearest(stripped, against, match).max(1)
-        scores[f"1 − likeness of the nearest reference ({match})"] = 1 - likeness
+    own, others, left, likeliest = [], [], [], list[str]()
+    for part in pieces(rows):
+        batch = batch_of(data, part)
+        stripped = smoothed(strip_background(patterns_of(data, part), REACH), width)
+        own.append(doubts(model, batch, stripped, width, seed))
+        others.append(surprises(model, batch, seed))
+        compared = {"left over by a sum of references (NNLS)": decompose(stripped, against)[1]}
+        for match in ("cosine", "correlation"):
+            likeness = nearest(stripped, against, match).max(1)
+            compared[f"1 − likeness of the nearest reference ({match})"] = 1 - likeness
+        left.append(compared)
+        likeliest += [_likeliest(one, names) for one in probabilities(model, batch, seed)]
+    of_model, of_all, beside = (
+        {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        for parts in (own, others, left)
+    )
+    over = next(iter(beside))
     about = {
         "label": labels,
         "patterns": kinds,
         "holds": holds_unknown(labels, names, [crystal.name for crystal in strangers]),
-        "likeliest": [_likeliest(one, names) for one in probabilities(model, batch, seed)],
+        "likeliest": likeliest,
+        "doubt": combined(of_model | {over: beside[over]}, valid),
+        "doubt of the model alone": combined(of_model, valid),
     }
-    return pd.DataFrame(about | scores)
+    return pd.DataFrame(about | of_model | of_all | beside)
 
 
 def combined(scores: Mapping[str, np.ndarray], valid: np.ndarray) -> np.ndarray:

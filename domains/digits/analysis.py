@@ -11,8 +11,9 @@ import torch
 from scipy.stats import sem
 
 from sciencevae.batch import Batch
-from sciencevae.data.batches import as_batches
-from sciencevae.errors import InputError
+from sciencevae.data.batches import Batches, as_batches
+from sciencevae.data.rows import evenly, rows_of
+from sciencevae.data.splits import split_rows
 from sciencevae.registry import Findings
 
 from .dataset import CLASSES, SPLITS
@@ -72,6 +73,12 @@ TITLES = {
 }
 COMPLETION_TITLES = TITLES | {"minus_log_p": "−log p(x | c) (nats/image)", "error": "its error (nats/image)"}
 _ROWS = 500
+#: images of a split that are held as they are read; larger ones are read block by block, again for each score
+_HELD_BYTES = 64 << 20
+#: pixels, and what is told beside them, of the training images that other methods see
+_PEERS_BYTES = 256 << 20
+#: latents of a split that clusters are fitted to and chosen by
+_CLUSTERED = 100_000
 #: images decoded at once in estimates of log p(x)
 _DECODED = 4_000
 
@@ -89,11 +96,11 @@ def likelihood(run: Run) -> Findings:
     for name, variant in run.variants.items():
         if variant.settings.prepare.anomaly is not None:
             continue  # its test images are of two kinds
-        model, test = variant.model(), first_images(variant, "test")
-        bound = _bound(model, test, chosen.seed)
+        model = variant.model()
+        bound = _bound(model, _images(variant, "test"), chosen.seed)
         row: dict[str, Any] = {"model": name, "minus_elbo": bound.mean(), "minus_elbo_error": sem(bound)}
         if not isinstance(model, VQVAE):
-            part = test[: chosen.evidence_rows]
+            part = first_images(variant, "test", chosen.evidence_rows)
             nll, trusted = _evidence(model, part, chosen.evidence_samples, chosen.seed)
             gap = bound[: len(nll)] - nll
             row["minus_log_p"] = bound.mean() - gap.mean()
@@ -133,12 +140,16 @@ def _most_probable(table: pd.DataFrame, data: Mapping[str, str]) -> Iterator[str
             )
 
 
-def _bound(model: VAE, batch: Batch, seed: int, draws: int = 16) -> np.ndarray:
+def _bound(model: VAE, images: Batches, seed: int, draws: int = 16) -> np.ndarray:
     """−ELBO of each image, nats."""
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(seed)
-        terms = [model.terms(part, draws) for part in _parts(batch)]
-        return torch.cat([t.divergence - t.log_px.mean(0) for t in terms]).double().numpy()
+        return torch.cat([_minus_elbo(model, part, draws) for part in _parts(images)]).double().numpy()
+
+
+def _minus_elbo(model: VAE, part: Batch, draws: int) -> torch.Tensor:
+    terms = model.terms(part, draws)
+    return terms.divergence - terms.log_px.mean(0)
 
 
 def _evidence(model: VAE, batch: Batch, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -160,7 +171,7 @@ def clusters(run: Run) -> Findings:
 
     from sciencevae.latents.cluster import combine, fit_gaussians
 
-    chosen, rows = run.settings.analyse, []
+    chosen, rows, most = run.settings.analyse, [], 0
     if chosen.clusters is None:
         return Findings()
     for name, variant in run.variants.items():
@@ -169,18 +180,21 @@ def clusters(run: Run) -> Findings:
             continue
         if variant.settings.prepare.anomaly is not None:
             continue
-        z, split, label = (latents[k].values for k in ("z", "split", "label"))
-        z = z.astype(float)
-        train, valid, test = (split == code for code in SPLITS.values())
+        z, label = (latents[k].values for k in ("z", "label"))
+        train, valid, test = (split_rows(latents, part) for part in SPLITS)
+        most = max(most, len(train), len(valid))
+        train, valid = (part[evenly(len(part), _CLUSTERED)] for part in (train, valid))
+        fitted, held = (z[part].astype(float) for part in (train, valid))
         many = sorted({chosen.clusters, 5, 10, 20, 30, 40, 60})
-        fits = {k: fit_gaussians(z[train], k, "full", chosen.seed, 1, 1e-3) for k in many}
-        held_out = {k: float(fit.score(z[valid])) for k, fit in fits.items()}
+        fits = {k: fit_gaussians(fitted, k, "full", chosen.seed, 1, 1e-3) for k in many}
+        held_out = {k: float(fit.score(held)) for k, fit in fits.items()}
         best = max(held_out, key=held_out.__getitem__)
         cuts = {(k, k): np.arange(k) for k in (chosen.clusters, best)}
         if best > chosen.clusters:
-            cuts[best, chosen.clusters] = combine(fits[best].predict_proba(z[train]), chosen.clusters)
+            cuts[best, chosen.clusters] = combine(fits[best].predict_proba(fitted), chosen.clusters)
         for (components, count), cluster in cuts.items():
-            found = cluster[fits[components].predict(z[test])]
+            parts = np.array_split(z[test], -(-len(test) // _CLUSTERED))
+            found = cluster[np.concatenate([fits[components].predict(part.astype(float)) for part in parts])]
             rows.append(
                 {
                     "model": name,
@@ -201,6 +215,8 @@ def clusters(run: Run) -> Findings:
         for r in table.to_dict("records")
     }
     note = "Components are chosen by the likelihood of validation images, and joined where they overlap most."
+    if most > _CLUSTERED:
+        note += f" Clusters are fitted to, and chosen by, at most {_CLUSTERED:,} images each, taken evenly."
     return Findings(metrics, {"clusters": table}, (note,), TITLES)
 
 
@@ -230,7 +246,7 @@ def disentanglement(run: Run) -> Findings:
     tables, metrics = [], {}
     for name, variant in run.variants.items():
         latents = variant.latents
-        names = [str(n) for n in latents.coords if str(n).startswith("factor_")]
+        names = sorted(str(n) for n in latents.coords if str(n).startswith("factor_"))
         if not names or "z" not in latents:
             continue
         factors = np.stack([latents[n].values for n in names], 1)
@@ -256,17 +272,19 @@ def anomalies(run: Run) -> Findings:
     """
     from sciencevae.latents.score import auc, threshold
 
-    rows, thresholds = [], []
+    rows, thresholds, limits = [], [], list[str]()
     for name, variant in run.variants.items():
         digit = variant.settings.prepare.anomaly
         if digit is None:
             continue
         model = variant.model()
-        test, valid = first_images(variant, "test"), first_images(variant, "valid")
+        test, valid = _images(variant, "test"), _images(variant, "valid")
         abnormal = variant.data["anomaly"].values[variant.data["split"].values == SPLITS["test"]]
         draws = {"elbo": 16, "reconstruction": 16, "evidence": run.settings.analyse.evidence_samples}
         scores = {kind: _scores(model, test, kind, n) for kind, n in draws.items()}
-        scores |= _baselines(first_images(variant, "train"), test)
+        train, told = _training(variant)
+        limits.append(told)
+        scores |= _baselines(train, test)
         seen = CLASSES[variant.settings.dataset][digit]
         for kind, score in scores.items():
             found = auc(score[~abnormal], score[abnormal])
@@ -300,32 +318,39 @@ def anomalies(run: Run) -> Findings:
             + ".",
             f"−log p(x) is from {run.settings.analyse.evidence_samples} draws of each image: too large where "
             "images are unlike the training images, which does not harm a score.",
+            *dict.fromkeys(filter(None, limits)),
         ),
         TITLES,
     )
 
 
-def _scores(model: VAE, batch: Batch, kind: str, draws: int) -> np.ndarray:
-    from sciencevae.latents.score import anomaly_score
+def _scores(model: VAE, images: Batches, kind: str, draws: int) -> np.ndarray:
+    from sciencevae.latents.score import anomaly_score, evidence_by_rows
+    from sciencevae.vae.evidence import warned
 
-    # evidence goes draw by draw through all images, and says once which are not to be trusted
-    parts = [batch] if kind == "evidence" else _parts(batch)
-    return torch.cat([anomaly_score(model, part, kind, draws) for part in parts]).double().numpy()
+    if kind == "evidence":  # one warning for all images
+        found = evidence_by_rows(model, _blocks(images), draws)
+        return -warned(found, draws, "take more samples, or annealed_evidence").value.double().numpy()
+    return torch.cat([anomaly_score(model, part, kind, draws) for part in _parts(images)]).double().numpy()
 
 
-def _baselines(train: Batch, test: Batch) -> dict[str, np.ndarray]:
+def _baselines(train: Batch, test: Batches) -> dict[str, np.ndarray]:
     """Scores of the usual detectors, with the settings of their authors."""
     from sklearn.decomposition import PCA
     from sklearn.ensemble import IsolationForest
     from sklearn.neighbors import NearestNeighbors
 
-    a, b = (_pixels(batch) for batch in (train, test))
-    pca = PCA(0.9, svd_solver="full", random_state=0).fit(a)
-    left = b - pca.inverse_transform(pca.transform(b))
-    forest = IsolationForest(random_state=0).fit(a)
-    near = NearestNeighbors(n_neighbors=5, algorithm="brute").fit(a)
-    distance = np.concatenate([near.kneighbors(b[i : i + _ROWS])[0][:, -1] for i in range(0, len(b), _ROWS)])
-    return {"PCA": np.square(left).sum(1), "isolation forest": -forest.score_samples(b), "kNN": distance}
+    seen = _pixels(train)
+    pca = PCA(0.9, svd_solver="full", random_state=0).fit(seen)
+    forest = IsolationForest(random_state=0).fit(seen)
+    near = NearestNeighbors(n_neighbors=5, algorithm="brute").fit(seen)
+    found: dict[str, list[np.ndarray]] = {"PCA": [], "isolation forest": [], "kNN": []}
+    for block in _blocks(test):
+        x = _pixels(block)
+        found["PCA"].append(np.square(x - pca.inverse_transform(pca.transform(x))).sum(1))
+        found["isolation forest"].append(-forest.score_samples(x))
+        found["kNN"] += [near.kneighbors(x[i : i + _ROWS])[0][:, -1] for i in range(0, len(x), _ROWS)]
+    return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
 def completion(run: Run) -> Findings:
@@ -335,7 +360,7 @@ def completion(run: Run) -> Findings:
     training images with the nearest told pixels, moved towards one half by a share λ; k and λ are those of the
     lowest cost on validation images.
     """
-    rows = []
+    rows, limits = [], list[str]()
     for name, variant in run.variants.items():
         settings = variant.settings
         if settings.prepare.condition != "quadrants":
@@ -352,12 +377,14 @@ def completion(run: Run) -> Findings:
             for v in run.variants.values()
             if v.settings.prepare.condition == "quadrants" and v.settings.prepare.quadrants == count
         )
-        cost = _nearest_images(variant, run.settings.analyse.evidence_rows)
+        cost, told = _nearest_images(variant, run.settings.analyse.evidence_rows)
+        limits.append(told)
         rows.append(_completed(count, "", "nearest neighbours", cost))
     if not rows:
         return Findings()
     table = pd.DataFrame(rows).sort_values(["quadrants", "minus_log_p"])
-    return Findings({"rows": table.to_dict("records")}, {"completion": table}, titles=COMPLETION_TITLES)
+    notes = tuple(dict.fromkeys(filter(None, limits)))
+    return Findings({"rows": table.to_dict("records")}, {"completion": table}, notes, COMPLETION_TITLES)
 
 
 def _completed(quadrants: int, model: str, method: str, cost: np.ndarray) -> dict[str, Any]:
@@ -371,14 +398,11 @@ def _completed(quadrants: int, model: str, method: str, cost: np.ndarray) -> dic
     }
 
 
-def _nearest_images(variant: Variant, rows: int) -> np.ndarray:
+def _nearest_images(variant: Variant, rows: int) -> tuple[np.ndarray, str]:
     from sklearn.neighbors import NearestNeighbors
 
-    train, valid, test = (
-        first_images(variant, "train"),
-        first_images(variant, "valid", 1000),
-        first_images(variant, "test", rows),
-    )
+    train, told = _training(variant)
+    valid, test = first_images(variant, "valid", 1000), first_images(variant, "test", rows)
     near = NearestNeighbors(n_neighbors=50, algorithm="brute").fit(train.context["condition"].numpy())
     pixels = _pixels(train)
 
@@ -390,21 +414,50 @@ def _nearest_images(variant: Variant, rows: int) -> np.ndarray:
     found = {id(b): near.kneighbors(b.context["condition"].numpy())[1] for b in (valid, test)}
     choices = [(k, share) for k in (1, 5, 10, 20, 50) for share in (0.02, 0.05, 0.1, 0.2)]
     best = min(choices, key=lambda choice: costs(valid, found[id(valid)], *choice).mean())
-    return costs(test, found[id(test)], *best)
+    return costs(test, found[id(test)], *best), told
 
 
-def first_images(variant: Variant, split: str, rows: int | None = None) -> Batch:
-    """Images of one split as one batch; the first rows, of a store that is shuffled."""
-    data: xr.Dataset = variant.data
-    index = np.flatnonzero(data["split"].values == SPLITS[split])[:rows]
-    if not len(index):
-        raise InputError(f"no image is in {split}: raise its fraction")
-    part = variant.run.domain.seen(as_batches(data.isel(sample=index)), variant.settings)
-    return next(part.blocks(len(index)))
+def first_images(variant: Variant, split: str, rows: int) -> Batch:
+    """At most so many images of one split as one batch: the first rows, of a store that is shuffled."""
+    return _seen(variant, rows_of(variant.data, split_rows(variant.data, split)[:rows]))
 
 
-def _parts(batch: Batch, rows: int = _ROWS) -> Iterator[Batch]:
-    return (batch[start : start + rows] for start in range(0, len(batch), rows))
+def _training(variant: Variant) -> tuple[Batch, str]:
+    """The training images for methods that need all at once, evenly; and a note where some are left out."""
+    data = variant.data
+    rows = split_rows(data, "train")
+    row_bytes = sum(v.nbytes for v in data.data_vars.values()) // data.sizes["sample"]
+    chosen = rows[evenly(len(rows), max(1, _PEERS_BYTES // row_bytes))]
+    told = ""
+    if len(chosen) < len(rows):
+        told = (
+            f"Other methods, which hold their images in memory, see {len(chosen):,} of {len(rows):,} training "
+            "images, taken evenly."
+        )
+    return _seen(variant, rows_of(data, chosen)), told
+
+
+def _seen(variant: Variant, data: xr.Dataset) -> Batch:
+    """All images as the model sees them."""
+    part = variant.run.domain.seen(as_batches(data), variant.settings)
+    return next(part.blocks(len(part)))
+
+
+def _images(variant: Variant, split: str) -> Batches:
+    """The images of one split as the model sees them, from memory or from the store."""
+    found = as_batches(variant.data, split, memory_limit=_HELD_BYTES)
+    return variant.run.domain.seen(found, variant.settings)
+
+
+def _blocks(images: Batches) -> Iterator[Batch]:
+    """All images, as many at once as memory has room for, cut where ``_parts`` are."""
+    return images.blocks(max(1, images.at_once(len(images)) // _ROWS) * _ROWS)
+
+
+def _parts(images: Batches) -> Iterator[Batch]:
+    return (
+        block[start : start + _ROWS] for block in _blocks(images) for start in range(0, len(block), _ROWS)
+    )
 
 
 def _pixels(batch: Batch) -> np.ndarray:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from sciencevae.data.rows import evenly, rows_of
 from sciencevae.data.splits import SPLITS
 from sciencevae.latents.columns import CONTRIBUTION
 from sciencevae.latents.score import Threshold, auc, threshold
 from sciencevae.registry import Findings
 
 from .columns import Column, columns_of
-from .scoring import Scored, neighbours_of, rows_of, scored
+from .scoring import Scored, neighbours_of, scored
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -229,7 +230,7 @@ def _baselines(variant: Variant) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 def _evenly(places: np.ndarray, row: np.ndarray) -> np.ndarray:
     """Of some places in the store at most ``_PEERS_ROWS``, evenly by the rows' numbers in the file."""
-    return places[np.argsort(row[places])][:: max(1, -(-len(places) // _PEERS_ROWS))]
+    return places[np.argsort(row[places])][evenly(len(places), _PEERS_ROWS)]
 
 
 def _matrix(data: Any) -> np.ndarray:

@@ -12,6 +12,7 @@ import pandas as pd
 from sciencevae.batch import Batch
 from sciencevae.data.atomic import atomic_path
 from sciencevae.data.batches import as_batches
+from sciencevae.data.rows import evenly, rows_of
 from sciencevae.data.scaling import Scaling
 from sciencevae.data.shuffle import scattered
 from sciencevae.data.splits import SPLITS
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from .settings import Analyse
 
-__all__ = ["Scored", "neighbours_of", "rows_of", "scored"]
+__all__ = ["Scored", "neighbours_of", "scored"]
 
 #: neighbours, and the share trimmed, of training rows that are normal by their label, and of others
 #: (benchmarks/tables_anomalies.py)
@@ -102,25 +103,13 @@ def neighbours_of(chosen: Analyse, data: xr.Dataset) -> tuple[int, float]:
     return chosen.neighbours or k, trim if chosen.trim is None else chosen.trim
 
 
-def rows_of(data: xr.Dataset, rows: np.ndarray) -> xr.Dataset:
-    """Some rows (ascending) of a store in memory, taken block by block."""
-    import xarray as xr
-
-    found = []
-    for start in range(0, data.sizes["sample"], _BLOCK):
-        own = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + _BLOCK)] - start
-        if len(own):
-            found.append(data.isel(sample=slice(start, start + _BLOCK)).load().isel(sample=own))
-    return xr.concat(found, "sample", data_vars="minimal", coords="minimal", compat="override")
-
-
 def _explaining(variant: Variant) -> Callable[[Batch, int], Any]:
     """What gives the contributions of a batch whose first row has that place in the store, by the score set."""
     chosen, model, data = variant.run.settings.analyse, variant.model(), variant.data
     if chosen.score != "neighbours":
         return lambda part, first: contributions(model, part, chosen.score, chosen.samples, chosen.seed)
     train = np.flatnonzero(data["split"].values == SPLITS["train"])
-    reference = train[:: -(-len(train) // chosen.reference_max)]
+    reference = train[evenly(len(train), chosen.reference_max)]
     near = Neighbourhood.of(model, _batch(rows_of(data, reference)), *neighbours_of(chosen, data))
 
     def explain(part: Batch, first: int) -> Any:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from sciencevae.data.rows import evenly, row_blocks
+from sciencevae.data.splits import split_rows
 from sciencevae.registry import Findings
 
 from . import ensembles
@@ -64,6 +67,8 @@ TITLES = {
     "consistent": "of the form T_KT + a/(ln bL)²",
 }
 MONTE_CARLO = "Monte Carlo"
+#: cosines and sines of the training configurations that principal components are fitted to
+_FITTED_BYTES = 256 << 20
 _COMPARED = ("energy", "magnetisation", "vortex_density", "vortex_pairs", "helicity", "g1", "g2", "g_half")
 
 
@@ -76,45 +81,50 @@ def decoding(run: Run) -> Findings:
     """
     main = run.variants["main"]
     variants = {n: v for n, v in run.variants.items() if _lattice(v) == _lattice(main)}
-    theta = main.data["x"].values[:, 0]
+    lattice = _lattice(main)
     temperature, split = (main.data[name].values for name in ("temperature", "split"))
     held = _held_out(main)
     rows: list[dict[str, Any]] = []
     curves: list[pd.DataFrame] = []
 
-    def add(model: str, source: str, t: float, configurations: np.ndarray, **more: float) -> None:
+    def add(model: str, source: str, t: float, of_each: dict[str, np.ndarray], **more: float) -> None:
         known = {"model": model, "source": source, "temperature": t, "held_out": t in held}
-        row, g = ensembles.measure(configurations, t)
+        row, g = ensembles.average(of_each, t, lattice)
         rows.append(known | row | more)
         curves.append(pd.DataFrame(known | {"r": np.arange(len(g)), "g": g}))
 
+    simulated = ensembles.joined(map(ensembles.each, _configurations(main, np.arange(len(split)))))
     for t in np.unique(temperature):
-        add(MONTE_CARLO, MONTE_CARLO, float(t), theta[temperature == t])
-    summary: dict[str, Any] = {"principal components": _principal_components(theta, split, run)}
+        add(MONTE_CARLO, MONTE_CARLO, float(t), _those(simulated, temperature == t))
+    linear, told_of_linear = _principal_components(main)
+    summary: dict[str, Any] = {"principal components": linear}
     for name, variant in variants.items():
         model, stored = variant.model(), variant.latents
         told = _told(variant)
         test = np.flatnonzero(split == 2)
-        x, t_test = theta[test], temperature[test]
-        decoded = ensembles.decode(model, stored["z"].values[test], told(t_test), run.settings.analyse.seed)
-        cosine = np.cos(decoded.mean_angle - x).mean((1, 2))
-        miss = decoded.energy - xy.energy(x)
+        t_test = temperature[test]
+        parts = ensembles.decoded_parts(
+            model, stored["z"].values[test], told(t_test), run.settings.analyse.seed
+        )
+        decoded, drawn, row = _compared(parts, _configurations(main, test, ensembles.ROWS))
         for t in map(float, np.unique(t_test)):
             own = t_test == t
-            add(name, "decoded", t, decoded.mean_angle[own], cosine=cosine[own].mean())
-            add(name, "drawn", t, decoded.drawn[own], expected_energy=decoded.expected_energy[own].mean())
+            add(name, "decoded", t, _those(decoded, own), cosine=row["cosine"][own].mean())
+            expected = row["expected_energy"][own].mean()
+            add(name, "drawn", t, _those(drawn, own), expected_energy=expected)
         for t in map(float, np.unique(temperature)):
             new = _new_latents(variant, t, run)
             made = ensembles.decode(model, new, told(np.full(len(new), t)), run.settings.analyse.seed + 1)
-            add(name, "new mean", t, made.mean_angle)
-            add(name, "new draw", t, made.drawn, expected_energy=made.expected_energy.mean())
+            add(name, "new mean", t, ensembles.each(made.mean_angle))
+            expected = made.expected_energy.mean()
+            add(name, "new draw", t, ensembles.each(made.drawn), expected_energy=expected)
         summary[name] = {
             part: {
-                "energy_miss": float(np.abs(miss[chosen]).mean()),
-                "energy_bias": float(miss[chosen].mean()),
-                "cosine": float(cosine[chosen].mean()),
-                "drawn_energy_bias": float((xy.energy(decoded.drawn) - xy.energy(x))[chosen].mean()),
-                "expected_energy_bias": float((decoded.expected_energy - xy.energy(x))[chosen].mean()),
+                "energy_miss": float(np.abs(row["energy_bias"][chosen]).mean()),
+                **{
+                    key: float(row[key][chosen].mean())
+                    for key in ("energy_bias", "cosine", "drawn_energy_bias", "expected_energy_bias")
+                },
             }
             for part, chosen in {
                 "test": np.ones(len(test), bool),
@@ -128,7 +138,7 @@ def decoding(run: Run) -> Findings:
     return Findings(
         summary,
         {"observables": table, "correlation": pd.concat(curves), "disagreements": apart},
-        tuple(_sentences(summary, apart)),
+        (*_sentences(summary, apart), *told_of_linear),
         TITLES,
     )
 
@@ -279,18 +289,62 @@ def _new_latents(variant: Variant, temperature: float, run: Run) -> np.ndarray:
     return ensembles.sample_latents(variant.latents, temperature, n, seed)
 
 
-def _principal_components(theta: np.ndarray, split: np.ndarray, run: Run) -> dict[str, Any]:
-    """The linear baseline: as many principal components of (cos θ, sin θ) as the main model has latents."""
+def _configurations(variant: Variant, rows: np.ndarray, size: int | None = None) -> Iterator[np.ndarray]:
+    """Angles (n, L, L) of rows of the data, block by block."""
+    for block in row_blocks(variant.data[["x"]].reset_coords(drop=True), rows, size):
+        yield block["x"].values[:, 0]
+
+
+def _those(of_each: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: values[rows] for name, values in of_each.items()}
+
+
+def _compared(
+    decoded: Iterator[ensembles.Decoded], configurations: Iterator[np.ndarray]
+) -> tuple[dict[str, np.ndarray], ...]:
+    """What is measured of the mean angles, of the draws, and of both beside the configurations encoded, by row."""
+    found: tuple[list[dict[str, np.ndarray]], ...] = ([], [], [])
+    for made, x in zip(decoded, configurations, strict=True):
+        energy = xy.energy(x)
+        row = {
+            "cosine": np.cos(made.mean_angle - x).mean((1, 2)),
+            "energy_bias": made.energy - energy,
+            "drawn_energy_bias": xy.energy(made.drawn) - energy,
+            "expected_energy": made.expected_energy,
+            "expected_energy_bias": made.expected_energy - energy,
+        }
+        parts = (ensembles.each(made.mean_angle), ensembles.each(made.drawn), row)
+        for kept, part in zip(found, parts, strict=True):
+            kept.append(part)
+    return tuple(map(ensembles.joined, found))
+
+
+def _principal_components(main: Variant) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The linear baseline: as many principal components of (cos θ, sin θ) as the main model has latents.
+
+    Beside it what is to be said of the configurations it is fitted to.
+    """
     from sklearn.decomposition import PCA
 
-    fields = np.concatenate([np.cos(theta), np.sin(theta)], 1).reshape(len(theta), -1)
-    pca = PCA(run.settings.model.latent, svd_solver="randomized", random_state=0).fit(fields[split == 0])
-    x = theta[split == 2]
-    cosine, sine = np.split(pca.inverse_transform(pca.transform(fields[split == 2])), 2, axis=1)
-    angle = np.arctan2(sine, cosine).reshape(x.shape)
-    miss = xy.energy(angle) - xy.energy(x)
-    similar = float(np.cos(angle - x).mean())
-    return {"test": {"energy_miss": float(np.abs(miss).mean()), "cosine": similar}}
+    def fields(theta: np.ndarray) -> np.ndarray:
+        return np.concatenate([np.cos(theta), np.sin(theta)], 1).reshape(len(theta), -1)
+
+    train, test = (split_rows(main.data, part) for part in ("train", "test"))
+    fitted = train[evenly(len(train), max(1, _FITTED_BYTES // (2 * 4 * _lattice(main) ** 2)))]
+    x = np.concatenate(list(map(fields, _configurations(main, fitted))))
+    pca = PCA(main.settings.model.latent, svd_solver="randomized", random_state=0).fit(x)
+    miss, similar = [], 0.0
+    for x in _configurations(main, test):
+        cosine, sine = np.split(pca.inverse_transform(pca.transform(fields(x))), 2, axis=1)
+        angle = np.arctan2(sine, cosine).reshape(x.shape)
+        miss.append(np.abs(xy.energy(angle) - xy.energy(x)))
+        similar += float(np.cos(angle - x).mean()) * (len(x) / len(test))
+    told = (
+        f"Principal components are fitted to {len(fitted):,} of {len(train):,} training configurations, taken "
+        "evenly, which are held in memory."
+    )
+    found = {"test": {"energy_miss": float(np.concatenate(miss).mean()), "cosine": similar}}
+    return found, (told,) if len(fitted) < len(train) else ()
 
 
 def _disagreements(table: pd.DataFrame) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,20 @@ if TYPE_CHECKING:
 
     from sciencevae.vae.model import VAE
 
-__all__ = ["Decoded", "decode", "measure", "order_parameter", "sample_latents", "turned_back"]
+__all__ = [
+    "Decoded",
+    "average",
+    "decode",
+    "decoded_parts",
+    "each",
+    "joined",
+    "order_parameter",
+    "sample_latents",
+    "turned_back",
+]
 
-_ROWS = 512
+ROWS = 512
+"""Latents that are decoded at once."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +43,20 @@ class Decoded:
     expected_energy: np.ndarray  # (n,), ⟨E⟩ under p(x | z)
 
 
-@torch.no_grad()
 def decode(model: VAE, z: np.ndarray, condition: np.ndarray | None = None, seed: int = 0) -> Decoded:
-    """Decode latents (n, latent), in blocks; ``condition`` (n, 1) is scaled already."""
-    parts: list[tuple[np.ndarray, ...]] = []
+    """Decode latents (n, latent); ``condition`` (n, 1) is scaled already."""
+    parts = [vars(part).values() for part in decoded_parts(model, z, condition, seed)]
+    return Decoded(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+@torch.no_grad()
+def decoded_parts(
+    model: VAE, z: np.ndarray, condition: np.ndarray | None = None, seed: int = 0
+) -> Iterator[Decoded]:
+    """What ``decode`` gives, ``ROWS`` latents at a time."""
     generator = np.random.default_rng(seed)
-    for start in range(0, len(z), _ROWS):
-        rows = slice(start, start + _ROWS)
+    for start in range(0, len(z), ROWS):
+        rows = slice(start, start + ROWS)
         context = None
         if condition is not None:
             context = {"condition": torch.as_tensor(condition[rows], dtype=torch.float32)}
@@ -45,8 +64,7 @@ def decode(model: VAE, z: np.ndarray, condition: np.ndarray | None = None, seed:
         loc, kappa = likelihood.loc, likelihood.concentration  # (B, 1, L, L)
         angle = loc[:, 0].numpy()
         drawn = generator.vonmises(angle, kappa[:, 0].numpy()).astype(np.float32)
-        parts.append((angle, drawn, energy(loc).numpy(), expected_energy(loc, kappa).numpy()))
-    return Decoded(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        yield Decoded(angle, drawn, energy(loc).numpy(), expected_energy(loc, kappa).numpy())
 
 
 def turned_back(z: np.ndarray) -> np.ndarray:
@@ -87,18 +105,33 @@ def sample_latents(latents: xr.Dataset, temperature: float, n: int, seed: int) -
     return np.concatenate([vector, drawn[:, 1:]], 1)
 
 
-def measure(theta: np.ndarray, temperature: float) -> tuple[dict[str, float], np.ndarray]:
-    """Ensemble averages of configurations (n, L, L) at one temperature with standard errors, and G(r)."""
-    lattice = theta.shape[-1]
-    row: dict[str, float] = {"n": len(theta)}
-    length = np.hypot(*xy.magnetisation(theta).T)
-    g, sums = xy.correlation(theta), xy.bond_sums(theta)
+def each(theta: np.ndarray) -> dict[str, np.ndarray]:
+    """|m|, vortices, bond sums (n, 4) and G(r) (n, L//2 + 1) of each of n configurations (n, L, L)."""
+    return {
+        "magnetisation": np.hypot(*xy.magnetisation(theta).T),
+        "vortex_density": xy.vortex_density(theta),
+        "vortex_pairs": xy.vortex_pairs(theta),
+        "bond_sums": xy.bond_sums(theta),
+        "g": xy.correlation(theta),
+    }
+
+
+def joined(parts: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Arrays of the same names, one after the other."""
+    found = list(parts)
+    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+
+
+def average(
+    of_each: dict[str, np.ndarray], temperature: float, lattice: int
+) -> tuple[dict[str, float], np.ndarray]:
+    """Averages of what ``each`` measured at one temperature with standard errors, and G(r)."""
+    g, sums = np.asfortranarray(of_each["g"]), of_each["bond_sums"]  # each distance is summed pairwise
+    row: dict[str, float] = {"n": len(g)}
     distances = {"g1": 1, "g2": 2, "g_quarter": lattice // 4, "g_half": lattice // 2}
     series = {
         "energy": -sums[:, :2].sum(1) / lattice**2,
-        "magnetisation": length,
-        "vortex_density": xy.vortex_density(theta),
-        "vortex_pairs": xy.vortex_pairs(theta),
+        **{name: of_each[name] for name in ("magnetisation", "vortex_density", "vortex_pairs")},
         **{name: g[:, r] for name, r in distances.items()},
     }
     for name, values in series.items():

@@ -96,7 +96,7 @@ class InMemory(Batches):
     """Batches from tensors that fit in memory (or on a device, which they then stay on).
 
     block, window: the granularity of the order, see ``order.Order``; default: a full permutation
-    ids:           what messages name the rows by, and what that is called; default: their numbers
+    ids:           of rows of these numbers what that is called which messages name them by, and it; default: them
 
     >>> data = InMemory(Batch(torch.arange(5.0)[:, None]))
     >>> [batch.weight.tolist() for batch in data.epoch(seed=0, epoch=0, batch_size=2)]
@@ -109,7 +109,7 @@ class InMemory(Batches):
         *,
         block: int | None = None,
         window: int = 1,
-        ids: tuple[str, np.ndarray] | None = None,
+        ids: Callable[[np.ndarray], tuple[str, np.ndarray]] | None = None,
     ) -> None:
         batch = data if isinstance(data, Batch) else Batch(data)
         if not len(batch):
@@ -146,10 +146,7 @@ class InMemory(Batches):
         return Order(seed, epoch, len(self), self._block, self._window)
 
     def identifiers(self, rows: np.ndarray) -> tuple[str, np.ndarray]:
-        if self._ids is None:
-            return "row", rows
-        label, ids = self._ids
-        return label, ids[rows]
+        return ("row", rows) if self._ids is None else self._ids(rows)
 
     def epoch(
         self, seed: int, epoch: int, batch_size: int, start: int = 0, rank: int = 0, ranks: int = 1
@@ -322,16 +319,31 @@ def _from_dataset(
 
         return stream_dataset(ds, split, scaling, dtype)
     scaling = Scaling.of(ds) if scaling is None else scaling
+    at_once = max(1, _BLOCK_BYTES * len(rows) // max(1, needed))
     tensors = {}
     for flat, name in names.items():
-        # by their numbers: a copy, and of a lazy variable no more than its blocks with such rows are read
-        values = np.asarray(ds[name].transpose("sample", ...).isel(sample=rows).values)
-        tensors[flat] = to_tensor(name, torch.from_numpy(values), scaling, dtype, noisy_field(names))
-    return InMemory(Batch.from_tensors(tensors), ids=identifiers_of(ds, rows))
+        for start in range(0, max(1, len(rows)), at_once):
+            values = torch.from_numpy(_copied(ds[name], rows[start : start + at_once]))
+            part = to_tensor(name, values, scaling, dtype, noisy_field(names))
+            if len(part) == len(rows):
+                tensors[flat] = part
+                break
+            # into its place: all rows are never held twice, nor in the precision they are stored in
+            whole = tensors.setdefault(flat, part.new_empty((len(rows), *part.shape[1:])))
+            whole[start : start + len(part)] = part
+    told = ds.coords.to_dataset().assign_attrs(ds.attrs)  # not the data themselves
+    return InMemory(Batch.from_tensors(tensors), ids=lambda numbers: identifiers_of(told, rows[numbers]))
+
+
+def _copied(variable: xr.DataArray, rows: np.ndarray) -> np.ndarray:
+    """Some rows (ascending) of a variable; of a lazy one no more than its blocks with such rows are read."""
+    together = len(rows) > 0 and rows[-1] - rows[0] + 1 == len(rows)
+    chosen = slice(int(rows[0]), int(rows[-1]) + 1) if together else rows
+    return np.array(variable.transpose("sample", ...).isel(sample=chosen).values)
 
 
 def identifiers_of(ds: xr.Dataset, rows: np.ndarray) -> tuple[str, np.ndarray]:
     """What prepared data name rows by: the coordinate that ``attrs["identifier"]`` says, else their numbers."""
     name = str(ds.attrs.get("identifier", ""))
     # a part of a data set may have left its coordinates behind
-    return (name, ds[name].values[rows]) if name in ds.coords else ("row of the store", rows)
+    return (name, ds[name].isel(sample=rows).values) if name in ds.coords else ("row of the store", rows)

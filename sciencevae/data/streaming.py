@@ -100,7 +100,7 @@ class Streaming(Batches):
     def load(self) -> InMemory:
         """The same rows in memory."""
         tensors = {k: torch.from_numpy(v) for k, v in self._read(0, self._n).items()}
-        return InMemory(self._batch(tensors), ids=self.identifiers(np.arange(self._n)))
+        return InMemory(self._batch(tensors), ids=self.identifiers)
 
     def epoch(
         self, seed: int, epoch: int, batch_size: int, start: int = 0, rank: int = 0, ranks: int = 1

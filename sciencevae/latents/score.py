@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -114,12 +114,21 @@ def _log_prob_by_entry(likelihood: Any, x: Any) -> dict[str, Tensor]:
     }
 
 
-def evidence_by_rows(model: VAE, batch: Batch, samples: int = 64, seed: int | None = 0) -> Evidence:
-    """``log_evidence`` of as many rows at a time as memory has room for; without its warning."""
+def evidence_by_rows(
+    model: VAE, data: Batch | Iterable[Batch], samples: int = 64, seed: int | None = 0
+) -> Evidence:
+    """``log_evidence`` of as many rows at a time as memory has room for; without its warning.
+
+    data: one batch, or blocks of data that do not fit in memory.
+    """
     with torch.random.fork_rng(enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
-        parts = [unwarned_log_evidence(model, rows, samples, _DECODED) for rows in _parts(batch, samples)]
+        parts = [
+            unwarned_log_evidence(model, rows, samples, _DECODED)
+            for block in ([data] if isinstance(data, Batch) else data)
+            for rows in _parts(block, samples)
+        ]
     names = ("value", "stderr", "ess", "trusted")
     return Evidence(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
 
