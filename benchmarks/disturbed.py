@@ -110,8 +110,14 @@ def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     return [
         name
         for name in sorted({*first, *second})
-        if name not in first or name not in second or not np.array_equal(first[name], second[name])
+        if name not in first or name not in second or not _equal(first[name], second[name])
     ]
+
+
+def _equal(first: Any, second: Any) -> bool:
+    """To the bit, NaN included."""
+    a, b = np.asarray(first), np.asarray(second)
+    return a.dtype == b.dtype and a.shape == b.shape and (a.tobytes() == b.tobytes() or np.array_equal(a, b))
 
 
 def left_over(folder: Path) -> list[str]:

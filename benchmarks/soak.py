@@ -51,6 +51,7 @@ from benchmarks.disturbed import (
     unreadable,
 )
 from benchmarks.turns import HERE, keep
+from sciencevae.runs import Run, read_json
 
 DISK = 3 * 2**30  # bytes; the demonstrations need less than one
 #: how long a command may take, in times of an undisturbed pipeline, and seconds beside
@@ -93,18 +94,19 @@ class Soak:
             "TMPDIR": str(scratch),
         }  # fmt: skip
         self.expected: dict[str, dict[str, Any]] = {}
-        self.stages: dict[str, list[tuple[str, float, float]]] = {}
+        self.stages: dict[str, dict[str, float]] = {}
         self.seconds: dict[str, float] = {}
 
     def undisturbed(self, domain: str) -> None:
-        """Run a demonstration, and keep what came out and which stage was at work when."""
+        """Run a demonstration, and keep what came out and how long each stage took, the longest of its kind."""
         run = self.folder / f"{domain}-undisturbed"
         began = time.monotonic()
         if start(run, [domain], self.environment).wait():
             raise SystemExit(run.with_suffix(".out").read_text())
         self.seconds[domain] = time.monotonic() - began
         self.expected[domain] = _outcome(run)
-        self.stages[domain] = _intervals(run)
+        records = sorted(Run(run).records(), key=lambda record: record["seconds"])
+        self.stages[domain] = {record["stage"]: record["seconds"] for record in records}
         shutil.rmtree(run)
 
     def pipeline(self, domain: str, kinds: list[str], number: int) -> list[Fault]:
@@ -148,14 +150,17 @@ class Soak:
 
     def _injected(self, process: subprocess.Popen[bytes], run: Path, domain: str, kind: str) -> Fault | None:
         """Wait for the moment and inject; None when the command was done before."""
-        stages = [
-            each
-            for each in self.stages[domain]
-            if kind != "killed worker" or each[0] in ("prepare", "encode")
-        ]
-        _, first, last = self.random.choice(stages)
+        done = {record["stage"] for record in Run(run).records()} if (run / "config").is_dir() else set()
+        left = [stage for stage in self.stages[domain] if stage not in done]
+        if kind == "killed worker":
+            left = [stage for stage in left if stage in ("prepare", "encode")]
+        if not left:
+            return None
+        stage = self.random.choice(left)
+        while process.poll() is None and stage_now(run) != stage:
+            time.sleep(0.05)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=0 if kind == "killed worker" else self.random.uniform(first, last))
+            process.wait(timeout=self.random.uniform(0, self.stages[domain][stage]))
         if process.poll() is not None:
             return None
         what = INJECT[kind](self, process, run)
@@ -275,8 +280,6 @@ def _ends(process: subprocess.Popen[bytes], limit: float) -> bool:
 
 def _outcome(run: Path) -> dict[str, Any]:
     """Weights, latents and stages of a run, and its ``run.json`` in place of its tables, which may hold times."""
-    from sciencevae.runs import read_json
-
     found = {name: value for name, value in outcome(run).items() if not name.endswith(".csv")}
     return found | {"run.json": read_json(run / "run.json")}
 
@@ -288,19 +291,6 @@ def _differs(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
     then, now = ({**each, "run.json": None} for each in (expected, found))
     compared = compare(expected["run.json"], found["run.json"], tolerance=0)
     return [f"differs: {what}" for what in (*differences(then, now), *compared.differences)]
-
-
-def _intervals(run: Path) -> list[tuple[str, float, float]]:
-    """(stage, first and last second from the start) of each stage of a complete run."""
-    from sciencevae.runs import Run
-
-    records = list(Run(run).records())
-    starts = [datetime.datetime.fromisoformat(record["started"]).timestamp() for record in records]
-    first = min(starts) - 4  # snakemake has come up and planned
-    return [
-        (record["stage"], begins - first, begins - first + record["seconds"])
-        for record, begins in zip(records, starts, strict=True)
-    ]
 
 
 def _said(run: Path) -> str:
