@@ -37,10 +37,24 @@ CUT, MEMORY_LIMIT = 1 << 20, 512 << 20
 BUFFERS = {
     "sciencevae.data.batches": {"_BLOCK_BYTES": CUT, "_GROUP_BYTES": CUT},
     "sciencevae.data.store": {"_SHARD_BYTES": CUT},
+    "sciencevae.data.rows": {"_HELD_BYTES": CUT, "_BLOCK_BYTES": CUT},
     "sciencevae.data.scaling": {"_BLOCK_BYTES": CUT},
+    "sciencevae.data.sequential": {"_SMALL_BYTES": CUT},
     "sciencevae.data.tables": {"_BLOCK_BYTES": CUT},
     "sciencevae.latents.encode": {"BLOCK_BYTES": CUT, "WRITE_BYTES": CUT, "BLOCK_ROWS": 256},
     "sciencevae.training.loop": {"EVALUATION_ROWS": 256},
+}
+#: the same in the modules of a domain
+OWN_BUFFERS = {
+    "digits": {"analysis": {"_HELD_BYTES": CUT, "_PEERS_BYTES": CUT}},
+    "fluids": {
+        "basis": {"_BLOCK_BYTES": CUT},
+        "frames": {"_BLOCK_BYTES": CUT},
+        "forecasting": {"_TRAIN_BYTES": CUT, "_SNAPSHOT_BYTES": CUT},
+    },
+    "molecules": {"prediction": {"_TRAINED": 1000, "_TESTED": 256}, "analysis": {"_READ": 1000}},
+    "tables": {"analysis": {"_READ_BYTES": CUT, "_PEERS_ROWS": 1000}, "scoring": {"_PART_BYTES": CUT}},
+    "xy": {"analysis": {"_FITTED_BYTES": CUT}},
 }
 #: what a stage says that has to have a split in memory
 REFUSAL = "the data does not fit the memory limit"
@@ -76,7 +90,9 @@ def stage(name: str, folder: str, limit: int) -> int:
 
     batches.as_batches.__kwdefaults__["memory_limit"] = limit
     store.write.__kwdefaults__["memory_bytes"] = CUT
-    for module, constants in BUFFERS.items():
+    domain = Path(folder).name.partition("-")[0]
+    own = {f"sciencevae.builtin.{domain}.{part}": of for part, of in OWN_BUFFERS.get(domain, {}).items()}
+    for module, constants in (BUFFERS | own).items():
         for constant, value in constants.items():
             setattr(import_module(module), constant, value)
     return command([name, folder])
