@@ -236,8 +236,8 @@ def encode(run: Run, variant: Variant, threads: int = 1, dask: str | None = None
 
         out = variant.folder / "latents.zarr"
         progress.say(f"encoding {variant.store.name}")
-        check(variant.store)
         model = variant.model()  # which is of this domain; workers read its file themselves
+        check(variant.store)
         encode_store(variant.model_path if dask else model, variant.store, out, threads=threads)
         details["outputs"] = [str(out.relative_to(run.folder))]
 
