@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -473,10 +474,10 @@ def fluids_smoke(result: Result) -> str:
     return f"{errors}\n\n{speeds}"
 
 
-def memory(result: Result) -> str:
+def memory(result: Result, what: str = "fields") -> str:
     """The largest memory of each stage on data larger than that."""
     return rows(
-        f"| {result['gib']:.1f} GiB of fields, one thread | seconds | largest memory, GiB (≤ 2) |",
+        f"| {result['gib']:.1f} GiB of {what}, one thread | seconds | largest memory, GiB (≤ 2) |",
         (f"| {name} | {row['seconds']:.0f} | {row['gib']:.2f} |" for name, row in result["stages"].items()),
     )
 
@@ -570,7 +571,8 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "stars_recovery": stars_recovery, "stars_latents": stars_latents,
     "fluids_cavity": fluids_cavity,
     "fluids_solvers": fluids_solvers, "fluids_smoke": fluids_smoke,
-    "memory": memory, "ranks": ranks, "kills": kills, "soak": soak, "jobs": jobs,
+    "memory": memory, "memory_table": partial(memory, what="a table (Parquet)"),
+    "ranks": ranks, "kills": kills, "soak": soak, "jobs": jobs,
     "planning": planning,
 }  # fmt: skip
 
