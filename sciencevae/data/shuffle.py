@@ -52,15 +52,15 @@ def scattered(
             for chosen in np.split(by_part, np.flatnonzero(np.diff(part_of[by_part])) + 1):
                 part = int(part_of[chosen[0]])
                 _append(scratch / f"{part}.position", goes_to[chosen])
-                for name, values in block.items():
-                    _append(scratch / f"{part}.{name}", values[chosen])
+                for number, values in enumerate(block.values()):  # a name can hold anything, a slash too
+                    _append(scratch / f"{part}.{number}", values[chosen])
             read += rows
         for start in range(0, len(order), step):
             part = start // step
             place = np.argsort(np.fromfile(scratch / f"{part}.position", np.int64))
             found = {}
-            for name, (dtype, shape) in shapes.items():
-                file = scratch / f"{part}.{name}"
+            for number, (name, (dtype, shape)) in enumerate(shapes.items()):
+                file = scratch / f"{part}.{number}"
                 values = np.fromfile(file, dtype).reshape(len(place), *shape)
                 file.unlink()
                 found[name] = values[place]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
 from sciencevae.data.sequential import lazily
+from sciencevae.data.shuffle import scattered
 from sciencevae.data.store import write
 from sciencevae.errors import RunError
 
@@ -68,3 +70,15 @@ def test_a_store_of_them_is_that_of_what_is_in_memory(tmp_path, memory: int) -> 
 def test_a_file_that_lost_rows_is_told() -> None:
     with pytest.raises(RunError, match="100 rows where 101 were counted"):
         lazily(Source(), N + 1)["x"].load()
+
+
+def test_rows_are_put_in_order_whatever_their_arrays_are_called(tmp_path: Path) -> None:
+    """Names are a user's: none becomes a path, and none is that of a file of the scratch folder's own."""
+    names = ["../../out", "a/b", "position", "<script>", ""]
+    values = {name: np.arange(10.0) + 100 * number for number, name in enumerate(names)}
+    order = np.random.default_rng(0).permutation(10)
+    blocks = ({name: array[start : start + 4] for name, array in values.items()} for start in (0, 4, 8))
+    parts = list(scattered(blocks, order, 3, tmp_path / "scratch"))
+    for name in names:
+        assert np.array_equal(np.concatenate([part[name] for _, part in parts]), values[name][order])
+    assert list(tmp_path.iterdir()) == []
