@@ -249,9 +249,8 @@ def _follow(folder: Path, command: list[str], token: str, descriptor: int, watch
             elif not refused and any(failure["exit_code"] == 2 for failure in _failures(folder)):
                 process.send_signal(signal.SIGTERM)  # wrong input stays wrong however often it is tried
                 refused = True
-            time.sleep(
-                max(_POLL, 4 * (time.monotonic() - now))
-            )  # a look at the logs of thousands takes a while
+            # a look at the logs of thousands takes a while
+            time.sleep(max(_POLL, 4 * (time.monotonic() - now)))
         watch.look()
         deadline = time.monotonic() + _PATIENCE
         while stopped is not None and holders(folder) and time.monotonic() < deadline:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_for
 
 from sciencevae.cli import main
 from sciencevae.errors import RunError
@@ -228,15 +229,6 @@ def _start(*arguments: str | Path) -> subprocess.Popen[str]:
     )
 
 
-def _wait_for(condition: Callable[[], Any], seconds: float = 120) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.05)
-    raise AssertionError("waited too long")
-
-
 def _steps(folder: Path) -> list[int]:
     """The steps that the training has said it did since it began, or began again."""
     log = folder / "logs" / "train" / "main.log"
@@ -254,7 +246,7 @@ def test_a_terminated_run_saves_and_ends_with_75_and_refuses_company(
     folder = tmp_path / "run"
     process = _start("run", "toy", "--out", folder, *LONG)
     try:
-        _wait_for(lambda: _steps(folder))
+        wait_for(lambda: _steps(folder))
         for arguments in (("run", "toy", "--out", folder, *LONG), ("train", folder)):
             second = sciencevae_command(*arguments)
             assert second.returncode == 1
@@ -285,8 +277,8 @@ def test_a_run_killed_in_training_resumes_there_and_equals_an_uninterrupted_one(
     options = (*SLOW, "--set", "training.epochs=300")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     process = _start("run", "toy", "--out", broken, *options)
-    _wait_for(lambda: list(broken.rglob("checkpoint.safetensors")))
-    steps = _wait_for(lambda: _steps(broken))[-1]
+    wait_for(lambda: list(broken.rglob("checkpoint.safetensors")))
+    steps = wait_for(lambda: _steps(broken))[-1]
     process.kill()
     assert process.wait(timeout=60) == -signal.SIGKILL
     done = sciencevae_command("run", "toy", "--out", broken, *options)
@@ -302,7 +294,7 @@ def test_a_run_killed_in_training_resumes_there_and_equals_an_uninterrupted_one(
 
 def test_a_stage_killed_hard_is_named(copied: Path) -> None:
     process = _start("run", "toy", "--out", copied, *WIDE, "--set", "analyse.slow=60")
-    lock = _wait_for(lambda: (p := copied / ".locks" / "analyse").exists() and p.read_text())
+    lock = wait_for(lambda: (p := copied / ".locks" / "analyse").exists() and p.read_text())
     os.kill(json.loads(lock)["pid"], signal.SIGKILL)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -358,7 +350,7 @@ def test_dates_in_the_future_rerun_what_changed_and_nothing_else(
 def test_a_clock_that_steps_back_in_the_middle_costs_no_run(copied: Path) -> None:
     """What was done before then lies in the future, and no workflow takes what is older than that."""
     process = _start("run", "toy", "--out", copied, *WIDE, "--set", "analyse.slow=2")
-    _wait_for(lambda: (lock := copied / ".locks" / "analyse").exists() and lock.read_text())
+    wait_for(lambda: (lock := copied / ".locks" / "analyse").exists() and lock.read_text())
     date = time.time() + 3600
     os.utime(copied / "state" / "encode" / "main.json", (date, date))
     out, _ = process.communicate(timeout=60)

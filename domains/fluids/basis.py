@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sciencevae.data.rows import evenly
 from sciencevae.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Basis:
 
         if len(frames) <= modes:
             raise InputError(f"prepare.modes={modes}: there are {len(frames)} training frames; ask for fewer")
-        chosen = frames[np.linspace(0, len(frames) - 1, min(len(frames), _SNAPSHOTS)).astype(int)]
+        chosen = frames[evenly(len(frames), _SNAPSHOTS)]
         weight = mass / np.square(scale)[:, None]
         pod = POD.fit(
             torch.from_numpy(np.nan_to_num(chosen).astype(np.float64)), modes, torch.from_numpy(weight)

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from sciencevae.data.foreign import parsing
+from sciencevae.data.rows import evenly
 from sciencevae.data.scaling import Affine, Scaling
 from sciencevae.errors import InputError, did_you_mean
 
@@ -326,7 +327,7 @@ def _in_modes(fields: xr.Dataset, rows: dict[str, np.ndarray], chosen: Prepare) 
         grid = list(frames.shape[2:])
         frames = frames.reshape(*frames.shape[:2], -1)
         train = np.flatnonzero(rows["split"] == 0)
-        some = train[np.linspace(0, len(train) - 1, min(len(train), 600)).astype(int)]
+        some = train[evenly(len(train), 600)]
         known = np.asarray(frames[some], np.float64)
         mass = fields["mass"].values if "mass" in fields.coords else np.ones(frames.shape[2])
         mass = np.where(np.isnan(known).any((0, 1)), 0.0, mass)

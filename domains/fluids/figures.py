@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from sciencevae.data.rows import evenly
 from sciencevae.report.figures import COLOURS, DIVERGING, DOUBLE_COLUMN, SEQUENTIAL, Moving
 
 from .analysis import parameters
@@ -141,7 +142,7 @@ def trajectories(run: Run) -> tuple[Figure, str]:
     plane = centred @ axes[:2].T if z.shape[1] > 1 else np.column_stack([z[:, 0], np.zeros(len(z))])
     figure, panels = plt.subplots(1, 2, figsize=(DOUBLE_COLUMN, 2.6), gridspec_kw={"width_ratios": [1, 1.6]})
     shown = np.unique(frames.run[frames.original])
-    shown = shown[np.linspace(0, len(shown) - 1, min(len(shown), 8)).astype(int)]
+    shown = shown[evenly(len(shown), 8)]
     known = parameters(variant, told=True)
     starts = [np.flatnonzero((frames.run == number) & frames.original)[0] for number in shown]
     colours: Any = [COLOURS[0]] * len(shown)

@@ -13,7 +13,7 @@ from sciencevae.data.chunks import Column, open_group
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Rows", "evenly", "row_blocks", "rows_at_once", "rows_of"]
+__all__ = ["Rows", "evenly", "row_blocks", "rows_of"]
 
 _HELD_BYTES, _BLOCK_BYTES = 256 << 20, 32 << 20
 
@@ -27,10 +27,10 @@ def evenly(count: int, most: int) -> np.ndarray:
     return np.arange(count) if count <= most else np.linspace(0, count - 1, most).astype(int)
 
 
-def rows_at_once(data: xr.Dataset, held_bytes: int | None = None) -> int:
-    """How many rows of all variables so many bytes hold; default: 32 MiB."""
+def _rows_at_once(data: xr.Dataset) -> int:
+    """How many rows of all variables 32 MiB hold."""
     row_bytes = max(1, sum(v.nbytes for v in data.variables.values()) // max(1, data.sizes["sample"]))
-    return max(1, (held_bytes or _BLOCK_BYTES) // row_bytes)
+    return max(1, _BLOCK_BYTES // row_bytes)
 
 
 def rows_of(data: xr.Dataset, rows: np.ndarray) -> xr.Dataset:
@@ -40,7 +40,7 @@ def rows_of(data: xr.Dataset, rows: np.ndarray) -> xr.Dataset:
     if (np.diff(rows) < 0).any():
         order = np.argsort(rows, kind="stable")
         return rows_of(data, rows[order]).isel(sample=np.argsort(order))
-    size, found = rows_at_once(data), []
+    size, found = _rows_at_once(data), []
     first, last = (int(rows[0]) // size, int(rows[-1]) // size + 1) if len(rows) else (0, 0)
     for start in range(first * size, last * size, size):
         own = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + size)]
@@ -55,7 +55,7 @@ def rows_of(data: xr.Dataset, rows: np.ndarray) -> xr.Dataset:
 
 def row_blocks(data: xr.Dataset, rows: np.ndarray, size: int | None = None) -> Iterator[xr.Dataset]:
     """Some rows of a store in their order, ``size`` at a time; default: what 32 MiB hold."""
-    size = size or rows_at_once(data)
+    size = size or _rows_at_once(data)
     for start in range(0, len(rows), size):
         yield rows_of(data, rows[start : start + size])
 

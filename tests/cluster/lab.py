@@ -8,13 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import waiting
 import yaml
 
 from sciencevae.errors import RunError
@@ -36,15 +36,8 @@ if node := os.environ.get("SLURMD_NODENAME"):
     socket.gethostname = lambda: node
 """
 
-
-def wait_for(condition: Callable[[], Any], seconds: float = 300) -> Any:
-    """What ``condition`` gives as soon as it is true; the workflow may look at its jobs after minutes only."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"waited {seconds:.0f} s in vain")
+#: the workflow may look at its jobs after minutes only
+wait_for = partial(waiting.wait_for, seconds=300)
 
 
 def slurm(*command: str | int, check: bool = True) -> str:
