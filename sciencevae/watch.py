@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -81,21 +81,25 @@ class Watch:
     def look(self) -> None:
         """Show what the stages said since the last look."""
         for path in self._files():
-            status = path.stat()
-            start = self._seen.get((path, status.st_ino), 0)
-            start = 0 if status.st_size < start else start
-            if status.st_size == start:
-                continue
-            with path.open("rb") as log:
-                log.seek(start)
-                new = log.read(status.st_size - start)
-            whole = new.rfind(b"\n") + 1
-            self._seen[path, status.st_ino] = start + whole
             label = self._label(path.relative_to(self._logs))
-            for line in new[:whole].decode("utf-8", "replace").splitlines():
-                self._line(label, line.rstrip())
-
+            with suppress(FileNotFoundError):  # removed since they were listed
+                for line in self._new_lines(path):
+                    self._line(label, line.rstrip())
         self._look_at_jobs()
+
+    def _new_lines(self, path: Path) -> list[str]:
+        """The whole lines of a log that were not shown yet."""
+        status = path.stat()
+        start = self._seen.get((path, status.st_ino), 0)
+        start = 0 if status.st_size < start else start
+        if status.st_size == start:
+            return []
+        with path.open("rb") as log:
+            log.seek(start)
+            new = log.read(status.st_size - start)
+        whole = new.rfind(b"\n") + 1
+        self._seen[path, status.st_ino] = start + whole
+        return new[:whole].decode("utf-8", "replace").splitlines()
 
     def _look_at_jobs(self) -> None:
         """Show what a scheduler did to jobs, which no stage can tell."""

@@ -35,6 +35,8 @@ _PATIENCE = 120.0
 _GRACE = 2.0
 #: seconds that it has to cancel what is left
 _CANCELLING = 20.0
+#: what snakemake says of a file that is older than what it is made from, and how often a run begins anew for that
+_OLDER, _STEPS = "has older modification time", 5
 
 
 def configured(
@@ -83,15 +85,17 @@ def carry_out(plan: Callable[[Path], Run], out: Path, profile: Path, cores: int 
         for earlier in (out / "logs").rglob("*.failure.json"):
             earlier.unlink()
         log = current.folder / "logs" / "snakemake.log"
-        said = log.stat().st_size if log.exists() else 0
         with watcher(current, sys.stderr) as watch:
             watch.say(f"{current.domain.name} in {out}")
-            code = _follow(current.folder, command, token, descriptor, watch)
-            while code == 1 and settle_dates(out):
+            for left in reversed(range(_STEPS)):
+                said = log.stat().st_size if log.exists() else 0
+                code = _follow(current.folder, command, token, descriptor, watch)
+                # once the clock has caught up, only what snakemake said of it is left
+                if code != 1 or not left or not (settle_dates(out) or _OLDER in _text(log, said)):
+                    break
                 watch.say(
                     "the clock stepped back: the dates of files are set right, and the workflow goes on"
                 )
-                code = _follow(current.folder, command, token, descriptor, watch)
         if code == 0:
             prune(current)
             _say_results(Run(out), out, nothing=watch.finished == 0)
@@ -277,7 +281,8 @@ def _say_results(current: Run, out: Path, nothing: bool) -> None:
 
 def _failures(folder: Path) -> list[dict[str, Any]]:
     """What failed, as the stages themselves told it, the cause first."""
-    found = [read_json(path) for path in (folder / "logs").rglob("*.failure.json")]
+    told = map(read_json, (folder / "logs").rglob("*.failure.json"))
+    found = [failure for failure in told if failure]  # a stage that is tried again removes its own
     # a stage that was asked to save after another one failed is not the cause
     return sorted(found, key=lambda failure: (failure["exit_code"] == 75, failure["time"]))
 
@@ -288,7 +293,7 @@ def _explain(folder: Path, out: Path, profile: Path, said: int) -> int:
     said: size of snakemake's log when this run began, in bytes.
     """
     workflow_log = out / "logs" / "snakemake.log"
-    last = workflow_log.read_bytes()[said:].decode("utf-8", "replace")
+    last = _text(workflow_log, said)
     _check_taken(profile, last)
     errors = re.findall(r"Error in rule (\w+)[^\n]*:(.*?)(?:\n\n|\Z)", last, re.DOTALL)
     rule, detail = errors[-1] if errors else ("", "")
@@ -335,6 +340,13 @@ def _check_taken(profile: Path, said: str) -> None:
             f"the profile {profile} needs more than is installed: pip install 'sciencevae[slurm]'"
         )
     raise InputError(f"{profile / 'config.yaml'} is no profile of snakemake: {why}")
+
+
+def _text(log: Path, start: int) -> str:
+    """What stands in a log from a byte on."""
+    with log.open("rb") as file:
+        file.seek(start)
+        return file.read().decode("utf-8", "replace")
 
 
 def _end_of(log: Path) -> str:

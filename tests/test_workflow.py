@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +22,9 @@ from waiting import wait_for
 
 from sciencevae.cli import main
 from sciencevae.errors import RunError
-from sciencevae.runs import Run, read_json
-from sciencevae.workflow import _explain, find_profile
+from sciencevae.runs import Run, read_json, settle_dates, write_json
+from sciencevae.watch import Watch
+from sciencevae.workflow import _explain, _failures, find_profile
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 WIDE = ("--set", "variants={wide: {model: {hidden: [16]}}}")  # what the finished run was made with
@@ -357,6 +360,54 @@ def test_a_clock_that_steps_back_in_the_middle_costs_no_run(copied: Path) -> Non
     assert process.returncode == 0, out
     assert "the clock stepped back" in out
     assert all(path.stat().st_mtime <= time.time() for path in (copied / "state").rglob("*.json"))
+
+
+def test_a_log_that_is_removed_while_it_is_looked_at_ends_no_run(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """snakemake removes the log of a stage before it does it again."""
+    said = io.StringIO()
+    watch = Watch(Run(copied), said)
+    gone, other = copied / "logs" / "analyse.log", copied / "logs" / "report.log"
+    monkeypatch.setattr(watch, "_files", lambda: [gone, other])
+    gone.unlink()
+    with other.open("a") as log:
+        log.write("all is well\n")
+    watch.look()
+    assert said.getvalue() == "report: all is well\n"
+
+
+def test_a_failure_that_is_tried_again_while_it_is_read_is_none(tmp_path: Path) -> None:
+    logs = tmp_path / "logs" / "train"
+    logs.mkdir(parents=True)
+    (logs / "main.failure.json").symlink_to("removed")
+    assert _failures(tmp_path) == []
+    write_json(logs / "wide.failure.json", {"exit_code": 1, "time": 0.0})
+    assert [failure["exit_code"] for failure in _failures(tmp_path)] == [1]
+
+
+def test_a_clock_that_has_caught_up_again_costs_no_run(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It stepped back by little: when snakemake has ended, nothing lies in the future any more."""
+    from sciencevae import workflow
+
+    def step() -> None:
+        wait_for(lambda: (lock := copied / ".locks" / "analyse").exists() and lock.read_text())
+        date = time.time() + 3600
+        os.utime(copied / "state" / "encode" / "main.json", (date, date))
+
+    def caught_up(folder: Path) -> int:
+        settle_dates(folder)
+        return 0
+
+    monkeypatch.setattr(workflow, "settle_dates", caught_up)
+    thread = threading.Thread(target=step)
+    thread.start()
+    code = main(["run", "toy", "--out", str(copied), *WIDE, "--set", "analyse.slow=2"])
+    thread.join()
+    assert code == 0
+    assert "the clock stepped back" in capsys.readouterr().err
 
 
 def test_each_stage_runs_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
