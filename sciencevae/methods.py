@@ -166,6 +166,12 @@ _ENTRIES = (
   booktitle = {Medical Image Computing and Computer Assisted Intervention}, year = {2018},
   eprint = {1805.04605}, archivePrefix = {arXiv}
 }""",
+    r"""@inproceedings{Arsigny2006,
+  author = {Arsigny, V. and Commowick, O. and Pennec, X. and Ayache, N.},
+  title = {A log-{Euclidean} framework for statistics on diffeomorphisms},
+  booktitle = {Medical Image Computing and Computer Assisted Intervention}, pages = {924--931}, year = {2006},
+  doi = {10.1007/11866565_113}
+}""",
     r"""@techreport{AnCho2015,
   author = {An, Jinwon and Cho, Sungzoon},
   title = {Variational autoencoder based anomaly detection using reconstruction probability},
@@ -201,6 +207,7 @@ PARTS = {
     "objectives.FactorVAE": ("KimMnih2018",),
     "objectives.IWAE": ("Burda2016",),
     "objectives.Property": ("Kingma2014",),
+    "objectives.Smoothness": ("Dalca2018",),
     "flows._Autoregressive": ("Papamakarios2017",),
     "flows._Coupling": ("Dinh2017",),
 }
@@ -227,6 +234,8 @@ def _parts(module: nn.Module) -> Iterator[str]:
         if path[:2] != ["sciencevae", "vae"]:
             continue
         yield from PARTS.get(f"{path[2]}.{kind.__name__}", ())
+        if getattr(part, "squarings", 0):
+            yield "Arsigny2006"
         if path[2] == "flows" and getattr(part, "bins", None):
             yield "Durkan2019"
         if (path[2], kind.__name__) == ("encoders", "Flow") and "flows._Autoregressive" in _names(part):

@@ -7,7 +7,19 @@ from sciencevae.vae.objectives.elbo import ELBO
 from sciencevae.vae.objectives.factor import FactorVAE
 from sciencevae.vae.objectives.importance import IWAE
 from sciencevae.vae.objectives.property import Property
+from sciencevae.vae.objectives.smoothness import Smoothness
 from sciencevae.vae.objectives.total_correlation import BetaTCVAE
 from sciencevae.vae.objectives.vq import VQ
 
-__all__ = ["ELBO", "IWAE", "VQ", "BetaTCVAE", "FactorVAE", "Loss", "Objective", "Property", "Term"]
+__all__ = [
+    "ELBO",
+    "IWAE",
+    "VQ",
+    "BetaTCVAE",
+    "FactorVAE",
+    "Loss",
+    "Objective",
+    "Property",
+    "Smoothness",
+    "Term",
+]
