@@ -80,6 +80,9 @@ class Domain:
                where a run has nothing of the kind
     write:     (data, path) decoded samples in the field's own ``formats``; ``data`` has the template's axes and
                attributes
+    edit:      (trained, source, out, attribute, amount, eyes) a user's datum with an attribute changed by an
+    amount,
+               written to ``out``; ``eyes`` says where they are, where a face is to be found
     formats:   the endings that ``write`` takes, in place of the general ones where they are the same
     line:      the ending of a text file that ``read`` takes, of lines "DATUM NAME", where there is one: then a
                command takes data as they are
@@ -101,6 +104,7 @@ class Domain:
     analyses: Mapping[str, Callable[[Run], Findings]] = field(default_factory=dict)
     figures: Mapping[str, Callable[[Run], Drawn | None]] = field(default_factory=dict)
     write: Callable[[xr.Dataset, Path], None] | None = None
+    edit: Callable[..., None] | None = None
     formats: tuple[str, ...] = ()
     line: str = ""
     citations: tuple[str, ...] = ()

@@ -1,9 +1,10 @@
 """Verbs of a trained model: ``encode``, ``decode``, ``sample``, ``score``, ``interpolate``, ``neighbours``,
-``forecast``."""
+``forecast``, ``edit``."""
 
 from __future__ import annotations
 
 import argparse
+import math
 
 from sciencevae.cli.pipeline import Verb, _positive, dask_option, limit_threads
 from sciencevae.errors import InputError
@@ -113,6 +114,22 @@ def add(verb: Verb) -> None:
     _model(forecast, required=False)
     forecast.set_defaults(call=_forecast)
 
+    edit = verb(
+        "edit",
+        "a datum of yours with an attribute changed",
+        "sciencevae edit --model runs/faces/model.safetensors --attribute smile --amount 0.7 face.jpg -o out.png",
+    )
+    edit.add_argument("source", metavar="FILE", help="a picture")
+    edit.add_argument("--attribute", required=True, help="what to change: smile")
+    edit.add_argument(
+        "--amount", type=_finite, default=1.0, help="how much of it; below 0 the opposite (default: 1)"
+    )
+    edit.add_argument(
+        "--eyes", metavar="X,Y,X,Y", type=_places, help="where the left and the right eye are, in pixels"
+    )
+    _model(edit)
+    edit.set_defaults(call=_edit)
+
 
 def _model(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument("--model", metavar="FILE", required=required, help="a model.safetensors")
@@ -145,6 +162,23 @@ def _members(text: str) -> int:
     if number < 2:
         raise argparse.ArgumentTypeError("a spread needs two draws at least")
     return number
+
+
+def _finite(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"expected a number, found {text!r}")
+    return number
+
+
+def _places(text: str) -> list[float]:
+    numbers = [_finite(part) for part in text.split(",")]
+    if len(numbers) != 4:
+        raise argparse.ArgumentTypeError(f"expected four numbers, X,Y of either eye, found {text!r}")
+    return numbers
 
 
 def _encode(arguments: argparse.Namespace) -> int:
@@ -250,4 +284,19 @@ def _forecast(arguments: argparse.Namespace) -> int:
     given = arguments.model or Run(arguments.run).variant(arguments.variant)
     how = {"members": arguments.members, "seed": arguments.seed, "overrides": arguments.set}
     forecast_file(given, arguments.source, arguments.out, arguments.steps, **how)
+    return 0
+
+
+def _edit(arguments: argparse.Namespace) -> int:
+    limit_threads(arguments.threads or 1)
+    from sciencevae.latents.edit import edit_file
+
+    edit_file(
+        arguments.model,
+        arguments.source,
+        arguments.out,
+        arguments.attribute,
+        arguments.amount,
+        arguments.eyes,
+    )
     return 0

@@ -28,9 +28,12 @@ import xarray as xr
 import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from sciencevae.builtin.diffraction.scans import read_scan
 from sciencevae.builtin.digits.dataset import read as read_digits
 from sciencevae.builtin.digits.settings import Digits
+from sciencevae.builtin.faces.dataset import read_template
+from sciencevae.builtin.faces.photos import open_photo
 from sciencevae.builtin.fluids.dataset import read as read_fluids
 from sciencevae.builtin.fluids.settings import Fluids
 
@@ -247,6 +250,14 @@ def _archive(kind: str) -> bytes:
         return Path(shutil.make_archive(f"{folder}/a", kind, f"{folder}/in")).read_bytes()
 
 
+def _photo(kind: str) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 20, 3), np.uint8)
+    exif, out = Image.Exif(), io.BytesIO()
+    exif[274] = 6  # it lies on its side
+    Image.fromarray(pixels).save(out, kind, exif=exif)
+    return out.getvalue()
+
+
 # ---- readers: path -> anything, all of it read
 
 
@@ -309,6 +320,11 @@ READERS: dict[str, tuple[Callable[[], bytes], Callable[[Path], Any]]] = {
     "images.npz": (lambda: _npz(True), lambda path: list(read_digits(path, Digits()))),
     "images.npy": (lambda: _npz(False), lambda path: list(read_digits(path, Digits()))),
     "images.idx": (_idx, lambda path: list(read_digits(path, Digits()))),
+    "photo.jpg": (lambda: _photo("JPEG"), open_photo),
+    "photo.png": (lambda: _photo("PNG"), open_photo),
+    "photo.tif": (lambda: _photo("TIFF"), open_photo),
+    "photo.webp": (lambda: _photo("WEBP"), open_photo),
+    "landmarks.tem": (lambda: b"2\n565.0\t632.0\n778.0\t624.0\n", read_template),
     "arrays.h5": (_hdf5, read_arrays),
     "model.safetensors": (lambda: _model("model"), lambda path: (load_model(path), Trained.open(path))),
     "checkpoint.safetensors": (lambda: _model("checkpoint"), lambda path: _state().load(path, {"a": 1})),

@@ -1,0 +1,268 @@
+"""Pictures of people, neutral and smiling, as pairs of faces that lie alike."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import xarray as xr
+
+from sciencevae.data.splits import SPLITS, split_rows, with_splits
+from sciencevae.errors import InputError
+
+from .frame import after, crop, eye_frame, inverse, register
+from .settings import Faces
+from .simulate import EYES
+
+__all__ = ["EYE_REGION", "MOUTH", "UPPER", "Pair", "box", "grey", "prepare"]
+
+#: parts of a face, (first row, last row, first column, last column) in shares of its side
+UPPER = (0.06, 0.55, 0.10, 0.90)
+MOUTH = (0.66, 0.92, 0.27, 0.73)
+EYE_REGION = (0.24, 0.48, 0.15, 0.85)
+#: the head may have moved further than a face's frame reaches: what is matched is so many times as large
+_WIDER = 1.5
+_GREY = np.array([0.299, 0.587, 0.114])
+_PEOPLE = 32
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two photos of one person, (H, W, 3) from 0 to 1, and where the landmarks of the neutral one are (K, 2).
+
+    eyes: which two of them are the middles of the left and the right eye. known: what is known of the person.
+    truth: of drawn people the field (2, H, W) that the smile was made by, in pixels of the photo.
+    """
+
+    person: str
+    neutral: np.ndarray
+    smiling: np.ndarray
+    landmarks: np.ndarray
+    eyes: tuple[int, int]
+    known: Mapping[str, Any]
+    truth: np.ndarray | None = None
+
+
+def prepare(settings: Faces, files: Mapping[str, Path], input: Path | None) -> xr.Dataset:
+    """Two rows a person: the smiling face from the neutral one, and the neutral from the smiling one.
+
+    face (sample, channel, row, column), 0 to 1; condition: the other face of the same person; landmarks (sample,
+    coordinate): row and column of each point in turn, in pixels of the face, of the condition, NaN where not
+    known; change: 1 where the face smiles, −1 where it no longer does. Coordinates: person (a group that no split
+    cuts), expression (1 where the face smiles), correlation (of the upper halves of both faces when they lie
+    alike), and what is known of the person.
+
+    The neutral face is cut out so that its eyes lie at ``frame.EYES``, the smiling one by the similarity that
+    brings its upper half to that of the neutral one. The attribute ``mean_face`` is the brightness of the mean
+    training face.
+    """
+    if input is not None:
+        raise InputError(f"{input}: own pictures are not read yet")
+    size = settings.prepare.size
+    found = _london(files) if settings.dataset == "london_faces" else _drawn(files["faces.h5"])
+    blocks, block = [], []
+    for pair in found:
+        block.append(pair)
+        if len(block) == _PEOPLE:
+            blocks.append(_aligned(block, size))
+            block = []
+    if block:
+        blocks.append(_aligned(block, size))
+    if not blocks:
+        raise InputError(f"data set {settings.dataset}: no person has both a neutral and a smiling picture")
+    data = _seen_points(xr.concat(blocks, "sample"))
+    data.attrs = {
+        "fields": ["face", "landmarks"],
+        "context": ["change"],
+        "identifier": "person",
+        "provenance": json.dumps({"size": size, "split_seed": settings.prepare.split_seed}),
+    }
+    data = with_splits(_split(data, settings), settings.prepare.fractions, settings.prepare.split_seed)
+    trained = grey(data["condition"].values[split_rows(data, "train")]).mean(0)
+    return data.assign_attrs(mean_face=np.round(trained, 4).tolist())
+
+
+def _aligned(pairs: Sequence[Pair], size: int) -> xr.Dataset:
+    """Faces of some people, rows as of ``prepare``."""
+    wide = 2 * round(_WIDER * size / 2)
+    outer = np.array([[1, 0, (size - wide) / 2], [0, 1, (size - wide) / 2]])
+    frames, smiling, neutral = [], [], []
+    for pair in pairs:
+        frames.append(eye_frame(pair.landmarks[list(pair.eyes)], size))
+        around = after(frames[-1], outer)
+        smiling.append(crop(pair.smiling, around, wide) @ _GREY)
+        neutral.append(crop(pair.neutral, around, wide) @ _GREY)
+    moves, correlation = register(smiling, neutral, _weight(UPPER, size, wide))
+    rows: dict[str, list[Any]] = {
+        name: [] for name in ("face", "condition", "landmarks", "person", "expression")
+    }
+    rows |= {"correlation": [], "truth": []}
+    known: dict[str, list[Any]] = {name: [] for name in pairs[0].known}
+    for pair, frame, move, alike in zip(pairs, frames, moves, correlation, strict=True):
+        # a pixel of the face → of the wider frame → where that is in the wider frame of the other photo → back
+        own = after(after(frame, outer), after(move, inverse(outer)))
+        faces = crop(pair.neutral, frame, size), crop(pair.smiling, own, size)
+        points = _apply(inverse(frame), pair.landmarks)
+        for expression in (1, 0):
+            rows["face"].append(faces[expression].transpose(2, 0, 1))
+            rows["condition"].append(faces[1 - expression].transpose(2, 0, 1))
+            rows["landmarks"].append(points.ravel() if expression else np.full(points.size, np.nan))
+            rows["person"].append(pair.person)
+            rows["expression"].append(expression)
+            rows["correlation"].append(alike)
+            if pair.truth is not None:
+                rows["truth"].append(
+                    _within(pair.truth, frame, size) if expression else np.full((2, size, size), np.nan)
+                )
+            for name, value in pair.known.items():
+                known[name].append(value)
+    picture = {"units": "1", "scaling": "identity"}
+    image = ("sample", "channel", "row", "column")
+    data = xr.Dataset(
+        {
+            "face": (
+                image,
+                np.array(rows["face"], np.float32),
+                picture | {"long_name": "face, red green blue"},
+            ),
+            "landmarks": (
+                ("sample", "coordinate"),
+                np.array(rows["landmarks"], np.float32),
+                {
+                    "units": "pixel",
+                    "long_name": "row, column of each landmark of the condition",
+                    "scaling": "identity",
+                },
+            ),
+            "change": (
+                "sample",
+                2 * np.array(rows["expression"], np.float32) - 1,
+                {"units": "1", "long_name": "1 to a smile, -1 from one", "scaling": "identity"},
+            ),
+            "condition": (
+                image,
+                np.array(rows["condition"], np.float32),
+                picture | {"long_name": "the other face of the same person"},
+            ),
+        },
+        {
+            "person": ("sample", np.array(rows["person"])),
+            "group": ("sample", np.array(rows["person"])),
+            "expression": ("sample", np.array(rows["expression"]), {"long_name": "1 smiling, 0 neutral"}),
+            "correlation": ("sample", np.array(rows["correlation"], np.float32)),
+            **{name: ("sample", np.array(values)) for name, values in known.items()},
+        },
+    )
+    if rows["truth"]:
+        attributes = {
+            "units": "pixel",
+            "long_name": "where a smiling pixel was, less where it is",
+            "scaling": "identity",
+        }
+        data["truth"] = (("sample", "axis", "row", "column"), np.array(rows["truth"], np.float32), attributes)
+    return data
+
+
+def _seen_points(data: xr.Dataset) -> xr.Dataset:
+    """The data without landmarks of the neck, the hair, … that lie beyond the picture."""
+    places = data["landmarks"].mean("sample").values.reshape(-1, 2)
+    seen = ((places > 0) & (places < data.sizes["row"] - 1)).all(1)
+    return data.isel(coordinate=np.repeat(seen, 2))
+
+
+def _within(field: np.ndarray, frame: np.ndarray, size: int) -> np.ndarray:
+    """A field of displacements (2, H, W) of a photo in the pixels of the frame, (2, size, size)."""
+    seen = crop(np.concatenate([field, np.zeros_like(field[:1])]).transpose(1, 2, 0), frame, size)
+    return np.einsum("ij,hwj->ihw", np.linalg.inv(frame[:, :2]), seen[..., :2])
+
+
+def _split(data: xr.Dataset, settings: Faces) -> xr.Dataset:
+    """Test on the people that are named, and of the others hold a share out for validation."""
+    wanted = settings.prepare.test_people
+    if not wanted:
+        return data
+    people = data["person"].values
+    if missing := sorted(set(wanted) - set(people.tolist())):
+        raise InputError(f"prepare.test_people: there is no {missing[0]!r} among the people")
+    others = sorted(set(people.tolist()) - set(wanted))
+    fractions = settings.prepare.fractions
+    share = fractions.get("valid", 0.0) / max(
+        fractions.get("valid", 0.0) + fractions.get("train", 0.0), 1e-12
+    )
+    order = np.random.default_rng(settings.prepare.split_seed).permutation(len(others))
+    valid = {others[i] for i in order[: round(share * len(others))]}
+    split = np.full(len(people), SPLITS["train"], np.int8)
+    split[np.isin(people, wanted)] = SPLITS["test"]
+    split[np.isin(people, sorted(valid))] = SPLITS["valid"]
+    return data.assign_coords(split=("sample", split))
+
+
+def _drawn(path: Path) -> Iterator[Pair]:
+    with h5py.File(path) as file:
+        for number in range(len(file["images"])):
+            neutral, smiling = file["images"][number] / 255
+            known = {"amount": float(file["amount"][number])}
+            points, truth = file["landmarks"][number].astype(float), file["displacement"][number]
+            yield Pair(f"drawn-{number:04d}", neutral, smiling, points, EYES, known, truth)
+
+
+def _london(files: Mapping[str, Path]) -> Iterator[Pair]:
+    from PIL import Image
+
+    with files["london_info.csv"].open() as table:
+        people = list(csv.DictReader(table))
+    for row in people:
+        person = row["face_id"]
+        photos = []
+        for ending in ("03", "08"):
+            with Image.open(files[f"{person}_{ending}.jpg"]) as photo:
+                photos.append(np.asarray(photo.convert("RGB")) / 255)
+        known = {
+            "age": float("nan" if row["face_age"] == "NA" else row["face_age"]),
+            "sex": row["face_gender"],
+        }
+        yield Pair(person, photos[0], photos[1], read_template(files[f"{person}_03.tem"]), EYES, known)
+
+
+def read_template(path: Path) -> np.ndarray:
+    """The points of a template of Psychomorph (.tem), (K, 2), row and column: their number, then x and y of each.
+
+    Raises InputError for a file that is none.
+    """
+    try:
+        lines = path.read_text().split("\n")
+        count = int(lines[0])
+        points = np.array([[float(number) for number in line.split()[:2]] for line in lines[1 : 1 + count]])
+        if points.shape != (count, 2) or count < 2:
+            raise ValueError(f"{count} points are announced")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is no template of landmarks (.tem): {error}") from error
+    return points[:, ::-1]
+
+
+def box(part: tuple[float, float, float, float], size: int) -> tuple[slice, slice]:
+    """Rows and columns of a part of a face."""
+    first, last, left, right = (round(size * share) for share in part)
+    return slice(first, last), slice(left, right)
+
+
+def grey(faces: np.ndarray) -> np.ndarray:
+    """Brightness (…, H, W) of (…, 3, H, W)."""
+    return np.tensordot(_GREY, np.moveaxis(faces, -3, 0), 1)
+
+
+def _weight(part: tuple[float, float, float, float], size: int, wide: int) -> np.ndarray:
+    """1 at a part of the face in the wider frame, (wide, wide)."""
+    weight = np.zeros((size, size))
+    weight[box(part, size)] = 1
+    return np.pad(weight, (wide - size) // 2)
+
+
+def _apply(map_: np.ndarray, points: np.ndarray) -> np.ndarray:
+    return points @ map_[:, :2].T + map_[:, 2]

@@ -1,0 +1,152 @@
+"""Photographs: read, and the face in them found."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sciencevae.errors import InputError
+
+from .frame import after, crop, eye_frame, register
+
+__all__ = ["find_frame", "open_photo", "save_photo"]
+
+#: where a detector's square has the eyes, in shares of it: rows, columns of the left and of the right one
+_IN_SQUARE = np.array([[0.378, 0.314], [0.378, 0.679]])
+#: pixels of the longer side at which faces are looked for, and the least side of a face there
+_LOOKED_AT, _SMALLEST = 400, 40
+#: of the squares that a detector takes for faces so many are compared with the mean face
+_TRIED = 5
+#: how far a face has to be like the mean face, once it lies alike
+_LIKE = 0.5
+#: what readers of pictures raise where the bytes make no sense
+_BROKEN = (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
+#: other formats have readers that call other programs, or that few look at
+_READ = ("JPEG", "PNG", "TIFF", "WEBP")
+_SAVED = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"}
+
+
+def open_photo(path: Path) -> np.ndarray:
+    """A picture (H, W, 3), 0 to 1, upright: turned as its EXIF orientation says.
+
+    Raises InputError for a file that is no picture, is damaged, or has more pixels than Pillow reads (90 million).
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=_READ) as photo:
+                upright = ImageOps.exif_transpose(photo).convert("RGB")
+    except FileNotFoundError as error:
+        raise InputError(f"no file {path}") from error
+    except UnidentifiedImageError as error:
+        raise InputError(f"{path} is no picture that can be read: give JPEG, PNG, TIFF or WebP") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(f"{path} has more pixels than are read: make it smaller") from error
+    except _BROKEN as error:
+        raise InputError(f"{path} is damaged or is no picture: {error}") from error
+    return np.asarray(upright) / 255
+
+
+def save_photo(photo: np.ndarray, path: Path) -> None:
+    """Write a picture (H, W, 3), 0 to 1, whole or not at all, as its ending says."""
+    from PIL import Image
+
+    from sciencevae.data.atomic import atomic_path
+
+    kind = _SAVED.get(path.suffix.lower())
+    if kind is None:
+        raise InputError(f"{path}: a picture ends in {', '.join(_SAVED)}")
+    quality = {"quality": 95} if kind in ("JPEG", "WEBP") else {}
+    with atomic_path(path) as partial:
+        Image.fromarray(np.round(255 * np.clip(photo, 0, 1)).astype(np.uint8)).save(partial, kind, **quality)
+
+
+def find_frame(
+    photo: np.ndarray, mean_face: np.ndarray, name: str, eyes: Sequence[float] | None = None
+) -> np.ndarray:
+    """The frame (2, 3) of the face in a photo: the map of its pixels to the photo's.
+
+    A detector (local binary patterns, scikit-image's) says where faces may be; of these places it is the one from
+    which a similarity brings the picture nearest to the ``mean_face`` (S, S). eyes: where the middles of the
+    pupils are, (x, y) of the one at the left of the picture and (x, y) of the other; then nothing is looked for.
+
+    Raises InputError where there is no face, or one whose eyes are nearer than in the frame by more than half.
+    """
+    size = len(mean_face)
+    remedy = "give a picture of one face from the front, or where its eyes are: --eyes X,Y,X,Y"
+    if eyes is not None:
+        places = np.array(eyes, float).reshape(2, 2)[:, ::-1]
+        if not ((places >= 0) & (places < photo.shape[:2])).all() or places[0, 1] >= places[1, 1]:
+            raise InputError(
+                f"--eyes: x, y of the eye at the left of {name}, then of the other, within its {photo.shape[1]} × "
+                f"{photo.shape[0]} pixels"
+            )
+        frame = eye_frame(places, size)
+        _check_size(frame, size, name)
+        return frame
+    squares = _squares(photo)
+    if not squares:
+        raise InputError(f"no face was found in {name}: {remedy}")
+    frames = [eye_frame(np.array(corner) + side * _IN_SQUARE, size) for *corner, side in squares]
+    _check_size(frames[0], size, name)
+    seen = [crop(photo, frame, size).mean(2) for frame in frames]
+    moves, likeness = register(seen, [mean_face] * len(seen), _middle(size))
+    if likeness.max() < _LIKE:
+        raise InputError(
+            f"what looks like a face in {name} is too unlike the faces that the model knows (correlation "
+            f"{likeness.max():.2f}): {remedy}"
+        )
+    found = after(frames[int(likeness.argmax())], moves[int(likeness.argmax())])
+    _check_size(found, size, name)
+    return found
+
+
+def _middle(size: int) -> np.ndarray:
+    """What is compared with the mean face: all but the edges, (S, S)."""
+    weight = np.zeros((size, size))
+    inside = slice(round(0.1 * size), round(0.9 * size))
+    weight[inside, inside] = 1
+    return weight
+
+
+def _check_size(frame: np.ndarray, size: int, name: str) -> None:
+    scale = np.sqrt(np.linalg.det(frame[:, :2]))  # pixels of the photo to one of the frame
+    if scale < 0.5:
+        raise InputError(
+            f"the face in {name} is too small: {0.375 * size * scale:.0f} pixels from eye to eye, and "
+            f"{0.1875 * size:.0f} are needed"
+        )
+
+
+def _squares(photo: np.ndarray) -> list[tuple[float, float, float]]:
+    """Row and column of the corner, and the side, of what the detector takes for faces, the largest first."""
+    from PIL import Image
+
+    try:
+        from skimage.data import lbp_frontal_face_cascade_filename
+        from skimage.feature import Cascade
+    except ImportError as error:
+        raise InputError(
+            "scikit-image finds faces: pip install 'sciencevae[faces]'; or say where the eyes are: --eyes X,Y,X,Y"
+        ) from error
+    height, width = photo.shape[:2]
+    scale = min(1.0, _LOOKED_AT / max(height, width))
+    small = (max(1, round(width * scale)), max(1, round(height * scale)))
+    if min(small) < _SMALLEST:
+        return []
+    picture = np.asarray(Image.fromarray(np.round(255 * photo).astype(np.uint8)).resize(small))
+    found = Cascade(lbp_frontal_face_cascade_filename()).detect_multi_scale(
+        picture,
+        scale_factor=1.1,
+        step_ratio=1,
+        min_size=(_SMALLEST, _SMALLEST),
+        max_size=(min(small), min(small)),
+    )
+    found.sort(key=lambda square: -square["width"])
+    return [(square["r"] / scale, square["c"] / scale, square["width"] / scale) for square in found[:_TRIED]]
