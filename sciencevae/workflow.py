@@ -321,7 +321,7 @@ def _explain(folder: Path, out: Path, profile: Path, said: int) -> int:
     said_last = next(
         (line for line in lines if "Error" in line or "rror:" in line), lines[-1] if lines else "nothing"
     )
-    if os.strerror(errno.ENOSPC) in said_last:
+    if os.strerror(errno.ENOSPC) in last:
         scratch = Path(tempfile.gettempdir())
         free = ", ".join(f"{shutil.disk_usage(path).free / 1e6:,.1f} MB in {path}" for path in (out, scratch))
         raise RunError(

@@ -377,6 +377,15 @@ def test_a_log_that_is_removed_while_it_is_looked_at_ends_no_run(
     assert said.getvalue() == "report: all is well\n"
 
 
+def test_a_disk_that_is_full_for_snakemake_is_named(tmp_path: Path) -> None:
+    """Its error is a line of its own, and what it is about the next."""
+    (tmp_path / "logs").mkdir()
+    full = f"recording metadata ([Errno {errno.ENOSPC}] {os.strerror(errno.ENOSPC)})"
+    (tmp_path / "logs" / "snakemake.log").write_text(f"before\nWorkflowError:\nError {full}. Please\n")
+    with pytest.raises(RunError, match="the disk is full"):
+        _explain(tmp_path, tmp_path, find_profile("local"), 0)
+
+
 def test_a_failure_that_is_tried_again_while_it_is_read_is_none(tmp_path: Path) -> None:
     logs = tmp_path / "logs" / "train"
     logs.mkdir(parents=True)
