@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from sciencevae.data.splits import SPLITS, split_rows, with_splits
 from sciencevae.errors import InputError
 
 from .frame import after, crop, eye_frame, inverse, register
+from .photos import open_photo
 from .settings import Faces
 from .simulate import EYES
 
@@ -66,14 +68,7 @@ def prepare(settings: Faces, files: Mapping[str, Path], input: Path | None) -> x
         raise InputError(f"{input}: own pictures are not read yet")
     size = settings.prepare.size
     found = _london(files) if settings.dataset == "london_faces" else _drawn(files["faces.h5"])
-    blocks, block = [], []
-    for pair in found:
-        block.append(pair)
-        if len(block) == _PEOPLE:
-            blocks.append(_aligned(block, size))
-            block = []
-    if block:
-        blocks.append(_aligned(block, size))
+    blocks = [_aligned(block, size) for block in iter(lambda: list(islice(found, _PEOPLE)), [])]
     if not blocks:
         raise InputError(f"data set {settings.dataset}: no person has both a neutral and a smiling picture")
     data = _seen_points(xr.concat(blocks, "sample"))
@@ -213,21 +208,16 @@ def _drawn(path: Path) -> Iterator[Pair]:
 
 
 def _london(files: Mapping[str, Path]) -> Iterator[Pair]:
-    from PIL import Image
-
     with files["london_info.csv"].open() as table:
         people = list(csv.DictReader(table))
     for row in people:
         person = row["face_id"]
-        photos = []
-        for ending in ("03", "08"):
-            with Image.open(files[f"{person}_{ending}.jpg"]) as photo:
-                photos.append(np.asarray(photo.convert("RGB")) / 255)
+        neutral, smiling = (open_photo(files[f"{person}_{ending}.jpg"]) for ending in ("03", "08"))
         known = {
             "age": float("nan" if row["face_age"] == "NA" else row["face_age"]),
             "sex": row["face_gender"],
         }
-        yield Pair(person, photos[0], photos[1], read_template(files[f"{person}_03.tem"]), EYES, known)
+        yield Pair(person, neutral, smiling, read_template(files[f"{person}_03.tem"]), EYES, known)
 
 
 def read_template(path: Path) -> np.ndarray:

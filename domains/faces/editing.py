@@ -19,7 +19,7 @@ from sciencevae.vae.decoders.warp import exponential, jacobian, warp
 from sciencevae.vae.model import VAE
 
 from .dataset import EYE_REGION, box
-from .frame import crop
+from .frame import correlation, crop
 from .networks import PersonalFlow
 from .photos import find_frame, open_photo, save_photo
 
@@ -104,7 +104,7 @@ def edited(model: VAE, faces: Tensor, amount: float = 1.0) -> tuple[Tensor, Tens
     trunk, deformed = flow_of(model)
     z = trunk.attribute.expand(1, len(faces), -1)
     velocity = trunk(z[0], faces)["face"].unsqueeze(0)
-    displacement = exponential(amount * velocity, deformed.squarings)
+    displacement = deformed.displacement(velocity, amount=amount)
     return warp(faces, displacement)[0], displacement[0]
 
 
@@ -148,6 +148,5 @@ def psnr(faces: Tensor, truth: Tensor, part: tuple[float, float, float, float] =
 def alike(faces: Tensor, others: Tensor) -> np.ndarray:
     """Normalised cross-correlation of the brightness around the eyes, (B,): 1 where they are the same."""
     rows, columns = box(EYE_REGION, faces.shape[-1])
-    a, b = (x[..., rows, columns].mean(1).flatten(1) for x in (faces, others))
-    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
-    return ((a * b).sum(1) / (a.square().sum(1) * b.square().sum(1)).clamp(min=1e-12).sqrt()).numpy()
+    a, b = (x[..., rows, columns].mean(1, keepdim=True) for x in (faces, others))
+    return correlation(a, b, torch.full(a.shape[2:], 1 / a[0].numel())).numpy()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["EYES", "after", "crop", "eye_frame", "inverse", "register", "similarity"]
+__all__ = ["EYES", "after", "correlation", "crop", "eye_frame", "inverse", "register", "similarity"]
 
 #: where the eyes come to lie, (left, right) of (row, column), in shares of the frame's side
 EYES = np.array([[0.36, 0.3125], [0.36, 0.6875]])
@@ -83,8 +83,8 @@ def register(
         a, b = (_blurred(images, max(blur * size, _LEAST_BLUR)) for images in (other, still))
         found = _matched(a, b, share, found)
     with torch.no_grad():
-        correlation = _correlation(_moved(other, found), still, share)
-    return _affine(found, size), correlation.numpy()
+        alike = correlation(_moved(other, found), still, share)
+    return _affine(found, size), alike.numpy()
 
 
 def _matched(moving: Tensor, fixed: Tensor, share: Tensor, start: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ def _matched(moving: Tensor, fixed: Tensor, share: Tensor, start: Tensor) -> Ten
 
     def loss() -> Tensor:
         optimiser.zero_grad()
-        apart = (1 - _correlation(_moved(moving, parameters), fixed, share)).sum()
+        apart = (1 - correlation(_moved(moving, parameters), fixed, share)).sum()
         apart.backward()
         return apart
 
@@ -121,8 +121,8 @@ def _moved(images: Tensor, parameters: Tensor) -> Tensor:
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
-def _correlation(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
-    """Normalised cross-correlation of two pictures (N, 1, S, S), weighted, (N,)."""
+def correlation(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
+    """Normalised cross-correlation of pictures (N, 1, H, W), weighted by ``share`` (H, W) of sum 1, (N,)."""
     a, b = (x - (share * x).sum((2, 3), keepdim=True) for x in (a, b))
     together, own, other = ((share * x * y).sum((1, 2, 3)) for x, y in ((a, b), (a, a), (b, b)))
     return together / (own * other).clamp(min=1e-12).sqrt()

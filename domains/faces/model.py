@@ -39,7 +39,7 @@ def build(settings: Faces, data: xr.Dataset) -> VAE:
     chosen, size, coordinates = settings.model, data.sizes["row"], data.sizes["coordinate"]
     layers: dict[str, Any] = {"channels": chosen.channels, "hidden": chosen.hidden}
     prior = priors.StandardNormal(chosen.latent)
-    shapes = _shapes(data, chosen.modes, chosen.grid)
+    shapes = _shapes(data, chosen.modes if chosen.kind == "flow" else 0, chosen.grid)
     if chosen.kind == "plain":
         network = ConvolutionalEncoder((3, size, size), 2 * chosen.latent, **layers)
         layers["channels"] = chosen.channels[::-1]
@@ -128,13 +128,12 @@ def augment(settings: Faces) -> Augmentation:
             grid = F.affine_grid(theta, list(faces.shape), align_corners=True)
             return light * F.grid_sample(faces, grid, padding_mode="reflection", align_corners=True)
 
-        x = {**batch.x, "face": picture(batch.x["face"])}
-        if "landmarks" in x:
-            at = x["landmarks"].unflatten(1, (-1, 2)).flip(-1) * 2 / (size - 1) - 1
-            moved = torch.linalg.solve(linear.unsqueeze(1), (at - shift.unsqueeze(1)).unsqueeze(-1))[..., 0]
-            points = ((moved + 1) * (size - 1) / 2).flip(-1).flatten(1)
-            # a mirrored point is another one's: which, nobody has said
-            x["landmarks"] = torch.where(mirrored[:, None], torch.nan, points)
+        at = batch.x["landmarks"].unflatten(1, (-1, 2)).flip(-1) * 2 / (size - 1) - 1
+        moved = torch.linalg.solve(linear.unsqueeze(1), (at - shift.unsqueeze(1)).unsqueeze(-1))[..., 0]
+        points = ((moved + 1) * (size - 1) / 2).flip(-1).flatten(1)
+        # a mirrored point is another one's: which, nobody has said
+        points = torch.where(mirrored[:, None], torch.nan, points)
+        x = {"face": picture(batch.x["face"]), "landmarks": points}
         return replace(
             batch, x=x, context={**batch.context, "condition": picture(batch.context["condition"])}
         )
