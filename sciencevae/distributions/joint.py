@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -19,13 +19,13 @@ class Joint(td.Distribution):
     """p(x) = Π_f p_f(x_f) over the named fields of x; each distribution has the same batch shape.
 
     Values are mappings {name: (*batch, *event_f)}. Of a field that x does not bring nothing is known: it is
-    missing, and its term drops out.
+    missing, and its term drops out; so does that of a field in ``seen``, of which nothing is said.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (torch's own interface)
 
-    def __init__(self, fields: Mapping[str, td.Distribution]) -> None:
-        self.fields = dict(fields)
+    def __init__(self, fields: Mapping[str, td.Distribution], seen: Collection[str] = ()) -> None:
+        self.fields, self.seen = dict(fields), frozenset(seen)
         super().__init__(next(iter(self.fields.values())).batch_shape, validate_args=False)
 
     def log_prob_by_field(self, value: Fields) -> dict[str, Tensor]:
@@ -34,6 +34,7 @@ class Joint(td.Distribution):
             raise InputError(
                 f"the decoder describes the fields {', '.join(self.fields)}, and x is one tensor: give a mapping"
             )
+        value = {name: field for name, field in value.items() if name not in self.seen}
         if unknown := [name for name in value if name not in self.fields]:
             raise InputError(
                 f"the decoder describes no field {unknown[0]!r}{did_you_mean(unknown[0], self.fields)}"

@@ -287,7 +287,7 @@ def centre(likelihood: td.Distribution, beam: int | None = None) -> Any:
 
 def _squeezed(likelihood: td.Distribution) -> td.Distribution:
     if isinstance(likelihood, Joint):
-        return Joint({name: _Squeezed(field) for name, field in likelihood.fields.items()})
+        return Joint({name: _Squeezed(field) for name, field in likelihood.fields.items()}, likelihood.seen)
     return _Squeezed(likelihood)
 
 

@@ -264,6 +264,9 @@ OBJECTIVES: dict[str, Callable[[Sizes, int], Any]] = {
     "IWAE, doubly reparameterised": lambda s, rows: sv.objectives.IWAE(4, doubly_reparameterised=True),
     "BetaTCVAE": lambda s, rows: sv.objectives.BetaTCVAE(rows),
     "FactorVAE": lambda s, rows: sv.objectives.FactorVAE(s.latents, hidden=(5,)),
+    "two domains": lambda s, rows: sv.objectives.TwoDomains(
+        sv.objectives.ELBO(extra={"apart": sv.objectives.Discrepancy("domain")}), "domain", weights=(1.0, 2.0)
+    ),
     "VQ": lambda s, rows: sv.objectives.VQ(),
 }
 
@@ -371,6 +374,7 @@ def data(names: Names, rows: int, sizes: Sizes = TINY, seed: int = 3) -> sv.Batc
         return torch.randint(0, high, (rows, size), generator=g)
 
     context = {"condition": normal(sizes.condition), "exposure": normal().abs() + 0.5}
+    context["domain"] = torch.arange(rows, dtype=torch.float64) % 2
     noise = normal(n).abs().clamp(max=2.0) + 0.2
     x: Any
     if kind == "fields":

@@ -76,7 +76,7 @@ def soon_compiled(row) -> bool:
 COVERING = [Names(*row) for row in covering(list(PARTS.values()), allowed)]
 FEW = [Names(*row) for row in each_once(list(PARTS.values()), soon_compiled)]
 #: objectives in which what a datum costs depends on the others of its batch
-OVER_THE_BATCH = ("ELBO, free bits", "BetaTCVAE")
+OVER_THE_BATCH = ("ELBO, free bits", "BetaTCVAE", "two domains")
 
 
 def noise_for(objective, model, rows: int = B) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch.distributions as td
@@ -26,6 +26,9 @@ class Joint(Decoder):
     gives, (S·B, D) → (S·B, …), or of a trunk that gives a mapping the entry of its name; a head that has
     nothing to add to it is ``networks.Identity()``. ``conditional`` is about the trunk; each field has its own.
 
+    seen: names of fields of x that the encoder reads and nothing is said of: p(label | z), q(z | picture), say, the
+    variational information bottleneck (Alemi et al. 2017) for β in front of the KL.
+
     What a batch knows of one field is named after it: ``context["noise.NAME"]`` is the ``context["noise"]`` that
     the decoder of NAME sees, and likewise ``exposure.NAME`` and ``source.NAME``.
 
@@ -41,7 +44,11 @@ class Joint(Decoder):
     network: nn.Module | None  # type: ignore[assignment]
 
     def __init__(
-        self, fields: Mapping[str, Decoder], network: nn.Module | None = None, conditional: bool = False
+        self,
+        fields: Mapping[str, Decoder],
+        network: nn.Module | None = None,
+        conditional: bool = False,
+        seen: Sequence[str] = (),
     ) -> None:
         if conditional and network is None:
             raise InputError(
@@ -52,7 +59,9 @@ class Joint(Decoder):
         for name, decoder in fields.items():
             if isinstance(decoder, Joint):
                 raise InputError(f"field {name!r} is a Joint decoder itself: name all fields in one Joint")
-        self.fields = by_name("a Joint decoder", fields)
+        self.fields, self.seen = by_name("a Joint decoder", fields), tuple(seen)
+        if both := next((name for name in self.seen if name in fields), None):
+            raise InputError(f"field {both!r} is described and said to be only seen: take it out of seen")
 
     def forward(self, z: Tensor, context: Context | None = None) -> td.Distribution:
         context = context or {}
@@ -65,7 +74,8 @@ class Joint(Decoder):
             {
                 name: decoder(given[name], self._context_of(name, context))
                 for name, decoder in self.fields.items()
-            }
+            },
+            self.seen,
         )
 
     def _context_of(self, name: str, context: Context) -> Context:
@@ -79,11 +89,13 @@ class Joint(Decoder):
 
     def check(self, x: Any, context: Context) -> None:
         for name, values in x.items():
+            if name in self.seen:
+                continue
             if name not in self.fields:
                 raise InputError(
                     f"x has a field {name!r} that the Joint decoder does not describe"
-                    f"{did_you_mean(name, self.fields)}; build it with a decoder for it, or put what is only "
-                    "conditioned on into the context"
+                    f"{did_you_mean(name, self.fields)}; build it with a decoder for it, name it in seen, or "
+                    "put what is only conditioned on into the context"
                 )
             decoder: Any = self.fields[name]
             try:

@@ -9,6 +9,7 @@ from sciencevae.vae.objectives.importance import IWAE
 from sciencevae.vae.objectives.property import Property
 from sciencevae.vae.objectives.smoothness import Smoothness
 from sciencevae.vae.objectives.total_correlation import BetaTCVAE
+from sciencevae.vae.objectives.two_domains import Discrepancy, TwoDomains
 from sciencevae.vae.objectives.vq import VQ
 
 __all__ = [
@@ -16,10 +17,12 @@ __all__ = [
     "IWAE",
     "VQ",
     "BetaTCVAE",
+    "Discrepancy",
     "FactorVAE",
     "Loss",
     "Objective",
     "Property",
     "Smoothness",
     "Term",
+    "TwoDomains",
 ]

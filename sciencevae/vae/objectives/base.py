@@ -32,8 +32,11 @@ class Loss:
 class Term(nn.Module):
     """A further named term of a loss: weight × function(terms, batch), (B,).
 
-    function may be a module with parameters of its own (a property head), which are trained along.
+    function may be a module with parameters of its own (a property head), which are trained along. couples: whether
+    the term of a datum depends on the others of its batch.
     """
+
+    couples: bool = False
 
     def __init__(self, weight: float | Schedule, function: Callable[[Terms, Batch], Tensor]) -> None:
         super().__init__()

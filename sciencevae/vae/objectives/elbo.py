@@ -47,6 +47,7 @@ class ELBO(Objective):
             )
         self.samples, self.free_bits = check_samples(samples), free_bits
         self.extra = nn.ModuleDict(extra or {})
+        self.couples = any(term.couples for term in (extra or {}).values())
         self.schedules = {"beta": as_schedule(beta)}
         if capacity is not None:
             self.schedules["capacity"] = as_schedule(capacity)

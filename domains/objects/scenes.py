@@ -1,0 +1,109 @@
+"""What lies on the table and what the camera sees of it: poses, solids, and the projection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+__all__ = ["KINDS", "REACH", "SIZE", "Camera", "Mesh", "box", "cylinder", "placed", "together"]
+
+#: pixels along a side of a picture
+SIZE = 64
+#: the position of an object lies within ± so many millimetres of the middle of the table, along x and y
+REACH = 45.0
+#: the objects whose pose is asked; the last one is never simulated
+KINDS = ("mug", "bracket", "tee", "jug")
+
+Mesh = tuple[np.ndarray, np.ndarray]
+"""Corners (V, 3) in millimetres, and triangles (T, 3) of them."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera that looks at a point of the table, whose upper side is z = 0.
+
+    place, target: in millimetres; view: the angle that a picture's side spans, in degrees; roll: about the line of
+    sight, in degrees.
+    """
+
+    place: Sequence[float] = (0.0, -260.0, 520.0)
+    target: Sequence[float] = (0.0, 0.0, 0.0)
+    view: float = 16.0
+    roll: float = 0.0
+    axes: np.ndarray = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        forward = np.subtract(self.target, self.place)
+        forward = forward / np.linalg.norm(forward)
+        right = np.cross(forward, [0.0, 0.0, 1.0])
+        right /= np.linalg.norm(right)
+        up = np.cross(right, forward)
+        c, s = np.cos(np.radians(self.roll)), np.sin(np.radians(self.roll))
+        object.__setattr__(self, "axes", np.stack([c * right + s * up, s * right - c * up, forward]))
+
+    def project(self, points: np.ndarray, size: int = SIZE) -> np.ndarray:
+        """Points (N, 3) in millimetres → column, row in pixels and the depth in millimetres, (N, 3)."""
+        seen = (points - np.asarray(self.place)) @ self.axes.T
+        focal = size / 2 / np.tan(np.radians(self.view) / 2)
+        return np.stack(
+            [
+                focal * seen[:, 0] / seen[:, 2] + size / 2,
+                focal * seen[:, 1] / seen[:, 2] + size / 2,
+                seen[:, 2],
+            ],
+            -1,
+        )
+
+    def on_table(self, pixels: np.ndarray, size: int = SIZE) -> np.ndarray:
+        """The x, y on the table in millimetres, (N, 2), of column, row (N, 2)."""
+        focal = size / 2 / np.tan(np.radians(self.view) / 2)
+        rays = np.c_[(np.asarray(pixels, float) - size / 2) / focal, np.ones(len(pixels))] @ self.axes
+        place = np.asarray(self.place, float)
+        return place[:2] - rays[:, :2] * (place[2] / rays[:, 2])[:, None]
+
+
+def box(x: float, y: float, z: float, long: float, wide: float, high: float) -> Mesh:
+    """A box about (x, y, z)."""
+    corners = np.array([[i, j, k] for i in (-1, 1) for j in (-1, 1) for k in (-1, 1)], float)
+    sides = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+    triangles = [t for a, b, c, d in sides for t in ((a, b, c), (a, c, d))]
+    return corners * [long / 2, wide / 2, high / 2] + [x, y, z], np.array(triangles)
+
+
+def cylinder(
+    x: float, y: float, z: float, radius: float, high: float, taper: float = 1.0, sides: int = 16
+) -> Mesh:
+    """An upright cylinder about (x, y, z), its upper radius ``taper`` times the lower one."""
+    angle = np.arange(sides) * 2 * np.pi / sides
+    ring = np.stack([np.cos(angle), np.sin(angle)], -1) * radius
+    low = np.c_[ring, np.full(sides, -high / 2)]
+    top = np.c_[taper * ring, np.full(sides, high / 2)]
+    corners = np.r_[low, top, [[0, 0, -high / 2], [0, 0, high / 2]]] + [x, y, z]
+    triangles = []
+    for i in range(sides):
+        j = (i + 1) % sides
+        triangles += [
+            (i, j, sides + j),
+            (i, sides + j, sides + i),
+            (2 * sides, j, i),
+            (2 * sides + 1, sides + i, sides + j),
+        ]
+    return corners, np.array(triangles)
+
+
+def together(parts: Sequence[Mesh]) -> Mesh:
+    """Several solids as one."""
+    first = np.cumsum([0, *(len(corners) for corners, _ in parts)])
+    return (
+        np.concatenate([corners for corners, _ in parts]),
+        np.concatenate([triangles + n for (_, triangles), n in zip(parts, first, strict=False)]),
+    )
+
+
+def placed(mesh: Mesh, x: float, y: float, heading: float = 0.0, scale: float = 1.0) -> Mesh:
+    """A solid turned by ``heading`` (radians, from x towards y) about its upright axis, and put at (x, y)."""
+    corners, triangles = mesh
+    c, s = np.cos(heading), np.sin(heading)
+    return scale * corners @ np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]]) + [x, y, 0], triangles

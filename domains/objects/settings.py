@@ -1,0 +1,121 @@
+"""What can be set about a run of this domain."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from sciencevae.config import PrepareSettings, RefitSettings, RunSettings, Section
+from sciencevae.training.settings import TrainingSettings
+
+__all__ = ["Analyse", "Model", "Objective", "Objects", "Prepare", "Refit", "Source"]
+
+
+class Source(Section):
+    """How many pictures are drawn, and how."""
+
+    plain: int | None = Field(default=None, ge=0, description="simulated ones that look alike")
+    randomised: int | None = Field(default=None, ge=0, description="simulated ones with everything drawn")
+    realistic: int | None = Field(default=None, ge=0, description="by the other renderer")
+    unseen: int | None = Field(
+        default=None, ge=0, description="more of those, of an object that is never simulated"
+    )
+    samples: int | None = Field(
+        default=None, ge=1, description="paths of light for each pixel of a realistic one"
+    )
+
+
+class Prepare(PrepareSettings):
+    """Which pictures are trained and tested on.
+
+    fractions: of the simulated ones. split_seed: also of which realistic ones have labels.
+    """
+
+    fractions: dict[str, float] = Field(
+        default_factory=lambda: {"train": 0.95, "valid": 0.05, "test": 0.0},
+        description="share of the simulated pictures in each part",
+    )
+    plain: int | None = Field(default=None, ge=0, description="simulated pictures that look alike; none: all")
+    randomised: int | None = Field(default=None, ge=0, description="randomised ones; none: all")
+    labelled: int = Field(default=30, ge=0, description="realistic pictures whose pose is told")
+    unlabelled: int = Field(default=1000, ge=0, description="realistic pictures whose pose is not told")
+    labelled_share: float = Field(
+        default=0.15, ge=0, lt=1, description="of the training rows: labelled pictures are repeated up to it"
+    )
+    targets: Literal["twins", "poses"] = Field(
+        default="twins",
+        description="what labelled realistic pictures teach: how the simulation shows them, their pose being read by "
+        "what has learnt in simulation alone; or the pose itself, for comparison",
+    )
+    valid: int = Field(default=200, ge=0, description="realistic pictures to choose settings by")
+    test: int = Field(default=400, ge=1, description="realistic pictures that are tested on")
+
+
+class Model(Section):
+    """The three distributions."""
+
+    kind: Literal["translate", "regress"] = Field(
+        default="translate",
+        description="pictures decoded as the simulation shows them, and their pose read from that; or read from "
+        "the pictures themselves, for comparison",
+    )
+    latents: int = Field(default=6, ge=1, description="of each of the 8 × 8 cells of a picture")
+    channels: tuple[int, int, int] = Field(default=(24, 48, 64), description="of the convolutions")
+    points: tuple[int, int, int] = Field(default=(24, 32, 48), description="of the regressor's convolutions")
+    hidden: int = Field(default=128, ge=1, description="width of the regressor's dense layer")
+    scale: float = Field(default=0.1, gt=0, description="σ of a twin's pixel; white is 1")
+
+
+class Objective(Section):
+    """What is minimised."""
+
+    beta: float = Field(default=1.0, ge=0, description="weight of the KL")
+    realistic: float = Field(
+        default=1.0, ge=0, description="weight of the realistic pictures against simulated ones"
+    )
+    alignment: float = Field(
+        default=0.0, ge=0, description="weight of the discrepancy of both kinds' latents (MMD)"
+    )
+
+
+class Refit(RefitSettings):
+    """The regressor after training."""
+
+    prior: Literal["none"] = "none"
+    tune: bool = Field(
+        default=False, description="whether a regressor of pictures goes on with the labelled ones alone"
+    )
+    training: TrainingSettings = Field(
+        default=TrainingSettings(epochs=6, batch_size=64, learning_rate=2e-3, schedule="cosine"),
+        description="of the regressor of twins, or of that",
+    )
+
+
+class Analyse(Section):
+    """What is measured on the trained models."""
+
+    samples: int = Field(default=32, ge=2, description="draws of the latents, for the uncertainty of a pose")
+    draws: int = Field(default=10_000, ge=100, description="of the bootstrap over pictures")
+    seed: int = Field(default=0, ge=0)
+
+
+class Objects(RunSettings):
+    """A run of the domain ``objects``."""
+
+    dataset: Literal["objects"] = "objects"
+    source: Source = Field(default_factory=Source)
+    prepare: Prepare = Field(default_factory=Prepare)
+    model: Model = Field(default_factory=Model)
+    objective: Objective = Field(default_factory=Objective)
+    refit: Refit = Field(default_factory=Refit)
+    analyse: Analyse = Field(default_factory=Analyse)
+
+    @model_validator(mode="after")
+    def _targets_fit(self) -> Objects:
+        wanted = {"translate": "twins", "regress": "poses"}[self.model.kind]
+        if self.prepare.targets != wanted:
+            raise ValueError(
+                f"model.kind={self.model.kind} learns from {wanted}: set prepare.targets={wanted}"
+            )
+        return self

@@ -1,0 +1,41 @@
+"""Photographs and other pictures of a user's own, read as they are to be seen."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from sciencevae.errors import InputError
+
+__all__ = ["open_picture"]
+
+#: what readers of pictures raise where the bytes make no sense
+_BROKEN = (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
+#: other formats have readers that call other programs, or that few look at
+_READ = ("JPEG", "PNG", "TIFF", "WEBP")
+
+
+def open_picture(path: Path) -> np.ndarray:
+    """A picture (H, W, 3) of uint8, upright: turned as its EXIF orientation says.
+
+    Raises InputError for a file that is no picture, is damaged, or has more pixels than Pillow reads (90 million).
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=_READ) as picture:
+                upright = ImageOps.exif_transpose(picture).convert("RGB")
+    except FileNotFoundError as error:
+        raise InputError(f"no file {path}") from error
+    except UnidentifiedImageError as error:
+        raise InputError(f"{path} is no picture that can be read: give JPEG, PNG, TIFF or WebP") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(f"{path} has more pixels than are read: make it smaller") from error
+    except _BROKEN as error:
+        raise InputError(f"{path} is damaged or is no picture: {error}") from error
+    return np.asarray(upright)
