@@ -50,8 +50,8 @@ def prepare(settings: Objects, files: Mapping[str, Path], input: Path | None) ->
 
     picture (sample, channel, row, column), 0 to 1; twin: the object alone as the simulation shows it, at half
     the size, NaN where the pose is not told; position (sample, axis) in millimetres, heading (sample, angle) in
-    radians: NaN where the regressor is not to learn from it; realistic: the domain, 0 or 1. Coordinates: domain, kind,
-    labelled, and the true pose x, y (mm) and angle (rad), told or not.
+    radians: NaN where the regressor is not to learn from it; realistic: the domain, 0 or 1. Coordinates: domain,
+    kind, labelled, and the true pose x, y (mm) and angle (rad), told or not.
 
     Labelled realistic pictures are repeated up to ``labelled_share`` of the training rows. Test: the last realistic
     pictures, and those of an object that is never simulated.
@@ -162,8 +162,8 @@ def _own(path: Path, chosen: Prepare, random: np.random.Generator) -> list[tuple
     trained = order[: chosen.labelled]
     if chosen.targets == "twins" and len(bare := trained[~whole[trained]]):
         raise InputError(
-            f"{path}: {labels[bare[0]].file.name} has a position, but no heading or no kind, without which there is "
-            "no twin of it: add them, leave its position out, or set prepare.targets=poses"
+            f"{path}: {labels[bare[0]].file.name} has a position, but no heading or no kind, without which "
+            "there is no twin of it: add them, leave its position out, or set prepare.targets=poses"
         )
     later = chosen.labelled + chosen.valid
     return [

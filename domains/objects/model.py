@@ -93,7 +93,7 @@ def augment(settings: Objects) -> Augmentation:
 def refit(settings: Objects, model: VAE, train: Batches, valid: Batches) -> History | None:
     """The regressor goes on: with twins that the model makes of simulated pictures; for comparison, with few labels.
 
-    Of a model that translates, ``twins`` of the simulation alone are read. A regressor is tuned on the labelled
+    Of a model that translates it reads twins of the simulation alone. A regressor is tuned on the labelled
     realistic pictures where ``refit.tune`` says so.
     """
     from sciencevae.data.augment import Augmented

@@ -45,8 +45,8 @@ class Prepare(PrepareSettings):
     )
     targets: Literal["twins", "poses"] = Field(
         default="twins",
-        description="what labelled realistic pictures teach: how the simulation shows them, their pose being read by "
-        "what has learnt in simulation alone; or the pose itself, for comparison",
+        description="what labelled realistic pictures teach: how the simulation shows them, their pose being read "
+        "by what has learnt in simulation alone; or the pose itself, for comparison",
     )
     valid: int = Field(default=200, ge=0, description="realistic pictures to choose settings by")
     test: int = Field(default=400, ge=1, description="realistic pictures that are tested on")

@@ -97,6 +97,7 @@ class InMemory(Batches):
 
     block, window: the granularity of the order, see ``order.Order``; default: a full permutation
     ids:           of rows of these numbers what that is called which messages name them by, and it; default: them
+    some:          these are some rows of a data set, of which a field may not be known
 
     >>> data = InMemory(Batch(torch.arange(5.0)[:, None]))
     >>> [batch.weight.tolist() for batch in data.epoch(seed=0, epoch=0, batch_size=2)]
@@ -110,13 +111,14 @@ class InMemory(Batches):
         block: int | None = None,
         window: int = 1,
         ids: Callable[[np.ndarray], tuple[str, np.ndarray]] | None = None,
+        some: bool = False,
     ) -> None:
         batch = data if isinstance(data, Batch) else Batch(data)
         if not len(batch):
             raise InputError("the data has no rows: nothing to make batches of")
         for name, tensor in batch.tensors().items():
             field = name.partition(".")[0] == "x"
-            if field and tensor.is_floating_point() and bool(torch.isnan(tensor).all()):
+            if field and not some and tensor.is_floating_point() and bool(torch.isnan(tensor).all()):
                 raise InputError(
                     f"{name!r} is NaN everywhere: nothing to learn from; leave it out, or mend it"
                 )
@@ -272,12 +274,14 @@ def as_batches(
     memory_limit: int = _MEMORY_BYTES,
     scaling: Scaling | None = None,
     dtype: torch.dtype = torch.float32,
+    some: bool = False,
 ) -> Batches:
     """Batches from a tensor, a Batch, a prepared Dataset or the path of its store; Batches stay as they are.
 
     split:        "train", "valid" or "test" of prepared data; None: all rows
     memory_limit: bytes up to which prepared data is held in memory (512 MiB); beyond, it streams from its store
     scaling:      in place of the one that the data carries
+    some:         these are some rows of a prepared Dataset, in which a variable may be NaN everywhere
 
     InputError: an empty split, a group in two splits, a variable that is NaN everywhere.
     """
@@ -289,7 +293,7 @@ def as_batches(
         streaming = Streaming(data, split, scaling=scaling, dtype=dtype)
         return streaming.load() if streaming.nbytes <= memory_limit else streaming
     if isinstance(data, xr.Dataset):
-        return _from_dataset(data, split, memory_limit, scaling, dtype)
+        return _from_dataset(data, split, memory_limit, scaling, dtype, some)
     if split is not None:
         raise InputError(f"split={split!r} needs prepared data (a Dataset or the path of a store)")
     if isinstance(data, Batches):
@@ -306,7 +310,12 @@ def as_batches(
 
 
 def _from_dataset(
-    ds: xr.Dataset, split: str | None, memory_limit: int, scaling: Scaling | None, dtype: torch.dtype
+    ds: xr.Dataset,
+    split: str | None,
+    memory_limit: int,
+    scaling: Scaling | None,
+    dtype: torch.dtype,
+    some: bool,
 ) -> Batches:
     if "sample" not in ds.sizes:
         raise InputError(f"prepared data has a dimension 'sample'; found {', '.join(map(str, ds.sizes))}")
@@ -332,7 +341,8 @@ def _from_dataset(
             whole = tensors.setdefault(flat, part.new_empty((len(rows), *part.shape[1:])))
             whole[start : start + len(part)] = part
     told = ds.coords.to_dataset().assign_attrs(ds.attrs)  # not the data themselves
-    return InMemory(Batch.from_tensors(tensors), ids=lambda numbers: identifiers_of(told, rows[numbers]))
+    batch = Batch.from_tensors(tensors)
+    return InMemory(batch, ids=lambda numbers: identifiers_of(told, rows[numbers]), some=some)
 
 
 def _copied(variable: xr.DataArray, rows: np.ndarray) -> np.ndarray:

@@ -109,7 +109,7 @@ def _encode(given: VAE | Path, store: str, stamp: str, start: int, stop: int) ->
     model, fields, scaling = _opened(given, store, stamp)
     rows = fields.isel(sample=slice(start, stop)).load()
     dtype = next(model.parameters()).dtype
-    (batch,) = as_batches(rows, scaling=scaling, dtype=dtype).blocks(stop - start)
+    (batch,) = as_batches(rows, scaling=scaling, dtype=dtype, some=True).blocks(stop - start)
     with torch.no_grad():
         posterior = model.encode(batch.x, batch.context)
         if isinstance(posterior, Codes):

@@ -102,7 +102,7 @@ class Trained:
         if not len(rows):
             return None
         usable = block.isel(sample=rows).drop_vars("split", errors="ignore")
-        (batch,) = as_batches(usable, scaling=self.scaling).blocks(len(rows))
+        (batch,) = as_batches(usable, scaling=self.scaling, some=True).blocks(len(rows))
         if refused := dict(_refused(self.model, batch)) if checked else {}:
             status[rows[list(refused)]] = list(refused.values())
             return self.batch(block, status, checked=False)

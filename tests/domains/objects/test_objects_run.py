@@ -1,0 +1,200 @@
+"""A run of objects from end to end, the data it stands on, and a user's own pictures."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from PIL import Image
+from sciencevae.builtin.objects.analysis import Found, found_poses, parts_of
+from sciencevae.builtin.objects.dataset import prepare, read
+from sciencevae.builtin.objects.model import augment, build
+from sciencevae.builtin.objects.scenes import KINDS, SIZE
+from sciencevae.builtin.objects.simulate import canonical, generate
+
+from sciencevae.batch import Batch
+from sciencevae.config import load
+from sciencevae.errors import InputError
+from sciencevae.registry import domain
+from sciencevae.runs import Run
+
+FEW = {"plain": 20, "randomised": 40, "realistic": 0, "unseen": 0}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    path = tmp_path_factory.mktemp("objects") / "objects.h5"
+    generate(path, FEW, seed=2)
+    return {"objects.h5": path}
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    """Nine pictures of a user's: six with a whole label, one of these without a kind, three without any."""
+    lines = ["file,x,y,heading,kind"]
+    for i in range(9):
+        picture = canonical("tee", 5.0 * i - 20, 3.0, 0.3 * i)
+        Image.fromarray((255 * picture).astype(np.uint8)).resize((160, 128)).save(tmp_path / f"{i}.png")
+        known = f"{5.0 * i - 20},3,{math.degrees(0.3 * i)},{'tee' if i else ''}" if i < 6 else ",,,"
+        lines.append(f"{i}.png,{known}")
+    path = tmp_path / "labels.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def settings(*overrides: str):
+    return load(domain("objects"), overrides=["variants={}", *overrides])
+
+
+def test_every_stage_leaves_what_it_says(objects_run: Run) -> None:
+    table = objects_run.table("poses")
+    assert set(table.model) == {"main", "tuned"}
+    assert {"realistic", "realistic, unseen object", "plain simulation"} <= set(table.pictures)
+    assert np.isfinite(table.drop(columns=["model", "pictures"]).to_numpy(float)).all()
+    assert ((table.low <= table.position) & (table.position <= table.high)).all()
+    metrics = json.loads((objects_run.folder / "metrics.json").read_text())
+    assert metrics["poses"]["main"]["labels"] == 6
+    assert (objects_run.folder / "report.html").stat().st_size > 10_000
+    assert {p.stem for p in (objects_run.folder / "figures").glob("*.png")} >= {"twins", "errors"}
+
+
+def test_rows_tell_what_their_domain_knows(objects_run: Run) -> None:
+    data = objects_run.main.data
+    realistic = data["domain"].values == "realistic"
+    told, split = data["labelled"].values, data["split"].values
+    assert np.array_equal(data["realistic"].values == 1, realistic)
+    assert np.isnan(data["position"].values[realistic]).all(), "the regressor learns in simulation alone"
+    assert np.isfinite(data["position"].values[~realistic]).all()
+    assert np.array_equal(np.isfinite(data["twin"].values).all((1, 2, 3)), told)
+    assert not told[split == 2].any()
+    labelled = realistic & told
+    share = labelled.sum() / (split == 0).sum()
+    assert share == pytest.approx(0.15, abs=0.03)
+    assert len(np.unique(data["x"].values[labelled])) == 6
+    tested = set(data["x"].values[realistic & (split == 2)])
+    assert not tested & set(data["x"].values[realistic & (split == 0)])
+    assert set(data["kind"].values[split == 0]) <= set(KINDS[:-1]), "the jug is never trained on"
+    assert (data["kind"].values[split == 2] == KINDS[-1]).sum() == 4
+    poses = objects_run.variants["tuned"].data
+    assert "twin" not in poses
+    assert np.isfinite(poses["position"].values[poses["labelled"].values]).all()
+
+
+def test_what_is_mirrored_is_the_mirrored_pose() -> None:
+    pose = {"position": torch.tensor([[17.0, -8.0]] * 40), "heading": torch.full((40, 1), 0.7)}
+    seen = canonical("bracket", 17.0, -8.0, 0.7).transpose(2, 0, 1)
+    twin = torch.from_numpy(seen.reshape(3, SIZE // 2, 2, SIZE // 2, 2).mean((2, 4))).float()
+    batch = Batch(
+        {
+            "picture": torch.from_numpy(seen).float().expand(40, -1, -1, -1),
+            "twin": twin.expand(40, -1, -1, -1),
+            **pose,
+        }
+    )
+    change = augment(settings())
+    assert change is not None
+    x = change(batch, torch.Generator().manual_seed(0)).x
+    assert isinstance(x, dict)
+    both = x["position"][:, 0] < 0
+    assert 5 < both.sum() < 35
+    for mirrored in (False, True):
+        row = int((both == mirrored).nonzero()[0])
+        place, heading = x["position"][row], x["heading"][row, 0]
+        wanted = canonical("bracket", *place.tolist(), heading.item()).transpose(2, 0, 1)
+        shown = wanted.reshape(3, SIZE // 2, 2, SIZE // 2, 2).mean((2, 4))
+        assert abs(x["twin"][row].numpy() - shown).mean() < 0.004
+        assert -math.pi <= heading <= math.pi
+
+
+def test_intervals_of_a_known_distribution_hold_what_they_say(objects_run: Run) -> None:
+    """A model whose pose is N(0, 10²) and von Mises with κ = 2, whatever it sees, against draws from these."""
+    random = np.random.default_rng(0)
+    rows = 4000
+    truth = random.normal(0, 10, (rows, 2)), random.vonmises(0.5, 2.0, rows)
+    data = xr.Dataset(
+        {"picture": (("sample", "c", "h", "w"), np.zeros((rows, 3, SIZE, SIZE), np.float32))},
+        {name: ("sample", v.astype(np.float32)) for name, v in
+         (("x", truth[0][:, 0]), ("y", truth[0][:, 1]), ("true_heading", truth[1]))},
+    )  # fmt: skip
+    model = build(objects_run.variants["tuned"].settings, data).eval()
+    with torch.no_grad():
+        last = model.decoder.network.layers[-1]
+        last.weight.zero_()
+        spread = 5 * math.atanh((math.log(100) - 3) / 5) - 5 * 0.6
+        way = 2.0 / 10
+        last.bias.copy_(torch.tensor([0, 0, spread, spread, way * math.cos(0.5), way * math.sin(0.5)]))
+
+    class Known:
+        def model(self):
+            return model
+
+    known = Known()
+    known.data = data
+    found: Found = found_poses(known, np.arange(rows), 8)
+    for share in (0.68, 0.95):
+        assert found.within(share) == pytest.approx((share, share), abs=0.03)
+    assert found.error.mean() == pytest.approx(10 * math.sqrt(math.pi / 2), rel=0.03)
+    assert found.position == pytest.approx(0, abs=1e-3)
+    assert abs(found.heading - 0.5).max() < 0.5, "a mean over 128 draws"
+
+
+def test_own_pictures_are_trained_and_tested_on(files, labels: Path) -> None:
+    chosen = settings("prepare={labelled: 2, unlabelled: 2, valid: 1, test: 1}")
+    every = settings("prepare={labelled: 6, unlabelled: 2, valid: 0, test: 1}")
+    with pytest.raises(InputError, match=r"0\.png has a position, but no heading or no kind"):
+        prepare(every, files, labels)
+    text = labels.read_text().replace(",0.0,\n", ",0.0,tee\n")
+    labels.write_text(text)
+    data = prepare(chosen, files, labels)
+    own = data.isel(sample=data["domain"].values == "realistic")
+    split = own["split"].values
+    assert len(np.unique(own["x"].values[(split == 0) & own["labelled"].values])) == 2
+    assert (split == 1).sum() == 1
+    assert (split == 2).sum() == 3
+    assert ((split == 0) & ~own["labelled"].values).sum() == 2
+    with pytest.raises(
+        InputError, match=r"6 of 9 pictures have a position, and prepare\.labelled asks for 30"
+    ):
+        prepare(settings("prepare={unlabelled: 2}"), files, labels)
+
+
+def test_own_pictures_are_read_to_be_encoded(objects_run: Run, labels: Path) -> None:
+    (labels.parent / "3.png").write_bytes(b"no picture")
+    (block,) = read(labels, objects_run.settings)
+    assert list(block["id"].values) == [f"{i}.png" for i in range(9)]
+    status = block["status"].values
+    assert (status == "ok").sum() == 8
+    assert "no picture that can be read" in status[3]
+    picture = block["picture"].values
+    assert np.isnan(picture[3]).all()
+    assert np.isfinite(picture[[0, 1, 8]]).all()
+    assert picture.shape[1:] == (3, SIZE, SIZE)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["prepare.plain=21"], "prepare.plain: 21 pictures are asked for, and there are 20"),
+        (
+            ["prepare={labelled: 3, unlabelled: 0, valid: 0, test: 1}"],
+            "ask for 3 realistic pictures, and beside 0 of",
+        ),
+        (["model.kind=regress"], "learns from poses: set prepare.targets=poses"),
+        (["prepare.targets=poses"], "learns from twins: set prepare.targets=twins"),
+    ],
+)
+def test_settings_that_do_not_fit(files, overrides: list[str], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        prepare(settings(*overrides), files, None)
+
+
+def test_parts_of_a_run(objects_run: Run) -> None:
+    parts = parts_of(objects_run.main)
+    rows = np.concatenate(list(parts.values()))
+    assert len(np.unique(rows)) == len(rows)
+    assert len(parts["realistic"]) == 12
