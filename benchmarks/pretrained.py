@@ -157,7 +157,7 @@ def _table(table: pd.DataFrame) -> str:
             return f"{value:,}"
         return f"{value:.4g}" if isinstance(value, float) else str(value)
 
-    kept = table.drop(columns="model", errors="ignore")
+    kept = table[table.model == "main"].drop(columns="model") if "model" in table else table
     if len(kept) == 1:
         return rows("| | |", (f"| {key} | {shown(value)} |" for key, value in kept.iloc[0].items()))
     header = "| " + " | ".join(kept.columns) + " |"

@@ -52,7 +52,11 @@ def build(settings: Faces, data: xr.Dataset) -> VAE:
         chosen.grid,
     )
     if len(shapes.modes) < chosen.modes:
-        log.warning("landmarks differ in %d ways, not in model.modes = %d", len(shapes.modes), chosen.modes)
+        log.warning(
+            "the landmarks that are known differ in %d ways: so many are used, not model.modes = %d",
+            len(shapes.modes),
+            chosen.modes,
+        )
     flow = PersonalFlow(chosen.latent, size, chosen.grid, len(shapes.modes), len(shapes.mean))
     flow.set_shapes(shapes.mean, shapes.modes, shapes.fields, shapes.reader)
     both = Both(size, 2 * chosen.latent, chosen.channels, chosen.hidden)

@@ -202,6 +202,7 @@ def test_what_cannot_be_edited_is_said(
     elif broken == "amount":
         amount = "30"
     elif broken == "ending":
+        path.write_text("is not looked at before")
         out = tmp_path / "out.gif"
     elif broken == "itself":
         out = path
