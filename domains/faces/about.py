@@ -1,4 +1,4 @@
-"""What the page of a run cites, beside the methods of its parts: the system that this one is after, and features."""
+"""What the page of a run cites, beside the methods of its parts: the system it is after, and features."""
 
 from __future__ import annotations
 

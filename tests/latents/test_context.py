@@ -179,7 +179,9 @@ def test_what_a_row_has_no_room_for_is_left_out(
     whole = pd.read_parquet(tmp_path / "whole.parquet")
     monkeypatch.setattr(files, "WIDEST", PIXELS - 1)
     encode_file(path, path, tmp_path / "z.parquet")
-    assert "'source' has 12 numbers a row, and a table of latents has room for 11: it is left out" in caplog.text
+    assert (
+        "'source' has 12 numbers a row, and a table of latents has room for 11: it is left out" in caplog.text
+    )
     left = whole[[name for name in whole if not name.startswith("source")]]
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "z.parquet"), left)
     with pytest.raises(InputError, match=r"no context\['source'\]"):
