@@ -29,7 +29,8 @@ EYE_REGION = (0.24, 0.48, 0.15, 0.85)
 #: the head may have moved further than a face's frame reaches: what is matched is so many times as large
 _WIDER = 1.5
 _GREY = np.array([0.299, 0.587, 0.114])
-_PEOPLE = 32
+#: pairs that are brought together at once; of your own, whose photos may be large, fewer
+_PEOPLE, _OWN = 32, 4
 
 
 def prepare(settings: Faces, files: Mapping[str, Path], input: Path | None) -> xr.Dataset:
@@ -49,10 +50,11 @@ def prepare(settings: Faces, files: Mapping[str, Path], input: Path | None) -> x
     """
     size = settings.prepare.size
     if input is not None:
-        found = own_pairs(Path(input))
+        found, count = own_pairs(Path(input)), _OWN
     else:
-        found = london(files) if settings.dataset == "london_faces" else drawn(files["faces.h5"])
-    blocks = [_aligned(block, size) for block in iter(lambda: list(islice(found, _PEOPLE)), [])]
+        fetched = settings.dataset == "london_faces"
+        found, count = london(files) if fetched else drawn(files["faces.h5"]), _PEOPLE
+    blocks = [_aligned(block, size) for block in iter(lambda: list(islice(found, count)), [])]
     if not blocks:
         raise InputError(f"data set {settings.dataset}: no person has both a neutral and a smiling picture")
     data = _seen_points(xr.concat(blocks, "sample"))
