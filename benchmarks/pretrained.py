@@ -2,9 +2,10 @@
 
     python -m benchmarks.pretrained RUN NAME
 
-Writes domains/DOMAIN/weights/NAME.safetensors and NAME.md, the training's NAME.history.csv, and for the test of the
-weights NAME.csv: the latents of the first 100 test data, as ``sciencevae encode`` gives them. Its numbers are kept
-in benchmarks/results/DOMAIN.json, from which ``python -m benchmarks.tables`` writes the table of its README.
+Writes domains/DOMAIN/weights/NAME.safetensors and NAME.md, and the training's NAME.history.csv. Of molecules also,
+for the test of the weights, NAME.csv: the latents of the first 100 test data, as ``sciencevae encode`` gives them;
+and its numbers are kept in benchmarks/results/DOMAIN.json, from which ``python -m benchmarks.tables`` writes the
+table of its README.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,6 +26,15 @@ from benchmarks.turns import HERE, keep
 #: bytes of a model that comes with the package, at most
 LARGEST = 8_000_000
 GOLDEN = 100
+
+
+class Kind(NamedTuple):
+    """What a card says of the models of one domain."""
+
+    on: str
+    tables: tuple[str, ...]
+    packages: tuple[str, ...]
+    limits: Callable[[Any], str]
 
 
 def publish(folder: Path, name: str) -> Path:
@@ -38,11 +49,12 @@ def publish(folder: Path, name: str) -> Path:
     place.mkdir(exist_ok=True)
     shutil.copyfile(source, place / f"{name}.safetensors")
     shutil.copyfile(run.main.folder / "history.csv", place / f"{name}.history.csv")
-    golden(run).to_csv(place / f"{name}.csv", index=False)
     (place / f"{name}.md").write_text(card(run, name))
-    kept = HERE / "results" / f"{run.domain.name}.json"
-    table = json.loads(kept.read_text())["table"] if kept.exists() else {}
-    keep(run.domain.name, {"table": table | {name: measured(run)}})
+    if run.domain.name == "molecules":
+        golden(run).to_csv(place / f"{name}.csv", index=False)
+        kept = HERE / "results" / f"{run.domain.name}.json"
+        table = json.loads(kept.read_text())["table"] if kept.exists() else {}
+        keep(run.domain.name, {"table": table | {name: measured(run)}})
     return place / f"{name}.md"
 
 
@@ -77,7 +89,7 @@ def card(run: Any, name: str) -> str:
     from sciencevae.data.manifest import load_manifest
     from sciencevae.provenance import file_hash, run_record
 
-    model, record = run.main.model(), run_record(run)
+    kind, model, record = KINDS[run.domain.name], run.main.model(), run_record(run)
     data, training = run.main.data, run.metrics["training"]["main"]
     manifest = load_manifest(run.main.settings.dataset)
     splits = [int((data["split"].values == part).sum()) for part in range(3)]
@@ -96,25 +108,25 @@ def card(run: Any, name: str) -> str:
         "prior": f"refitted in {training['refit']['seconds'] / 60:.1f} min"
         if "refit" in training
         else "standard",
-        "versions": ", ".join(f"{key} {record['versions'][key]}" for key in ("sciencevae", "torch", "rdkit")),
+        "versions": ", ".join(f"{key} {record['versions'][key]}" for key in kind.packages),
     }
     parts = [
         f"# {run.domain.name}-{name}\n",
         rows("| | |", (f"| {key} | {value} |" for key, value in facts.items())),
-        "\n## Measured, on molecules it was not trained on, one seed\n",
+        f"\n## Measured, on {kind.on} it was not trained on, one seed\n",
         *(
             f"{_table(run.table(table))}\n"
-            for table in ("reconstruction", "generation", "prediction", "conditional", "transfer")
-            if run.metrics.get(table)
+            for table in kind.tables
+            if (run.folder / "tables" / f"{table}.csv").exists()
         ),
         "The columns are explained in the domain's README.\n",
         "## What it reads and what it is not for\n",
-        _limits(data),
+        kind.limits(data),
     ]
     return "\n".join(parts)
 
 
-def _limits(data: Any) -> str:
+def _molecules(data: Any) -> str:
     tokens, trained = data.attrs["alphabet"], data.attrs["trained_tokens"]
     listed = " ".join(f"`{token}`" for token in tokens[:trained])
     return (
@@ -127,17 +139,40 @@ def _limits(data: Any) -> str:
     )
 
 
+def _faces(data: Any) -> str:
+    return (
+        f"Faces of adults from the front, cut out at {data.sizes['row']} pixels; `sciencevae edit` finds them in a "
+        "photo and deforms that at its own resolution. Pixels move, none are made: a mouth does not open. The "
+        "people of the photographs consented to research and teaching. It is not for recognising or profiling "
+        "anyone, nor for a picture of a real person that others may take for real without that person's consent: "
+        "edit pictures of yourself, or of people who agreed, and say that they are edited. Nothing was measured "
+        "for children, for faces seen from the side, or for people whom 102 adults in a studio in London are not "
+        "like.\n"
+    )
+
+
 def _table(table: pd.DataFrame) -> str:
     def shown(value: Any) -> str:
         if isinstance(value, (int, np.integer)):
             return f"{value:,}"
         return f"{value:.4g}" if isinstance(value, float) else str(value)
 
-    kept = table.drop(columns="model")
+    kept = table[table.model == "main"].drop(columns="model") if "model" in table else table
     if len(kept) == 1:
         return rows("| | |", (f"| {key} | {shown(value)} |" for key, value in kept.iloc[0].items()))
     header = "| " + " | ".join(kept.columns) + " |"
     return rows(header, ("| " + " | ".join(map(shown, row)) + " |" for row in kept.itertuples(index=False)))
+
+
+KINDS = {
+    "molecules": Kind(
+        "molecules",
+        ("reconstruction", "generation", "prediction", "conditional", "transfer"),
+        ("sciencevae", "torch", "rdkit"),
+        _molecules,
+    ),
+    "faces": Kind("people", ("edits", "folds"), ("sciencevae", "torch"), _faces),
+}
 
 
 if __name__ == "__main__":

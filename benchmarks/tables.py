@@ -140,6 +140,52 @@ def digits(result: Result) -> str:
     return rows("| configuration | | median | range (seeds) | core-minutes a training | others |", lines)
 
 
+def faces(result: Result) -> str:
+    """Smiles beside the real ones: one table a set of pictures."""
+    from statistics import mean, stdev
+
+    from benchmarks.faces import FIRST, SHARED
+
+    names = {
+        FIRST: "neutral picture",
+        SHARED: "mean flow, one for all",
+        "main": "this model",
+        "same": "the same without shapes (`same`)",
+        "anew (drawn anew)": "a VAE that draws faces",
+        "best deformation": "best deformation, which sees the smile",
+    }
+
+    def over_seeds(values: list[float]) -> str:
+        return f"{mean(values):.2f} ± {stdev(values):.2f}" if len({*values}) > 1 else f"{values[0]:.2f}"
+
+    def apart(found: list[float]) -> str:
+        return f"{found[0]:+.2f} ({found[1]:+.2f} to {found[2]:+.2f})".replace("-", "−")
+
+    tables = []
+    for task, found in result["table"].items():
+        first, *groups = found["people"].items()
+        seeds = len(found["core_minutes"])
+        title = f"{task}, {first[1]} test people, {seeds} seed{'s'[: seeds - 1]}"
+        lines = []
+        for method, row in found["methods"].items():
+            over, own = row[f"over {FIRST}"], [names.get(method, method)]
+            for part in ("full", "mouth"):
+                own += [over_seeds(row[part]), "" if method == FIRST else apart(over["all"][part])]
+            own += ["" if method == FIRST else apart(over[group]["mouth"]) for group, _ in groups]
+            shared = row[f"over {SHARED}"]["all"]
+            own += ["" if method in (FIRST, SHARED) else apart(shared[part]) for part in ("full", "mouth")]
+            own += ["" if method == FIRST else f"{min(row['identity']):.3f}"]
+            own += [f"{row['folds']}; {row['least_jacobian']:.2f}" if "folds" in row else ""]
+            lines.append(f"| {' | '.join(own)} |")
+        header = (
+            f"| {title} | face, dB | gain | mouth, dB | gain "
+            + "".join(f"| mouth, gain of {count} {group} " for group, count in groups)
+            + "| face, over mean flow | mouth, over mean flow | eyes, least | folds; least determinant |"
+        )
+        tables.append(rows(header, lines))
+    return "\n\n".join(tables)
+
+
 def evidence(result: Result) -> str:
     """What importance sampling falls short of annealing."""
     lines = []
@@ -567,7 +613,7 @@ MOLECULES: dict[str, Callable[[Result], str]] = {
 }  # fmt: skip
 TABLES: dict[str, Callable[[Result], str]] = {
     "training_step": training_step, "priors": priors, "parts": parts, "loader": loader, "encode": encode,
-    "imports": imports, "digits": digits, "evidence": evidence, "stars_fields": stars_fields,
+    "imports": imports, "digits": digits, "faces": faces, "evidence": evidence, "stars_fields": stars_fields,
     "stars_recovery": stars_recovery, "stars_latents": stars_latents,
     "fluids_cavity": fluids_cavity,
     "fluids_solvers": fluids_solvers, "fluids_smoke": fluids_smoke,
@@ -581,6 +627,7 @@ def main() -> None:
     """Replace what stands between the markers of each result that is kept."""
     write(HERE / "README.md", TABLES)
     write(HERE.parent / "domains" / "digits" / "README.md", {"digits": digits})
+    write(HERE.parent / "domains" / "faces" / "README.md", {"faces": faces})
     write(HERE.parent / "domains" / "molecules" / "README.md", MOLECULES)
 
 

@@ -16,7 +16,7 @@ import xarray as xr
 
 from sciencevae.data.arrays import Arrays, write_arrays
 from sciencevae.data.sequential import in_memory_if_small, lazily
-from sciencevae.data.splits import SPLITS
+from sciencevae.data.splits import SPLITS, valid_count
 from sciencevae.errors import InputError
 
 from .settings import Digits
@@ -63,9 +63,7 @@ def _labelled(settings: Digits, files: Mapping[str, Path]) -> xr.Dataset:
         order = order[:rows]
         code = np.full(len(order), split, np.int8)
         if split == 0:
-            valid = chosen.fractions.get("valid", 0.0)
-            share = valid / max(valid + chosen.fractions.get("train", 0.0), 1e-12)
-            code[: round(share * len(order))] = 1
+            code[: valid_count(len(order), chosen.fractions)] = 1
         images.append(found[order])
         labels.append(label[order].astype(np.int64))
         splits.append(code)

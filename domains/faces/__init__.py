@@ -18,6 +18,7 @@ DOMAIN = Domain(
     objective=own("model.objective"),
     augment=own("model.augment"),
     refit=own("model.refit"),
+    read=own("dataset.read"),
     about=own("about.about"),
     edit=own("editing.edit"),
     analyses={name: own(f"analysis.{name}") for name in ("editing", "expression")},

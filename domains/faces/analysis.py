@@ -11,6 +11,7 @@ import torch
 from sciencevae.data.splits import split_rows
 from sciencevae.registry import Findings
 from sciencevae.vae.decoders.warp import jacobian, warp
+from sciencevae.vae.model import centre
 
 from .dataset import MOUTH
 from .editing import alike, edited, fitted_fields, psnr
@@ -55,7 +56,7 @@ def smiling_pairs(variant: Variant, split: str, expression: int = 1) -> tuple[Te
     rows = split_rows(data, split)
     rows = rows[data["expression"].values[rows] == expression]
     found = data.isel(sample=rows)
-    return torch.from_numpy(found["condition"].values), torch.from_numpy(found["face"].values), found
+    return torch.from_numpy(found["condition"].values), torch.from_numpy(found["x"].values), found
 
 
 def editing(run: Run) -> Findings:
@@ -87,9 +88,10 @@ def editing(run: Run) -> Findings:
         if variant.settings.model.kind == "plain":
             faces[f"{name} (drawn anew)"] = _redrawn(variant, source)
             continue
-        faces[name], displacement = edited(model, source)
+        edits = {amount: edited(model, source, amount) for amount in {1.0, *chosen.amounts}}
+        faces[name], displacement = edits[1.0]
         for amount in chosen.amounts:
-            field = edited(model, source, amount)[1]
+            field = edits[amount][1]
             least = jacobian(field)
             folds.append(
                 {
@@ -160,25 +162,21 @@ def _redrawn(variant: Variant, source: Tensor) -> Tensor:
     step = torch.from_numpy(z[train & smiling].mean(0) - z[train & ~smiling].mean(0))
     model = variant.model()
     with torch.no_grad():
-        moved: Any = model.decode(model.encode({"face": source}).mean + step)
-    return moved.fields["face"].mean
+        return centre(model.decode(model.encode(source).mean + step))
 
 
 def _read(variant: Variant, model: Any, rows: Any) -> dict[str, float]:
     """How well the model reads the landmarks of test people, in pixels, beside how far they are from the mean."""
-    trunk = model.decoder.network
-    if not trunk.modes:
-        return {}
+    flow = model.decoder.network
     points = torch.from_numpy(rows["landmarks"].values)
-    with torch.no_grad():
-        read = trunk(torch.zeros(len(points), model.dim), torch.from_numpy(rows["condition"].values))[
-            "landmarks"
-        ]
+    if not flow.modes or not points.isfinite().any():
+        return {}
+    read = flow.landmarks(torch.from_numpy(rows["condition"].values))
 
     def apart(found: Tensor) -> float:
         return (found - points).unflatten(1, (-1, 2)).square().sum(-1).sqrt().nanmean().item()
 
-    return {"landmark_error": apart(read), "landmark_spread": apart(trunk.mean)}
+    return {"landmark_error": apart(read), "landmark_spread": apart(flow.mean)}
 
 
 def _known(displacement: Tensor, rows: Any) -> dict[str, float]:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import xarray as xr
 
-from sciencevae.data.splits import SPLITS, split_rows, with_splits
+from sciencevae.data.splits import SPLITS, split_rows, valid_count, with_splits
 from sciencevae.errors import InputError
 
-from .frame import after, crop, eye_frame, inverse, register
-from .photos import open_photo
+from .frame import after, applied, crop, eye_frame, inverse, register
+from .own import Picture, listed, own_pair, own_pairs, paired
+from .pairs import Pair, drawn, london
+from .photos import check_size
 from .settings import Faces
-from .simulate import EYES
 
-__all__ = ["EYE_REGION", "MOUTH", "UPPER", "Pair", "box", "grey", "prepare"]
+__all__ = ["EYE_REGION", "MOUTH", "UPPER", "box", "grey", "prepare", "read"]
 
 #: parts of a face, (first row, last row, first column, last column) in shares of its side
 UPPER = (0.06, 0.55, 0.10, 0.90)
@@ -31,49 +29,37 @@ EYE_REGION = (0.24, 0.48, 0.15, 0.85)
 #: the head may have moved further than a face's frame reaches: what is matched is so many times as large
 _WIDER = 1.5
 _GREY = np.array([0.299, 0.587, 0.114])
-_PEOPLE = 32
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two photos of one person, (H, W, 3) from 0 to 1, and where the landmarks of the neutral one are (K, 2).
-
-    eyes: which two of them are the middles of the left and the right eye. known: what is known of the person.
-    truth: of drawn people the field (2, H, W) that the smile was made by, in pixels of the photo.
-    """
-
-    person: str
-    neutral: np.ndarray
-    smiling: np.ndarray
-    landmarks: np.ndarray
-    eyes: tuple[int, int]
-    known: Mapping[str, Any]
-    truth: np.ndarray | None = None
+#: pairs that are brought together at once; of your own, whose photos may be large, fewer
+_PEOPLE, _OWN = 32, 4
 
 
 def prepare(settings: Faces, files: Mapping[str, Path], input: Path | None) -> xr.Dataset:
     """Two rows a person: the smiling face from the neutral one, and the neutral from the smiling one.
 
-    face (sample, channel, row, column), 0 to 1; condition: the other face of the same person; landmarks (sample,
-    coordinate): row and column of each point in turn, in pixels of the face, of the condition, NaN where not
-    known; change: 1 where the face smiles, −1 where it no longer does. Coordinates: person (a group that no split
-    cuts), expression (1 where the face smiles), correlation (of the upper halves of both faces when they lie
+    x (sample, channel, row, column): the face, 0 to 1; condition: the other face of the same person; landmarks
+    (sample, coordinate): row and column of each point in turn, in pixels of the face, of the condition, NaN where
+    not known; change: 1 where the face smiles, −1 where it no longer does. Coordinates: person (a group that no
+    split cuts), expression (1 where the face smiles), correlation (of the upper halves of both faces when they lie
     alike), and what is known of the person.
 
     The neutral face is cut out so that its eyes lie at ``frame.EYES``, the smiling one by the similarity that
     brings its upper half to that of the neutral one. The attribute ``mean_face`` is the brightness of the mean
     training face.
+
+    ``input``: a table of your own pictures, as ``own.listed`` takes it.
     """
-    if input is not None:
-        raise InputError(f"{input}: own pictures are not read yet")
     size = settings.prepare.size
-    found = _london(files) if settings.dataset == "london_faces" else _drawn(files["faces.h5"])
-    blocks = [_aligned(block, size) for block in iter(lambda: list(islice(found, _PEOPLE)), [])]
+    if input is not None:
+        found, count = own_pairs(Path(input)), _OWN
+    else:
+        fetched = settings.dataset == "london_faces"
+        found, count = london(files) if fetched else drawn(files["faces.h5"]), _PEOPLE
+    blocks = [_aligned(block, size) for block in iter(lambda: list(islice(found, count)), [])]
     if not blocks:
         raise InputError(f"data set {settings.dataset}: no person has both a neutral and a smiling picture")
     data = _seen_points(xr.concat(blocks, "sample"))
     data.attrs = {
-        "fields": ["face", "landmarks"],
+        "fields": ["x"],
         "context": ["change"],
         "identifier": "person",
         "provenance": json.dumps({"size": size, "split_seed": settings.prepare.split_seed}),
@@ -83,29 +69,71 @@ def prepare(settings: Faces, files: Mapping[str, Path], input: Path | None) -> x
     return data.assign_attrs(mean_face=np.round(trained, 4).tolist())
 
 
+def read(path: Path, settings: Faces, template: xr.Dataset) -> Iterator[xr.Dataset]:
+    """The pictures of a table of your own in its order, each beside the other one of the same person.
+
+    The table is as ``own.listed`` takes it. A picture that can't be used is NaN, with the reason in ``status``.
+    """
+    mean_face = np.array(template.attrs["mean_face"])
+    pictures = paired(listed(Path(path)))
+    of = {(picture.person, picture.smiles): picture for picture in pictures if not picture.problem}
+    for start in range(0, len(pictures), _PEOPLE):
+        pairs: dict[str, xr.Dataset | str] = {}
+        block = pictures[start : start + _PEOPLE]
+        for person in {picture.person: None for picture in block if not picture.problem}:
+            try:
+                pair = own_pair(of[person, 0], of[person, 1], mean_face)
+                pairs[person] = _aligned([pair], len(mean_face))
+            except InputError as error:
+                pairs[person] = str(error)
+        yield _in_order(block, [p.problem or pairs[p.person] for p in block], template)
+
+
+def _in_order(
+    pictures: Sequence[Picture], found: Sequence[xr.Dataset | str], template: xr.Dataset
+) -> xr.Dataset:
+    """A row for each picture out of its pair, NaN where there is a reason in place of that."""
+    data = {}
+    for name in ("x", "condition", "change", "landmarks"):
+        variable = template[name]
+        values = np.full((len(pictures), *variable.shape[1:]), np.nan, np.float32)
+        for row, (picture, pair) in enumerate(zip(pictures, found, strict=True)):
+            if not isinstance(pair, str) and name != "landmarks":
+                values[row] = pair[name].values[1 - picture.smiles]
+        data[name] = (variable.dims, values, variable.attrs)
+    kinds = {0: " neutral", 1: " smiling"}
+    coords = {
+        "row": ("sample", [picture.row for picture in pictures]),
+        "id": ("sample", [picture.person + kinds.get(picture.smiles, "") for picture in pictures]),
+        "status": ("sample", [pair if isinstance(pair, str) else "ok" for pair in found]),
+    }
+    return xr.Dataset(data, coords, {key: template.attrs[key] for key in ("fields", "context")})
+
+
 def _aligned(pairs: Sequence[Pair], size: int) -> xr.Dataset:
     """Faces of some people, rows as of ``prepare``."""
     wide = 2 * round(_WIDER * size / 2)
     outer = np.array([[1, 0, (size - wide) / 2], [0, 1, (size - wide) / 2]])
     frames, smiling, neutral = [], [], []
     for pair in pairs:
-        frames.append(eye_frame(pair.landmarks[list(pair.eyes)], size))
-        around = after(frames[-1], outer)
-        smiling.append(crop(pair.smiling, around, wide) @ _GREY)
-        neutral.append(crop(pair.neutral, around, wide) @ _GREY)
+        frames.append([eye_frame(eyes, size) for eyes in pair.eyes])
+        check_size(frames[-1][0], size, f"the neutral picture of {pair.person}")
+        still, smiles = (after(frame, outer) for frame in frames[-1])
+        neutral.append(crop(pair.neutral, still, wide) @ _GREY)
+        smiling.append(crop(pair.smiling, smiles, wide) @ _GREY)
     moves, correlation = register(smiling, neutral, _weight(UPPER, size, wide))
     rows: dict[str, list[Any]] = {
-        name: [] for name in ("face", "condition", "landmarks", "person", "expression")
+        name: [] for name in ("x", "condition", "landmarks", "person", "expression")
     }
     rows |= {"correlation": [], "truth": []}
     known: dict[str, list[Any]] = {name: [] for name in pairs[0].known}
-    for pair, frame, move, alike in zip(pairs, frames, moves, correlation, strict=True):
+    for pair, (frame, other), move, alike in zip(pairs, frames, moves, correlation, strict=True):
         # a pixel of the face → of the wider frame → where that is in the wider frame of the other photo → back
-        own = after(after(frame, outer), after(move, inverse(outer)))
+        own = after(after(other, outer), after(move, inverse(outer)))
         faces = crop(pair.neutral, frame, size), crop(pair.smiling, own, size)
-        points = _apply(inverse(frame), pair.landmarks)
+        points = applied(inverse(frame), pair.landmarks)
         for expression in (1, 0):
-            rows["face"].append(faces[expression].transpose(2, 0, 1))
+            rows["x"].append(faces[expression].transpose(2, 0, 1))
             rows["condition"].append(faces[1 - expression].transpose(2, 0, 1))
             rows["landmarks"].append(points.ravel() if expression else np.full(points.size, np.nan))
             rows["person"].append(pair.person)
@@ -121,9 +149,9 @@ def _aligned(pairs: Sequence[Pair], size: int) -> xr.Dataset:
     image = ("sample", "channel", "row", "column")
     data = xr.Dataset(
         {
-            "face": (
+            "x": (
                 image,
-                np.array(rows["face"], np.float32),
+                np.array(rows["x"], np.float32),
                 picture | {"long_name": "face, red green blue"},
             ),
             "landmarks": (
@@ -186,54 +214,12 @@ def _split(data: xr.Dataset, settings: Faces) -> xr.Dataset:
     if missing := sorted(set(wanted) - set(people.tolist())):
         raise InputError(f"prepare.test_people: there is no {missing[0]!r} among the people")
     others = sorted(set(people.tolist()) - set(wanted))
-    fractions = settings.prepare.fractions
-    share = fractions.get("valid", 0.0) / max(
-        fractions.get("valid", 0.0) + fractions.get("train", 0.0), 1e-12
-    )
     order = np.random.default_rng(settings.prepare.split_seed).permutation(len(others))
-    valid = {others[i] for i in order[: round(share * len(others))]}
+    valid = {others[i] for i in order[: valid_count(len(others), settings.prepare.fractions)]}
     split = np.full(len(people), SPLITS["train"], np.int8)
     split[np.isin(people, wanted)] = SPLITS["test"]
     split[np.isin(people, sorted(valid))] = SPLITS["valid"]
     return data.assign_coords(split=("sample", split))
-
-
-def _drawn(path: Path) -> Iterator[Pair]:
-    with h5py.File(path) as file:
-        for number in range(len(file["images"])):
-            neutral, smiling = file["images"][number] / 255
-            known = {"amount": float(file["amount"][number])}
-            points, truth = file["landmarks"][number].astype(float), file["displacement"][number]
-            yield Pair(f"drawn-{number:04d}", neutral, smiling, points, EYES, known, truth)
-
-
-def _london(files: Mapping[str, Path]) -> Iterator[Pair]:
-    with files["london_info.csv"].open() as table:
-        people = list(csv.DictReader(table))
-    for row in people:
-        person = row["face_id"]
-        neutral, smiling = (open_photo(files[f"{person}_{ending}.jpg"]) for ending in ("03", "08"))
-        known = {
-            "age": float("nan" if row["face_age"] == "NA" else row["face_age"]),
-            "sex": row["face_gender"],
-        }
-        yield Pair(person, neutral, smiling, read_template(files[f"{person}_03.tem"]), EYES, known)
-
-
-def read_template(path: Path) -> np.ndarray:
-    """The points of a template of Psychomorph (.tem), (K, 2), row and column: their number, then x and y of each.
-
-    Raises InputError for a file that is none.
-    """
-    try:
-        lines = path.read_text().split("\n")
-        count = int(lines[0])
-        points = np.array([[float(number) for number in line.split()[:2]] for line in lines[1 : 1 + count]])
-        if points.shape != (count, 2) or count < 2:
-            raise ValueError(f"{count} points are announced")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is no template of landmarks (.tem): {error}") from error
-    return points[:, ::-1]
 
 
 def box(part: tuple[float, float, float, float], size: int) -> tuple[slice, slice]:
@@ -252,7 +238,3 @@ def _weight(part: tuple[float, float, float, float], size: int, wide: int) -> np
     weight = np.zeros((size, size))
     weight[box(part, size)] = 1
     return np.pad(weight, (wide - size) // 2)
-
-
-def _apply(map_: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return points @ map_[:, :2].T + map_[:, 2]

@@ -21,7 +21,7 @@ from sciencevae.vae.model import VAE
 from .dataset import EYE_REGION, box
 from .frame import correlation, crop
 from .networks import PersonalFlow
-from .photos import find_frame, open_photo, save_photo
+from .photos import find_frame, open_photo, save_photo, saved_as
 
 if TYPE_CHECKING:
     from sciencevae.latents.trained import Trained
@@ -34,10 +34,9 @@ ATTRIBUTES = ("smile",)
 def flow_of(model: VAE) -> tuple[PersonalFlow, Warp]:
     """The parts of a model that deform faces; InputError where it draws them anew."""
     decoder: Any = model.decoder
-    trunk = decoder.network
-    if not isinstance(trunk, PersonalFlow):
+    if not isinstance(decoder, Warp) or not isinstance(decoder.network, PersonalFlow):
         raise InputError("this model draws faces anew and deforms none: take one of model.kind=flow")
-    return trunk, decoder.fields["face"]
+    return decoder.network, decoder
 
 
 def edit(
@@ -53,11 +52,13 @@ def edit(
     The displacement is that of the face cut out and shrunk to the model's size, carried back to the photo, which is
     deformed at its own resolution: the picture keeps its own pixels, and beyond the face's frame nothing changes.
 
-    Raises InputError: an unknown attribute, no picture, no face or one that is too small, an amount that folds.
+    Raises InputError: an unknown attribute, no picture, no face or one that is too small, an amount that folds,
+    an ending that no picture is written as (said before anything is read).
     """
     if attribute not in ATTRIBUTES:
         raise InputError(f"unknown attribute {attribute!r}{did_you_mean(attribute, ATTRIBUTES)}")
     flow_of(trained.model)
+    saved_as(out)
     photo = open_photo(source)
     mean_face = np.array(trained.template.attrs["mean_face"])
     size = len(mean_face)
@@ -99,13 +100,11 @@ def _carried(photo: np.ndarray, frame: np.ndarray, displacement: np.ndarray) -> 
 def edited(model: VAE, faces: Tensor, amount: float = 1.0) -> tuple[Tensor, Tensor]:
     """Faces (B, 3, S, S) smiling by an amount, and the displacement (B, 2, S, S) that makes them so, in pixels.
 
-    The face is source ∘ exp(amount · v(a, source)), a the model's ``attribute``: 1 a usual smile, −1 undoes one.
+    The face is source ∘ exp(amount · v), v the velocity of ``PersonalFlow.smile``: 1 a usual one, −1 undoes one.
     """
-    trunk, deformed = flow_of(model)
-    z = trunk.attribute.expand(1, len(faces), -1)
-    velocity = trunk(z[0], faces)["face"].unsqueeze(0)
-    displacement = deformed.displacement(velocity, amount=amount)
-    return warp(faces, displacement)[0], displacement[0]
+    flow, deformed = flow_of(model)
+    displacement = exponential(amount * flow.smile(faces), deformed.squarings)
+    return warp(faces, displacement.unsqueeze(0))[0], displacement
 
 
 def fitted_fields(

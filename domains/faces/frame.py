@@ -9,7 +9,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["EYES", "after", "correlation", "crop", "eye_frame", "inverse", "register", "similarity"]
+__all__ = [
+    "EYES",
+    "after",
+    "applied",
+    "correlation",
+    "crop",
+    "eye_frame",
+    "eyes_of",
+    "inverse",
+    "register",
+    "similarity",
+]
 
 #: where the eyes come to lie, (left, right) of (row, column), in shares of the frame's side
 EYES = np.array([[0.36, 0.3125], [0.36, 0.6875]])
@@ -36,6 +47,16 @@ def eye_frame(eyes: np.ndarray, size: int) -> np.ndarray:
     return similarity(EYES * size - 0.5, eyes)
 
 
+def eyes_of(frame: np.ndarray, size: int) -> np.ndarray:
+    """Where the eyes are (2, 2) in the photo that a frame of ``size`` is of: what ``eye_frame`` takes."""
+    return applied(frame, EYES * size - 0.5)
+
+
+def applied(map_: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Points (…, 2) taken by an affine map (2, 3)."""
+    return points @ map_[:, :2].T + map_[:, 2]
+
+
 def after(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
     """outer ∘ inner, affine maps (2, 3)."""
     return np.c_[outer[:, :2] @ inner[:, :2], outer[:, :2] @ inner[:, 2] + outer[:, 2]]
@@ -59,10 +80,9 @@ def crop(photo: np.ndarray, frame: np.ndarray, size: int) -> np.ndarray:
     at = np.einsum("ij,jhw->ihw", frame[:, :2], np.stack([rows, columns])) + frame[:, 2, None, None]
     height, width = photo.shape[:2]
     grid = torch.from_numpy(2 * (at[::-1] + 0.5) / np.array([width, height])[:, None, None] - 1)
-    image = torch.from_numpy(np.ascontiguousarray(photo)).double().permute(2, 0, 1).unsqueeze(0)
-    found = F.grid_sample(
-        image, grid.permute(1, 2, 0).unsqueeze(0), padding_mode="border", align_corners=False
-    )
+    image = torch.from_numpy(np.ascontiguousarray(photo)).permute(2, 0, 1).unsqueeze(0)
+    grid = grid.permute(1, 2, 0).unsqueeze(0).to(image.dtype)
+    found = F.grid_sample(image, grid, padding_mode="border", align_corners=False)
     return F.avg_pool2d(found, finer)[0].permute(1, 2, 0).numpy()
 
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from scipy.interpolate import RBFInterpolator
-from torch.nn import functional as F
 
 from sciencevae.batch import Batch
 from sciencevae.data.splits import split_rows
-from sciencevae.networks import ConvolutionalDecoder, ConvolutionalEncoder, Fields, Identity
+from sciencevae.networks import ConvolutionalDecoder, ConvolutionalEncoder
 from sciencevae.vae import decoders, encoders, priors
 from sciencevae.vae.model import VAE
 from sciencevae.vae.objectives import ELBO, Objective, Smoothness
 
-from .networks import Both, PersonalFlow, Still
+from .networks import Both, PersonalFlow
 from .settings import Faces
+from .shapes import shapes_of
+from .views import Views
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -29,69 +29,41 @@ if TYPE_CHECKING:
 
 __all__ = ["augment", "build", "objective", "refit"]
 
+log = logging.getLogger(__name__)
 _ROWS = 64
-#: knots of a shape's field beyond the picture, where it is 0, in shares of the side
-_FAR = [(r, c) for r in (-0.25, 0.5, 1.25) for c in (-0.25, 0.5, 1.25) if (r, c) != (0.5, 0.5)]
 
 
 def build(settings: Faces, data: xr.Dataset) -> VAE:
-    """q(z | face, other), z ~ N(0, 1), face ~ N(other ∘ exp v(z, other), σ²), landmarks of other ~ N(…, σ²)."""
-    chosen, size, coordinates = settings.model, data.sizes["row"], data.sizes["coordinate"]
+    """q(z | face, other), z ~ N(0, 1), face ~ N(other ∘ exp v(z, other), σ²)."""
+    chosen, size = settings.model, data.sizes["row"]
     layers: dict[str, Any] = {"channels": chosen.channels, "hidden": chosen.hidden}
     prior = priors.StandardNormal(chosen.latent)
-    shapes = _shapes(data, chosen.modes if chosen.kind == "flow" else 0, chosen.grid)
     if chosen.kind == "plain":
         network = ConvolutionalEncoder((3, size, size), 2 * chosen.latent, **layers)
         layers["channels"] = chosen.channels[::-1]
         picture = ConvolutionalDecoder(chosen.latent, (3, size, size), **layers)
-        still = Still(coordinates)
-        still.values.copy_(shapes[0])
-        fields = {
-            "face": decoders.Gaussian(picture, scale=chosen.scale),
-            "landmarks": decoders.Gaussian(still, scale=chosen.landmark_scale),
-        }
-        encoder = encoders.Gaussian(Fields({"face": network}, Identity()), chosen.latent)
-        return VAE(prior, encoder, decoders.Joint(fields))
-    both = Both(size, 2 * chosen.latent, chosen.channels, chosen.hidden)
-    trunk = PersonalFlow(chosen.latent, size, chosen.grid, chosen.modes, coordinates, **layers)
-    trunk.set_shapes(*shapes)
-    face = decoders.Warp(Identity(), scale=chosen.scale, squarings=chosen.squarings, source="condition")
-    fields = {"face": face, "landmarks": decoders.Gaussian(Identity(), scale=chosen.landmark_scale)}
-    encoder = encoders.Gaussian(Fields({"face": Identity()}, both), chosen.latent, conditional=True)
-    return VAE(prior, encoder, decoders.Joint(fields, trunk, conditional=True))
-
-
-def _shapes(data: xr.Dataset, modes: int, grid: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Mean landmarks (2K,), the main ways (M, 2K) in which training faces differ, and as fields (M, 2, G, G).
-
-    Principal components, each of the size of one standard deviation; between the landmarks thin plates, which come
-    to rest beyond the picture.
-    """
-    points = data["landmarks"].values[split_rows(data, "train")].astype(float)
-    points = points[np.isfinite(points).all(1)]
-    size = data.sizes["row"]
-    mean = points.mean(0)
-    if not modes:
-        empty = torch.zeros(0, 2, grid, grid)
-        return torch.from_numpy(mean).float(), torch.zeros(0, len(mean)), empty
-    _, spread, directions = np.linalg.svd(points - mean, full_matrices=False)
-    found = directions[:modes] * (spread[:modes] / np.sqrt(len(points)))[:, None]
-    shapes = np.zeros((modes, len(mean)))
-    shapes[: len(found)] = found  # fewer people than modes: the others do nothing
-    places = mean.reshape(-1, 2)
-    kept: list[int] = []  # of landmarks that nearly coincide one is enough
-    for k, place in enumerate(places):
-        if all(np.hypot(*(place - places[j])) > 0.02 * size for j in kept):
-            kept.append(k)
-    knots = np.r_[places[kept], np.array(_FAR) * size]
-    moved = shapes.reshape(modes, -1, 2)[:, kept].transpose(1, 0, 2).reshape(len(kept), -1)
-    plates = RBFInterpolator(
-        knots, np.r_[moved, np.zeros((len(_FAR), moved.shape[1]))], kernel="thin_plate_spline", smoothing=20.0
+        plain = decoders.Gaussian(picture, scale=chosen.scale)
+        return VAE(prior, encoders.Gaussian(network, chosen.latent), plain)
+    train = data.isel(sample=split_rows(data, "train"))
+    shapes = shapes_of(
+        torch.from_numpy(train["condition"].values),
+        torch.from_numpy(train["landmarks"].values),
+        chosen.modes,
+        chosen.grid,
     )
-    along = np.linspace(0, size - 1, grid)
-    between = plates(np.stack(np.meshgrid(along, along, indexing="ij"), -1).reshape(-1, 2))
-    fields = between.reshape(grid, grid, modes, 2).transpose(2, 3, 0, 1)
-    return torch.from_numpy(mean).float(), torch.from_numpy(shapes).float(), torch.from_numpy(fields).float()
+    if len(shapes.modes) < chosen.modes:
+        log.warning(
+            "the landmarks that are known differ in %d ways: so many are used, not model.modes = %d",
+            len(shapes.modes),
+            chosen.modes,
+        )
+    flow = PersonalFlow(chosen.latent, size, chosen.grid, len(shapes.modes), len(shapes.mean))
+    flow.set_shapes(shapes.mean, shapes.modes, shapes.fields, shapes.reader)
+    both = Both(size, 2 * chosen.latent, chosen.channels, chosen.hidden)
+    face = decoders.Warp(
+        flow, scale=chosen.scale, squarings=chosen.squarings, source="condition", conditional=True
+    )
+    return VAE(prior, encoders.Gaussian(both, chosen.latent, conditional=True), face)
 
 
 def objective(settings: Faces, data: xr.Dataset) -> Objective:
@@ -99,44 +71,17 @@ def objective(settings: Faces, data: xr.Dataset) -> Objective:
     chosen = settings.objective
     if settings.model.kind == "plain":
         return ELBO(beta=chosen.beta)
-    return ELBO(beta=chosen.beta, extra={"roughness": Smoothness(chosen.roughness, field="face")})
+    return ELBO(beta=chosen.beta, extra={"roughness": Smoothness(chosen.roughness)})
 
 
 def augment(settings: Faces) -> Augmentation:
-    """Both faces mirrored, turned, shifted, stretched and lit alike, and their landmarks with them."""
-    size = settings.prepare.size
+    """Both faces mirrored, turned, shifted, stretched and lit alike."""
 
     def seen(batch: Batch, generator: torch.Generator) -> Batch:
-        assert isinstance(batch.x, dict)
-        rows = len(batch)
-
-        def normal(*shape: int) -> torch.Tensor:
-            return torch.randn(rows, *shape, generator=generator)
-
-        mirrored = torch.rand(rows, generator=generator) < 0.5
-        angle, scale, aspect = 0.03 * normal(), (0.04 * normal()).exp(), (0.05 * normal()).exp()
-        # of places (column, row) from −1 to 1: where the new picture looks in the old one
-        turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).unflatten(1, (2, 2))
-        stretch = torch.stack([scale * aspect, scale / aspect], -1)
-        linear = turn * stretch.unsqueeze(1)
-        linear[:, :, 0] *= torch.where(mirrored, -1.0, 1.0)[:, None]
-        shift = 0.04 * normal(2)
-        theta = torch.cat([linear, shift.unsqueeze(-1)], -1)
-        light = 1 + 0.1 * normal(3, 1, 1)
-
-        def picture(faces: torch.Tensor) -> torch.Tensor:
-            grid = F.affine_grid(theta, list(faces.shape), align_corners=True)
-            return light * F.grid_sample(faces, grid, padding_mode="reflection", align_corners=True)
-
-        at = batch.x["landmarks"].unflatten(1, (-1, 2)).flip(-1) * 2 / (size - 1) - 1
-        moved = torch.linalg.solve(linear.unsqueeze(1), (at - shift.unsqueeze(1)).unsqueeze(-1))[..., 0]
-        points = ((moved + 1) * (size - 1) / 2).flip(-1).flatten(1)
-        # a mirrored point is another one's: which, nobody has said
-        points = torch.where(mirrored[:, None], torch.nan, points)
-        x = {"face": picture(batch.x["face"]), "landmarks": points}
-        return replace(
-            batch, x=x, context={**batch.context, "condition": picture(batch.context["condition"])}
-        )
+        assert isinstance(batch.x, torch.Tensor)
+        views = Views(len(batch), generator)
+        other = views.pictures(batch.context["condition"])
+        return replace(batch, x=views.pictures(batch.x), context={**batch.context, "condition": other})
 
     return seen
 

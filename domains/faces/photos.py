@@ -13,7 +13,17 @@ from sciencevae.errors import InputError
 
 from .frame import after, crop, eye_frame, register
 
-__all__ = ["find_frame", "open_photo", "save_photo"]
+__all__ = [
+    "LIKE",
+    "check_size",
+    "find_frame",
+    "given_eyes",
+    "likely_frames",
+    "middle",
+    "open_photo",
+    "save_photo",
+    "saved_as",
+]
 
 #: where a detector's square has the eyes, in shares of it: rows, columns of the left and of the right one
 _IN_SQUARE = np.array([[0.378, 0.314], [0.378, 0.679]])
@@ -22,7 +32,11 @@ _LOOKED_AT, _SMALLEST = 400, 40
 #: of the squares that a detector takes for faces so many are compared with the mean face
 _TRIED = 5
 #: how far a face has to be like the mean face, once it lies alike
-_LIKE = 0.5
+LIKE = 0.5
+_REMEDY = (
+    "give a picture of one face from the front, or say where its eyes are (--eyes X,Y,X,Y; of a table of pictures "
+    "the column eyes)"
+)
 #: what readers of pictures raise where the bytes make no sense
 _BROKEN = (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
 #: other formats have readers that call other programs, or that few look at
@@ -31,7 +45,7 @@ _SAVED = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff
 
 
 def open_photo(path: Path) -> np.ndarray:
-    """A picture (H, W, 3), 0 to 1, upright: turned as its EXIF orientation says.
+    """A picture (H, W, 3), float32 from 0 to 1, upright: turned as its EXIF orientation says.
 
     Raises InputError for a file that is no picture, is damaged, or has more pixels than Pillow reads (90 million).
     """
@@ -50,7 +64,15 @@ def open_photo(path: Path) -> np.ndarray:
         raise InputError(f"{path} has more pixels than are read: make it smaller") from error
     except _BROKEN as error:
         raise InputError(f"{path} is damaged or is no picture: {error}") from error
-    return np.asarray(upright) / 255
+    return np.asarray(upright, np.float32) / 255
+
+
+def saved_as(path: Path) -> str:
+    """The format that a picture's ending names; InputError where that is none that is written."""
+    kind = _SAVED.get(path.suffix.lower())
+    if kind is None:
+        raise InputError(f"{path}: a picture ends in {', '.join(_SAVED)}")
+    return kind
 
 
 def save_photo(photo: np.ndarray, path: Path) -> None:
@@ -59,9 +81,7 @@ def save_photo(photo: np.ndarray, path: Path) -> None:
 
     from sciencevae.data.atomic import atomic_path
 
-    kind = _SAVED.get(path.suffix.lower())
-    if kind is None:
-        raise InputError(f"{path}: a picture ends in {', '.join(_SAVED)}")
+    kind = saved_as(path)
     quality = {"quality": 95} if kind in ("JPEG", "WEBP") else {}
     with atomic_path(path) as partial:
         Image.fromarray(np.round(255 * np.clip(photo, 0, 1)).astype(np.uint8)).save(partial, kind, **quality)
@@ -72,50 +92,63 @@ def find_frame(
 ) -> np.ndarray:
     """The frame (2, 3) of the face in a photo: the map of its pixels to the photo's.
 
-    A detector (local binary patterns, scikit-image's) says where faces may be; of these places it is the one from
-    which a similarity brings the picture nearest to the ``mean_face`` (S, S). eyes: where the middles of the
-    pupils are, (x, y) of the one at the left of the picture and (x, y) of the other; then nothing is looked for.
+    Of the places where faces may be (``likely_frames``) it is the one from which a similarity brings the picture
+    nearest to the ``mean_face`` (S, S). eyes: as ``given_eyes`` takes them; then nothing is looked for.
 
     Raises InputError where there is no face, or one whose eyes are nearer than in the frame by more than half.
     """
     size = len(mean_face)
-    remedy = "give a picture of one face from the front, or where its eyes are: --eyes X,Y,X,Y"
     if eyes is not None:
-        places = np.array(eyes, float).reshape(2, 2)[:, ::-1]
-        if not ((places >= 0) & (places < photo.shape[:2])).all() or places[0, 1] >= places[1, 1]:
-            raise InputError(
-                f"--eyes: x, y of the eye at the left of {name}, then of the other, within its {photo.shape[1]} × "
-                f"{photo.shape[0]} pixels"
-            )
-        frame = eye_frame(places, size)
-        _check_size(frame, size, name)
+        frame = eye_frame(given_eyes(photo, eyes, name), size)
+        check_size(frame, size, name)
         return frame
-    squares = _squares(photo)
-    if not squares:
-        raise InputError(f"no face was found in {name}: {remedy}")
-    frames = [eye_frame(np.array(corner) + side * _IN_SQUARE, size) for *corner, side in squares]
-    _check_size(frames[0], size, name)
+    frames = likely_frames(photo, size, name)
     seen = [crop(photo, frame, size).mean(2) for frame in frames]
-    moves, likeness = register(seen, [mean_face] * len(seen), _middle(size))
-    if likeness.max() < _LIKE:
+    moves, likeness = register(seen, [mean_face] * len(seen), middle(size))
+    if likeness.max() < LIKE:
         raise InputError(
             f"what looks like a face in {name} is too unlike the faces that the model knows (correlation "
-            f"{likeness.max():.2f}): {remedy}"
+            f"{likeness.max():.2f}): {_REMEDY}"
         )
     found = after(frames[int(likeness.argmax())], moves[int(likeness.argmax())])
-    _check_size(found, size, name)
+    check_size(found, size, name)
     return found
 
 
-def _middle(size: int) -> np.ndarray:
-    """What is compared with the mean face: all but the edges, (S, S)."""
+def given_eyes(photo: np.ndarray, eyes: Sequence[float], name: str) -> np.ndarray:
+    """The middles of the pupils (2, 2), row and column, from x, y of the one at the left and x, y of the other."""
+    places = np.array(eyes, float).reshape(2, 2)[:, ::-1]
+    if not ((places >= 0) & (places < photo.shape[:2])).all() or places[0, 1] >= places[1, 1]:
+        raise InputError(
+            f"the eyes of {name}: x, y of the eye at the left of the picture, then of the other, within its "
+            f"{photo.shape[1]} × {photo.shape[0]} pixels"
+        )
+    return places
+
+
+def likely_frames(photo: np.ndarray, size: int, name: str) -> list[np.ndarray]:
+    """Frames (2, 3) of what a detector (local binary patterns, scikit-image's) takes for faces, the largest first.
+
+    Raises InputError where it finds none, or one that is too small.
+    """
+    squares = _squares(photo)
+    if not squares:
+        raise InputError(f"no face was found in {name}: {_REMEDY}")
+    frames = [eye_frame(np.array(corner) + side * _IN_SQUARE, size) for *corner, side in squares]
+    check_size(frames[0], size, name)
+    return frames
+
+
+def middle(size: int) -> np.ndarray:
+    """What is compared with a mean face: all but the edges, (S, S)."""
     weight = np.zeros((size, size))
     inside = slice(round(0.1 * size), round(0.9 * size))
     weight[inside, inside] = 1
     return weight
 
 
-def _check_size(frame: np.ndarray, size: int, name: str) -> None:
+def check_size(frame: np.ndarray, size: int, name: str) -> None:
+    """InputError for a face whose eyes are nearer in the photo than in the frame by more than half."""
     scale = np.sqrt(np.linalg.det(frame[:, :2]))  # pixels of the photo to one of the frame
     if scale < 0.5:
         raise InputError(
@@ -133,7 +166,8 @@ def _squares(photo: np.ndarray) -> list[tuple[float, float, float]]:
         from skimage.feature import Cascade
     except ImportError as error:
         raise InputError(
-            "scikit-image finds faces: pip install 'sciencevae[faces]'; or say where the eyes are: --eyes X,Y,X,Y"
+            "scikit-image finds faces: pip install 'sciencevae[faces]'; or say where the eyes are "
+            "(--eyes X,Y,X,Y; of a table of pictures the column eyes)"
         ) from error
     height, width = photo.shape[:2]
     scale = min(1.0, _LOOKED_AT / max(height, width))

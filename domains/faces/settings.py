@@ -55,7 +55,6 @@ class Model(Section):
     )
     squarings: int = Field(default=6, ge=1, le=12, description="by which a velocity becomes a displacement")
     scale: float = Field(default=0.07, gt=0, description="σ of a pixel about the deformed face; white is 1")
-    landmark_scale: float = Field(default=1.5, gt=0, description="σ of a landmark's coordinates, in pixels")
 
 
 class Objective(Section):

@@ -117,7 +117,7 @@ def add(verb: Verb) -> None:
     edit = verb(
         "edit",
         "a datum of yours with an attribute changed",
-        "sciencevae edit --model runs/faces/model.safetensors --attribute smile --amount 0.7 face.jpg -o out.png",
+        "sciencevae edit --attribute smile --amount 0.7 face.jpg -o out.png",
     )
     edit.add_argument("source", metavar="FILE", help="a picture")
     edit.add_argument("--attribute", required=True, help="what to change: smile")
@@ -127,12 +127,19 @@ def add(verb: Verb) -> None:
     edit.add_argument(
         "--eyes", metavar="X,Y,X,Y", type=_places, help="where the left and the right eye are, in pixels"
     )
-    _model(edit)
+    _model(edit, comes_along="faces-london")
     edit.set_defaults(call=_edit)
 
 
-def _model(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    parser.add_argument("--model", metavar="FILE", required=required, help="a model.safetensors")
+def _model(parser: argparse.ArgumentParser, required: bool = True, comes_along: str | None = None) -> None:
+    told = f" (default: {comes_along}, which comes along)" if comes_along else ""
+    parser.add_argument(
+        "--model",
+        metavar="FILE",
+        required=required and not comes_along,
+        default=comes_along,
+        help=f"a model.safetensors{told}",
+    )
     parser.add_argument("-o", "--out", metavar="FILE", required=required, help="where to write")
     parser.add_argument("--threads", type=_positive, help="threads to compute with (default: 1)")
 

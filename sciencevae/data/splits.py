@@ -19,6 +19,7 @@ __all__ = [
     "split_attributes",
     "split_rows",
     "time_blocks",
+    "valid_count",
     "with_splits",
 ]
 
@@ -83,6 +84,16 @@ def time_blocks(
         split[start : start + length] = code
         start += length + gap
     return split
+
+
+def valid_count(count: int, fractions: Mapping[str, float] = DEFAULT) -> int:
+    """Of ``count`` things of which none is test, how many are valid: as the fraction of valid is to that of train.
+
+    >>> valid_count(90, {"train": 0.6, "valid": 0.2, "test": 0.2}), valid_count(90, {"test": 1.0})
+    (22, 0)
+    """
+    train, valid, _ = _fractions(fractions)
+    return round(count * valid / max(train + valid, 1e-12))
 
 
 def check_leakage(ds: xr.Dataset) -> None:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["decode_file", "encode_file", "sample_file", "score_file"]
 
 log = logging.getLogger(__name__)
-#: numbers of one variable of the context that a row of latents has room for, a column each
+#: numbers of one variable of the context that a row of latents has room for, a column each: no pictures
 WIDEST = 4096
 #: the context of a table whose metadata don't name it; of one field of several ``noise.NAME``, …
 _CONTEXT = ("condition", "noise", "exposure", "source")
@@ -139,6 +139,7 @@ def _write_rows(
     import pandas as pd
 
     statuses: Counter[str] = Counter()
+    left_out: dict[str, int] = {}
     header: dict[str, Any] = _header(trained) | said
     path = free_target(out, [".parquet"], source)
 
@@ -155,7 +156,7 @@ def _write_rows(
             table["status"] = status
             table = pd.concat([table, pd.DataFrame(found, table.index)], axis=1)
             if keep_context:
-                context = _context_columns(block)
+                context = _context_columns(block, left_out)
                 header["context"] = list(context)
                 beside = {c: values for part in context.values() for c, values in part.items()}
                 table = pd.concat([table, pd.DataFrame(beside, table.index)], axis=1)
@@ -164,12 +165,21 @@ def _write_rows(
         refuse_unusable(source, statuses)
 
     write_parquet(tables(), path, header)
+    for name, width in left_out.items():
+        log.warning(
+            "context %r has %d numbers a row, and a table of latents has room for %d: it is left out, so decode in "
+            "Python, with model.decode(z, context)",
+            name,
+            width,
+            WIDEST,
+        )
     warn_left_out(source, statuses)
     return statuses["ok"]
 
 
-def _context_columns(block: xr.Dataset) -> dict[str, dict[str, np.ndarray]]:
-    """The columns of each variable of a block that is context; InputError where a row has no room for it."""
+def _context_columns(block: xr.Dataset, left_out: dict[str, int]) -> dict[str, dict[str, np.ndarray]]:
+    """The columns of each variable of a block that is context; those that a row has no room for go to ``left_out``,
+    with how many numbers they are."""
     from sciencevae.data.batches import flat_names
 
     found: dict[str, dict[str, np.ndarray]] = {}
@@ -180,11 +190,9 @@ def _context_columns(block: xr.Dataset) -> dict[str, dict[str, np.ndarray]]:
         if name in (*IDENTIFY, "z", "z_std", "code"):
             raise InputError(f"context {name!r} has the name of a column of latents: read it by another name")
         if (width := math.prod(values.shape[1:])) > WIDEST:
-            raise InputError(
-                f"context {name!r} has {width} numbers a row, and a table of latents has room for {WIDEST}: encode "
-                "and decode in Python, with model.encode(x, context) and model.decode(z, context)"
-            )
-        found[name] = columns(name, values)
+            left_out[name] = width
+        else:
+            found[name] = columns(name, values)
     return found
 
 

@@ -171,16 +171,24 @@ def test_a_table_of_your_own_names_its_context_by_its_columns(
             decode_file(path, tmp_path / "lacking.parquet", tmp_path / "own.csv")
 
 
-def test_what_a_row_has_no_room_for_is_refused(
-    saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_a_row_has_no_room_for_is_left_out(
+    saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     path, _ = saved(*warped())
+    encode_file(path, path, tmp_path / "whole.parquet")
+    whole = pd.read_parquet(tmp_path / "whole.parquet")
     monkeypatch.setattr(files, "WIDEST", PIXELS - 1)
-    with pytest.raises(
-        InputError, match="'source' has 12 numbers a row, and a table of latents has room for 11"
-    ):
-        encode_file(path, path, tmp_path / "z.parquet")
-    assert not (tmp_path / "z.parquet").exists()
+    encode_file(path, path, tmp_path / "z.parquet")
+    assert (
+        "'source' has 12 numbers a row, and a table of latents has room for 11: it is left out" in caplog.text
+    )
+    left = whole[[name for name in whole if not name.startswith("source")]]
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "z.parquet"), left)
+    with pytest.raises(InputError, match=r"no context\['source'\]"):
+        decode_file(path, tmp_path / "z.parquet", tmp_path / "x.h5")
+
+
+def test_context_cannot_have_the_name_of_latents(saved: Saved, tmp_path: Path) -> None:
     model, block = counts()
     path, _ = saved(model, block.rename(exposure="z").assign_attrs(context=["z"]))
     with pytest.raises(InputError, match="'z' has the name of a column"):

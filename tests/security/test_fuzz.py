@@ -32,7 +32,8 @@ from PIL import Image
 from sciencevae.builtin.diffraction.scans import read_scan
 from sciencevae.builtin.digits.dataset import read as read_digits
 from sciencevae.builtin.digits.settings import Digits
-from sciencevae.builtin.faces.dataset import read_template
+from sciencevae.builtin.faces.own import listed
+from sciencevae.builtin.faces.pairs import read_template
 from sciencevae.builtin.faces.photos import open_photo
 from sciencevae.builtin.fluids.dataset import read as read_fluids
 from sciencevae.builtin.fluids.settings import Fluids
@@ -324,6 +325,10 @@ READERS: dict[str, tuple[Callable[[], bytes], Callable[[Path], Any]]] = {
     "photo.png": (lambda: _photo("PNG"), open_photo),
     "photo.tif": (lambda: _photo("TIFF"), open_photo),
     "photo.webp": (lambda: _photo("WEBP"), open_photo),
+    "pictures.csv": (
+        lambda: b"person,expression,file,eyes\na,neutral,a.png,1 2 3 4\na,smiling,b.png,\n",
+        listed,
+    ),
     "landmarks.tem": (lambda: b"2\n565.0\t632.0\n778.0\t624.0\n", read_template),
     "arrays.h5": (_hdf5, read_arrays),
     "model.safetensors": (lambda: _model("model"), lambda path: (load_model(path), Trained.open(path))),

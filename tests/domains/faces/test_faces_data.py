@@ -8,8 +8,9 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from sciencevae.builtin.faces.dataset import prepare, read_template
+from sciencevae.builtin.faces.dataset import prepare
 from sciencevae.builtin.faces.frame import EYES
+from sciencevae.builtin.faces.pairs import read_template
 from sciencevae.builtin.faces.simulate import LANDMARKS, generate
 from scipy.ndimage import map_coordinates
 
@@ -67,8 +68,8 @@ def test_pairs_lie_alike_and_know_each_other(tmp_path: Path) -> None:
     people, smiling = data["person"].values, data["expression"].values
     for person in np.unique(people):
         to, back = (np.flatnonzero((people == person) & (smiling == value))[0] for value in (1, 0))
-        assert np.array_equal(data["face"][to], data["condition"][back])
-        assert np.array_equal(data["face"][back], data["condition"][to])
+        assert np.array_equal(data["x"][to], data["condition"][back])
+        assert np.array_equal(data["x"][back], data["condition"][to])
         assert data["split"].values[to] == data["split"].values[back]
     assert np.array_equal(data["change"].values, 2 * smiling - 1)
     assert (data["correlation"].values > 0.95).all()
@@ -81,7 +82,7 @@ def test_pairs_lie_alike_and_know_each_other(tmp_path: Path) -> None:
     rows, columns = np.mgrid[:64, :64]
     mouth = (slice(36, 58), slice(16, 48))
     for k in np.flatnonzero(smiling):
-        neutral, face = data["condition"].values[k].mean(0), data["face"].values[k].mean(0)
+        neutral, face = data["condition"].values[k].mean(0), data["x"].values[k].mean(0)
         down, right = data["truth"].values[k]
         moved = map_coordinates(neutral, [rows + down, columns + right], order=1, mode="nearest")
         left, before = (
