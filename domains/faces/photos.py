@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import struct
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from sciencevae.data.pictures import open_picture
 from sciencevae.errors import InputError
 
 from .frame import after, crop, eye_frame, register
@@ -37,34 +36,12 @@ _REMEDY = (
     "give a picture of one face from the front, or say where its eyes are (--eyes X,Y,X,Y; of a table of pictures "
     "the column eyes)"
 )
-#: what readers of pictures raise where the bytes make no sense
-_BROKEN = (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
-#: other formats have readers that call other programs, or that few look at
-_READ = ("JPEG", "PNG", "TIFF", "WEBP")
 _SAVED = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"}
 
 
 def open_photo(path: Path) -> np.ndarray:
-    """A picture (H, W, 3), float32 from 0 to 1, upright: turned as its EXIF orientation says.
-
-    Raises InputError for a file that is no picture, is damaged, or has more pixels than Pillow reads (90 million).
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_READ) as photo:
-                upright = ImageOps.exif_transpose(photo).convert("RGB")
-    except FileNotFoundError as error:
-        raise InputError(f"no file {path}") from error
-    except UnidentifiedImageError as error:
-        raise InputError(f"{path} is no picture that can be read: give JPEG, PNG, TIFF or WebP") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"{path} has more pixels than are read: make it smaller") from error
-    except _BROKEN as error:
-        raise InputError(f"{path} is damaged or is no picture: {error}") from error
-    return np.asarray(upright, np.float32) / 255
+    """A picture (H, W, 3), float32 from 0 to 1, as of ``open_picture``."""
+    return open_picture(path) / np.float32(255)
 
 
 def saved_as(path: Path) -> str:

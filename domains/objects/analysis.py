@@ -35,6 +35,9 @@ TITLES = {
     "within_95": "within 95 % (share)",
     "heading_within_68": "headings within 68 % intervals (share)",
     "heading_within_95": "within 95 % (share)",
+    "kind": "object",
+    "error": "error of the position (mm)",
+    "turn": "error of the heading (°)",
     "labels": "realistic pictures with labels",
 }
 _ROWS = 100
@@ -75,23 +78,28 @@ def found_poses(variant: Variant, rows: np.ndarray, samples: int, seed: int = 0)
             block = data.isel(sample=rows[start : start + _ROWS])
             posterior = model.encode({"picture": torch.from_numpy(block["picture"].values)})
             pose: Any = model.decoder(posterior.sample((samples,)), {}).fields
-            position, heading = pose["position"].base_dist, pose["heading"]
+            place, way = pose["position"].base_dist, pose["heading"]
             truth = torch.from_numpy(np.stack([block["x"].values, block["y"].values], -1))
-            places.append(position.mean.mean(0))
-            below.append(position.cdf(truth).mean(0))
-            angle = heading.sample((_ANGLES,)).flatten(0, 1)[..., 0]  # (A·S, B)
+            places.append(place.mean.mean(0))
+            below.append(place.cdf(truth).mean(0))
+            angle = way.sample((_ANGLES,)).flatten(0, 1)[..., 0]  # (A·S, B)
             mean = torch.atan2(angle.sin().mean(0), angle.cos().mean(0))
             headings.append(mean)
             off = _turned(torch.from_numpy(block["true_heading"].values) - mean).abs()
             beyond.append((_turned(angle - mean).abs() > off).double().mean(0))
-    found = [torch.cat(parts).double().numpy() for parts in (places, headings, below, beyond)]
-    truth = np.stack([data["x"].values[rows], data["y"].values[rows]], -1)
+    position, heading, lower, further = (
+        torch.cat(parts).double().numpy() for parts in (places, headings, below, beyond)
+    )
+    known = np.stack([data["x"].values[rows], data["y"].values[rows]], -1)
     camera = Camera()
-    apart = [camera.project(np.c_[p, np.zeros(len(p))])[:, :2] for p in (found[0], truth)]
-    turn = np.angle(np.exp(1j * (found[1] - data["true_heading"].values[rows])))
+    apart = [camera.project(np.c_[p, np.zeros(len(p))])[:, :2] for p in (position, known)]
+    turn = np.angle(np.exp(1j * (heading - data["true_heading"].values[rows])))
     return Found(
-        *found,
-        error=np.linalg.norm(found[0] - truth, axis=1),
+        position,
+        heading,
+        lower,
+        further,
+        error=np.linalg.norm(position - known, axis=1),
         pixels=np.linalg.norm(apart[0] - apart[1], axis=1),
         turn=np.degrees(abs(turn)),
     )
@@ -124,6 +132,7 @@ def poses(run: Run) -> Findings:
     """
     chosen = run.settings.analyse
     rows: list[dict[str, Any]] = []
+    each: list[pd.DataFrame] = []
     metrics: dict[str, Any] = {}
     for name, variant in run.variants.items():
         metrics[name] = {"labels": variant.settings.prepare.labelled}
@@ -146,6 +155,17 @@ def poses(run: Run) -> Findings:
                 **{f"heading_within_{share}": both[1] for share, both in within.items()},
             }
             rows.append(row)
+            each.append(
+                pd.DataFrame(
+                    {
+                        "model": name,
+                        "pictures": part,
+                        "kind": variant.data["kind"].values[own],
+                        "error": found.error,
+                        "turn": found.turn,
+                    }
+                )
+            )
             if part == "realistic":
                 metrics[name] |= {key: value for key, value in row.items() if not isinstance(value, str)}
     table = pd.DataFrame(rows)
@@ -153,4 +173,4 @@ def poses(run: Run) -> Findings:
         f"The pictures are of the recipe {run.main.data.attrs['recipe']}; intervals are 95 % of {chosen.draws:,} "
         f"bootstrap draws over them. A pose is the mean over {chosen.samples} draws of the latents."
     )
-    return Findings(metrics, {"poses": table}, (note,), TITLES)
+    return Findings(metrics, {"poses": table, "pictures": pd.concat(each)}, (note,), TITLES)

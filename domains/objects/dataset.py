@@ -11,19 +11,22 @@ from typing import Any
 import h5py
 import numpy as np
 import xarray as xr
+from scipy.ndimage import map_coordinates
 
 from sciencevae.config import digest
 from sciencevae.data.splits import SPLITS
 from sciencevae.errors import InputError
 
 from .own import own_labels, own_picture
-from .scenes import KINDS, SIZE
+from .scenes import KINDS, REACH, SIZE, Camera
 from .settings import Objects, Prepare
 from .simulate import canonical
 
 __all__ = ["prepare", "read"]
 
 _ROWS = 256
+#: spreads by which a labelled picture is turned (radians) and shifted (mm) on the table
+_TURN, _SHIFT = 0.15, 10.0
 
 
 @dataclass
@@ -53,7 +56,8 @@ def prepare(settings: Objects, files: Mapping[str, Path], input: Path | None) ->
     radians: NaN where the regressor is not to learn from it; realistic: the domain, 0 or 1. Coordinates: domain,
     kind, labelled, and the true pose x, y (mm) and angle (rad), told or not.
 
-    Labelled realistic pictures are repeated up to ``labelled_share`` of the training rows. Test: the last realistic
+    Labelled realistic pictures are repeated up to ``labelled_share`` of the training rows, each time turned and
+    shifted a little on the table. Test: the last realistic
     pictures, and those of an object that is never simulated.
 
     input: a user's own pictures in place of the realistic ones, as of ``own_labels``: of those with a position
@@ -77,7 +81,8 @@ def prepare(settings: Objects, files: Mapping[str, Path], input: Path | None) ->
                 len(more) for more, split, told in given if split == "train" and not told
             )
             wanted = chosen.labelled_share / (1 - chosen.labelled_share) * others
-            pictures = pictures[np.tile(np.arange(len(pictures)), max(1, round(wanted / len(pictures))))]
+            copies = max(1, round(wanted / len(pictures)))
+            pictures = _moved(pictures, copies, choose) if copies > 1 else pictures
         parts.append((pictures, "realistic", split, told))
     rows = [_rows(*part, poses=chosen.targets == "poses") for part in parts if len(part[0])]
     data = xr.concat(rows, "sample")
@@ -190,6 +195,42 @@ def _first(found: Pictures, count: int | None, domain: str) -> Pictures:
             f"source.{domain}"
         )
     return found[:count]
+
+
+def _moved(own: Pictures, copies: int, random: np.random.Generator) -> Pictures:
+    """Pictures again and again, first as they are, then as if all on the table were turned and shifted, with the pose.
+
+    By the homography that the table's plane undergoes before the camera: of what is high above it an approximation,
+    for which turns stay small. An object that would leave the reach of the simulation stays where it was.
+    """
+    camera = Camera()
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    places = camera.on_table(np.stack([columns.ravel(), rows.ravel()], -1) + 0.5)
+    found = [own]
+    for _ in range(copies - 1):
+        pictures, position, heading = own.pictures.copy(), own.position.copy(), own.heading.copy()
+        for i in range(len(own)):
+            angle, shift = random.normal(0, _TURN), random.normal(0, _SHIFT, 2)
+            c, s = np.cos(angle), np.sin(angle)
+            turn = np.array([[c, -s], [s, c]])
+            place = turn @ own.position[i] + shift
+            if abs(place).max() > REACH:
+                continue
+            before = np.c_[(places - shift) @ turn, np.zeros(len(places))]
+            seen = camera.project(before)[:, 1::-1].T - 0.5
+            for channel in range(3):
+                moved = map_coordinates(
+                    own.pictures[i, ..., channel].astype(float), seen, order=1, mode="nearest"
+                )
+                pictures[i, ..., channel] = np.round(moved.reshape(SIZE, SIZE))
+            position[i], heading[i] = place, np.angle(np.exp(1j * (own.heading[i] + angle)))
+        found.append(Pictures(pictures, position, heading, own.kind))
+    return Pictures(
+        np.concatenate([more.pictures for more in found]),
+        np.concatenate([more.position for more in found]),
+        np.concatenate([more.heading for more in found]),
+        np.concatenate([more.kind for more in found]),
+    )
 
 
 def _rows(own: Pictures, domain: str, split: str, told: bool, poses: bool) -> xr.Dataset:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,13 +27,14 @@ def twins(run: Run) -> Drawn | None:
     """Realistic test pictures, and how the model shows them as the simulation would."""
     import matplotlib.pyplot as plt
 
-    if run.main.settings.model.kind != "translate":
+    rows = parts_of(run.main).get("realistic", np.zeros(0, int))[:_SHOWN]
+    if run.main.settings.model.kind != "translate" or not len(rows):
         return None
-    rows = parts_of(run.main)["realistic"][:_SHOWN]
     data, model = run.main.data.isel(sample=rows), run.main.model()
     with torch.no_grad():
         z = model.encode({"picture": torch.from_numpy(data["picture"].values)}).mean
-        twin = model.decode(z).fields["twin"].mean
+        shown: Any = model.decode(z)
+        twin = shown.fields["twin"].mean
     found = found_poses(run.main, rows, run.settings.analyse.samples)
     figure, panels = plt.subplots(
         2, len(rows), figsize=(DOUBLE_COLUMN, 2 * DOUBLE_COLUMN / _SHOWN), squeeze=False
@@ -63,10 +64,12 @@ def errors(run: Run) -> Drawn | None:
     """How many realistic test pictures are within an error of the position, by model."""
     import matplotlib.pyplot as plt
 
+    pictures = run.table("pictures").query("pictures == 'realistic'")
+    if not len(pictures):
+        return None
     figure, axes = plt.subplots(figsize=(SINGLE_COLUMN, 2.6))
-    for number, (name, variant) in enumerate(run.variants.items()):
-        rows = parts_of(variant)["realistic"]
-        error = np.sort(found_poses(variant, rows, run.settings.analyse.samples).error)
+    for number, (name, own) in enumerate(pictures.groupby("model", sort=False)):
+        error = np.sort(own.error.to_numpy())
         share = np.arange(1, len(error) + 1) / len(error)
         axes.step(error, share, where="post", color=COLOURS[number % len(COLOURS)], label=name)
     axes.set(xscale="log", xlabel="error of the position (mm)", ylabel="share of test pictures", ylim=(0, 1))

@@ -91,7 +91,7 @@ def augment(settings: Objects) -> Augmentation:
 
 
 def refit(settings: Objects, model: VAE, train: Batches, valid: Batches) -> History | None:
-    """The regressor goes on: with twins that the model makes of simulated pictures; for comparison, with few labels.
+    """The regressor goes on, with twins that the model makes of simulated pictures; or, to compare, by few labels.
 
     Of a model that translates it reads twins of the simulation alone. A regressor is tuned on the labelled
     realistic pictures where ``refit.tune`` says so.

@@ -19,7 +19,7 @@ _FINER = 2
 def rasterised(
     solids: Sequence[tuple[Mesh, Any]],
     camera: Camera,
-    light: Sequence[float],
+    light: Any,
     ambient: float,
     table: Any,
     shadow: float,

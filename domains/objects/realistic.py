@@ -5,6 +5,7 @@ The renderer is Mitsuba 3 (Jakob et al. 2022); no code that shades, and no solid
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -74,9 +75,9 @@ def photographed(kind: str, pose: np.ndarray, samples: int, random: np.random.Ge
     }
     stuff = _stuff(random, table.mean((0, 1)))
     for i, part in enumerate(_object(kind, random.uniform(-1, 1))):
-        scene[f"object{i}"] = _mesh(mi, placed(part, *pose), stuff, f"object{i}")
+        scene[f"object{i}"] = _mesh(mi, placed(part, pose), stuff, f"object{i}")
     for i in range(random.integers(0, 3)):
-        solid = placed(_other(random), *_beside(random, pose), random.uniform(0, 2 * np.pi))
+        solid = placed(_other(random), (*_beside(random, pose), random.uniform(0, 2 * np.pi)))
         scene[f"other{i}"] = _mesh(mi, solid, _stuff(random), f"other{i}")
     scene |= _lights(mi, random)
     found = np.array(mi.render(mi.load_dict(scene), seed=int(random.integers(2**31))), float)
@@ -261,7 +262,7 @@ def _rounded(x: float, y: float, z: float, long: float, wide: float, high: float
     return points.reshape(-1, 3), _grid(14, 24)
 
 
-def _turned(profile: list[tuple[float, float]]) -> Mesh:
+def _turned(profile: Sequence[tuple[float, float]]) -> Mesh:
     """What a lathe makes of a profile of radii and heights."""
     angle = np.arange(32) * 2 * np.pi / 32
     points = [np.stack([r * np.cos(angle), r * np.sin(angle), np.full(32, float(z))], -1) for r, z in profile]

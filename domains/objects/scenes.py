@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -28,8 +29,8 @@ class Camera:
     sight, in degrees.
     """
 
-    place: Sequence[float] = (0.0, -260.0, 520.0)
-    target: Sequence[float] = (0.0, 0.0, 0.0)
+    place: Any = (0.0, -260.0, 520.0)
+    target: Any = (0.0, 0.0, 0.0)
     view: float = 16.0
     roll: float = 0.0
     axes: np.ndarray = field(init=False, repr=False)
@@ -102,8 +103,9 @@ def together(parts: Sequence[Mesh]) -> Mesh:
     )
 
 
-def placed(mesh: Mesh, x: float, y: float, heading: float = 0.0, scale: float = 1.0) -> Mesh:
-    """A solid turned by ``heading`` (radians, from x towards y) about its upright axis, and put at (x, y)."""
+def placed(mesh: Mesh, pose: Any, scale: float = 1.0) -> Mesh:
+    """A solid turned about its upright axis and put at a pose: x, y, heading (radians, from x towards y)."""
     corners, triangles = mesh
+    x, y, heading = pose
     c, s = np.cos(heading), np.sin(heading)
     return scale * corners @ np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]]) + [x, y, 0], triangles

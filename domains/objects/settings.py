@@ -39,9 +39,12 @@ class Prepare(PrepareSettings):
     plain: int | None = Field(default=None, ge=0, description="simulated pictures that look alike; none: all")
     randomised: int | None = Field(default=None, ge=0, description="randomised ones; none: all")
     labelled: int = Field(default=30, ge=0, description="realistic pictures whose pose is told")
-    unlabelled: int = Field(default=1000, ge=0, description="realistic pictures whose pose is not told")
+    unlabelled: int = Field(default=0, ge=0, description="realistic pictures whose pose is not told")
     labelled_share: float = Field(
-        default=0.15, ge=0, lt=1, description="of the training rows: labelled pictures are repeated up to it"
+        default=0.15,
+        ge=0,
+        lt=1,
+        description="of the training rows: labelled pictures are repeated, turned and shifted, up to it",
     )
     targets: Literal["twins", "poses"] = Field(
         default="twins",
@@ -95,7 +98,7 @@ class Refit(RefitSettings):
 class Analyse(Section):
     """What is measured on the trained models."""
 
-    samples: int = Field(default=32, ge=2, description="draws of the latents, for the uncertainty of a pose")
+    samples: int = Field(default=16, ge=2, description="draws of the latents, for the uncertainty of a pose")
     draws: int = Field(default=10_000, ge=100, description="of the bootstrap over pictures")
     seed: int = Field(default=0, ge=0)
 

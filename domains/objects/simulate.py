@@ -113,13 +113,13 @@ def canonical(kind: str, x: float, y: float, heading: float) -> np.ndarray:
 
     Its light comes from above the camera: seen in a mirror it is that of the mirrored pose.
     """
-    solid = placed(_SOLIDS[kind], x, y, heading)
+    solid = placed(_SOLIDS[kind], (x, y, heading))
     return rasterised([(solid, (0.85, 0.3, 0.2))], Camera(), (0.0, -0.3, 0.95), 0.45, (0.35, 0.4, 0.45), 0.5)
 
 
 def _plain(kind: str, pose: np.ndarray, random: np.random.Generator) -> np.ndarray:
     colour = np.array([0.8, 0.35, 0.25]) + random.normal(0, 0.08, 3)
-    solids = [(placed(_SOLIDS[kind], *pose), colour)]
+    solids = [(placed(_SOLIDS[kind], pose), colour)]
     solids += [(_other(random, pose), random.uniform(0.05, 0.95, 3)) for _ in range(random.integers(0, 3))]
     light = np.add(_LIGHT, [*random.normal(0, 0.1, 2), 0])
     table = np.full(3, 0.5) * random.uniform(0.8, 1.2)
@@ -129,7 +129,7 @@ def _plain(kind: str, pose: np.ndarray, random: np.random.Generator) -> np.ndarr
 
 def _randomised(kind: str, pose: np.ndarray, random: np.random.Generator) -> np.ndarray:
     solids = [
-        (placed(_SOLIDS[kind], *pose, scale=random.uniform(0.9, 1.1)), random.uniform(0.05, 0.95, 3)),
+        (placed(_SOLIDS[kind], pose, scale=random.uniform(0.9, 1.1)), random.uniform(0.05, 0.95, 3)),
         *(
             (_other(random, pose, wide=True), random.uniform(0.05, 0.95, 3))
             for _ in range(random.integers(0, 4))
@@ -161,7 +161,7 @@ def _other(random: np.random.Generator, pose: np.ndarray, wide: bool = False) ->
         solid = cylinder(0, 0, r, r, 2 * r, random.uniform(0.1, 1) if wide else 1.0)
     else:
         solid = _ball(r)
-    return placed(solid, *place, random.uniform(0, 2 * np.pi))
+    return placed(solid, (*place, random.uniform(0, 2 * np.pi)))
 
 
 def beside(random: np.random.Generator, pose: np.ndarray) -> np.ndarray:

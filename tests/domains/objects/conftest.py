@@ -13,11 +13,11 @@ from sciencevae.runs import Run, configure
 
 SMALL = [
     "source={plain: 60, randomised: 160, realistic: 40, unseen: 4, samples: 4}",
-    "prepare={labelled: 6, unlabelled: 12, valid: 6, test: 12}",
+    "prepare={labelled: 6, unlabelled: 12, valid: 6, test: 12, plain: 50}",
     "model={latents: 3, channels: [8, 12, 16], points: [8, 8, 16], hidden: 32}",
     "training={epochs: 3, batch_size: 32}",
     "analyse={samples: 4, draws: 200}",
-    "variants={tuned: {model: {kind: regress}, prepare: {unlabelled: 0, targets: poses, labelled_share: 0.0}, "
+    "variants={tuned: {model: {kind: regress}, prepare: {unlabelled: 0, targets: poses}, "
     "objective: {realistic: 0.0}, refit: {tune: true, training: {epochs: 5, batch_size: 6}}}}",
 ]
 

@@ -130,7 +130,7 @@ def test_solids_are_put_together_and_placed():
     corners, triangles = together([box(0, 0, 0, 2, 2, 2), box(5, 0, 0, 2, 2, 2)])
     assert len(corners) == 16
     assert triangles.max() == 15
-    moved, _ = placed((corners, triangles), 3.0, 4.0, math.pi / 2, scale=2.0)
+    moved, _ = placed((corners, triangles), (3.0, 4.0, math.pi / 2), scale=2.0)
     assert moved[:, :2].mean(0) == pytest.approx([3.0, 4.0 + 2 * 2.5])
 
 
