@@ -160,6 +160,17 @@ _ENTRIES = (
   booktitle = {International Conference on Learning Representations}, year = {2017},
   eprint = {1701.05517}, archivePrefix = {arXiv}
 }""",
+    r"""@article{Gretton2012,
+  author = {Gretton, A. and Borgwardt, K. M. and Rasch, M. J. and Sch{\"o}lkopf, B. and Smola, A.},
+  title = {A kernel two-sample test}, journal = {Journal of Machine Learning Research}, volume = {13},
+  pages = {723--773}, year = {2012}
+}""",
+    r"""@inproceedings{Alemi2017,
+  author = {Alemi, A. A. and Fischer, I. and Dillon, J. V. and Murphy, K.},
+  title = {Deep variational information bottleneck},
+  booktitle = {International Conference on Learning Representations}, year = {2017},
+  eprint = {1612.00410}, archivePrefix = {arXiv}
+}""",
     r"""@inproceedings{Dalca2018,
   author = {Dalca, A. V. and Balakrishnan, G. and Guttag, J. and Sabuncu, M. R.},
   title = {Unsupervised learning for fast probabilistic diffeomorphic registration},
@@ -208,6 +219,7 @@ PARTS = {
     "objectives.IWAE": ("Burda2016",),
     "objectives.Property": ("Kingma2014",),
     "objectives.Smoothness": ("Dalca2018",),
+    "objectives.Discrepancy": ("Gretton2012",),
     "flows._Autoregressive": ("Papamakarios2017",),
     "flows._Coupling": ("Dinh2017",),
 }
@@ -236,6 +248,8 @@ def _parts(module: nn.Module) -> Iterator[str]:
         yield from PARTS.get(f"{path[2]}.{kind.__name__}", ())
         if getattr(part, "squarings", 0):
             yield "Arsigny2006"
+        if getattr(part, "seen", ()):
+            yield "Alemi2017"
         if path[2] == "flows" and getattr(part, "bins", None):
             yield "Durkan2019"
         if (path[2], kind.__name__) == ("encoders", "Flow") and "flows._Autoregressive" in _names(part):

@@ -114,14 +114,16 @@ def train(run: Run, variant: Variant, threads: int = 1) -> None:
         progress.say(use.describe())
         details["metrics"] = {**_training_metrics(history), "latents": use.to_json()}
         if refitted is not None:
-            details["methods"] += methods.refitted(model.prior)
             progress.say(f"refitted in {refitted.seconds:.0f} s · {_terms(refitted.rows[-1])}")
+            details["metrics"]["refit"] = _training_metrics(refitted)
+            if getattr(settings.refit, "prior", "none") != "none":
+                details["methods"] += methods.refitted(model.prior)
+                details["metrics"]["refit"] |= _prior_kept(refitted)
             if refitted.best_epoch == 0:
                 progress.say(
                     "the prior of training stays: held-out latents find the fitted one no better · "
                     + _terms(refitted.rows[0])
                 )
-            details["metrics"]["refit"] = _training_metrics(refitted) | _prior_kept(refitted)
         variant.folder.mkdir(parents=True, exist_ok=True)
         with atomic_path(variant.folder / "history.csv") as path:
             history.table().to_csv(path, index=False)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 
+from sciencevae.data.pictures import leads_out
 from sciencevae.data.tables import open_table
 from sciencevae.errors import InputError
 
@@ -80,7 +81,7 @@ def _picture(number: int, row: dict[str, str], folder: Path, first: dict[tuple[s
     person, expression = row["person"], row["expression"].lower()
     file, points, eyes, problem = row["file"], row.get("landmarks", ""), None, ""
     smiles = _EXPRESSIONS.get(expression, -1)
-    outside = [n for n in (file, points) if PurePath(n).is_absolute() or ".." in PurePath(n).parts]
+    outside = [name for name in (file, points) if leads_out(name)]
     if not person or not file:
         problem = f"it has no {'file' if person else 'person'}: fill it in"
     elif smiles < 0:

@@ -57,8 +57,7 @@ def prepare(settings: Objects, files: Mapping[str, Path], input: Path | None) ->
     kind, labelled, and the true pose x, y (mm) and angle (rad), told or not.
 
     Labelled realistic pictures are repeated up to ``labelled_share`` of the training rows, each time turned and
-    shifted a little on the table. Test: the last realistic
-    pictures, and those of an object that is never simulated.
+    shifted a little on the table. Test: the last realistic pictures, and those of an object never simulated.
 
     input: a user's own pictures in place of the realistic ones, as of ``own_labels``: of those with a position
     ``prepare.labelled`` are trained on, ``prepare.valid`` chosen by and the others tested on.
@@ -198,7 +197,7 @@ def _first(found: Pictures, count: int | None, domain: str) -> Pictures:
 
 
 def _moved(own: Pictures, copies: int, random: np.random.Generator) -> Pictures:
-    """Pictures again and again, first as they are, then as if all on the table were turned and shifted, with the pose.
+    """Pictures again and again, first as they are, then as if all on the table were turned and shifted, and poses.
 
     By the homography that the table's plane undergoes before the camera: of what is high above it an approximation,
     for which turns stay small. An object that would leave the reach of the simulation stays where it was.

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from sciencevae.data.foreign import parsing
-from sciencevae.data.pictures import open_picture
+from sciencevae.data.pictures import leads_out, open_picture
 from sciencevae.errors import InputError, did_you_mean
 
 from .scenes import KINDS, SIZE, Camera
@@ -92,7 +92,7 @@ def _csv(path: Path) -> list[Label]:
             raise InputError(f"{path}, line {number}: no file is named")
         found.append(
             Label(
-                path.parent / row["file"],
+                _within(path, row["file"]),
                 None if math.isnan(place[0]) else place,
                 None if math.isnan(pixel[0]) else pixel,
                 math.radians(values["heading"]),
@@ -100,6 +100,12 @@ def _csv(path: Path) -> list[Label]:
             )
         )
     return found
+
+
+def _within(path: Path, name: str) -> Path:
+    if leads_out(name):
+        raise InputError(f"{path}: {name} is not within the folder of the labels: move it there")
+    return path.parent / name
 
 
 def _number(path: Path, line: int, name: str, text: str) -> float:
@@ -127,7 +133,7 @@ def _coco(path: Path) -> list[Label]:
                     "keep the one whose pose is asked"
                 )
             notes[note["image_id"]] = note
-        return [_annotated(path.parent / file, notes.get(key), kinds) for key, file in images.items()]
+        return [_annotated(_within(path, file), notes.get(key), kinds) for key, file in images.items()]
 
 
 def _annotated(file: Path, note: Mapping[str, Any] | None, kinds: Mapping[Any, str]) -> Label:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import struct
 import warnings
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
 from sciencevae.errors import InputError
 
-__all__ = ["open_picture"]
+__all__ = ["leads_out", "open_picture"]
 
 #: what readers of pictures raise where the bytes make no sense
 _BROKEN = (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
@@ -39,3 +39,11 @@ def open_picture(path: Path) -> np.ndarray:
     except _BROKEN as error:
         raise InputError(f"{path} is damaged or is no picture: {error}") from error
     return np.asarray(upright)
+
+
+def leads_out(name: str) -> bool:
+    """Whether a file that a table names lies elsewhere than in the table's own folder.
+
+    Whoever wrote the table would choose what is read with your permissions.
+    """
+    return PurePath(name).is_absolute() or ".." in PurePath(name).parts

@@ -37,6 +37,7 @@ from sciencevae.builtin.faces.pairs import read_template
 from sciencevae.builtin.faces.photos import open_photo
 from sciencevae.builtin.fluids.dataset import read as read_fluids
 from sciencevae.builtin.fluids.settings import Fluids
+from sciencevae.builtin.objects.own import own_labels
 
 import sciencevae as sv
 from sciencevae.config import load as load_config
@@ -328,6 +329,14 @@ READERS: dict[str, tuple[Callable[[], bytes], Callable[[Path], Any]]] = {
     "pictures.csv": (
         lambda: b"person,expression,file,eyes\na,neutral,a.png,1 2 3 4\na,smiling,b.png,\n",
         listed,
+    ),
+    "labels.csv": (lambda: b"file,x,y,heading,kind\na.png,12.5,-3,90,mug\nb.png,,,,\n", own_labels),
+    "labels.json": (
+        lambda: (
+            b'{"images": [{"id": 1, "file_name": "a.png"}], "categories": [{"id": 2, "name": "tee"}], '
+            b'"annotations": [{"image_id": 1, "category_id": 2, "bbox": [3, 4, 5, 6]}]}'
+        ),
+        own_labels,
     ),
     "landmarks.tem": (lambda: b"2\n565.0\t632.0\n778.0\t624.0\n", read_template),
     "arrays.h5": (_hdf5, read_arrays),

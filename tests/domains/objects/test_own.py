@@ -79,6 +79,7 @@ def test_coco_says_poses_by_keypoints_or_boxes(tmp_path: Path):
         ("file\na.png\na.png\n", "names a.png twice"),
         ("file\n", "names no picture"),
         ("", "cannot be read as CSV"),
+        ("file\n../a.png\n", r"\.\./a\.png is not within the folder of the labels"),
     ],
 )
 def test_a_csv_that_is_wrong(tmp_path: Path, text: str, said: str):
