@@ -80,6 +80,11 @@ SOFTWARE = {
   journal = {Journal of Open Source Software}, volume = {7}, number = {73}, pages = {4200}, year = {2022},
   doi = {10.21105/joss.04200}
 }""",
+    "mitsuba": r"""@misc{Mitsuba3,
+  author = {Jakob, W. and Speierer, S. and Roussel, N. and Nimier-David, M. and Vicini, D. and Zeltner, T. and
+            Nicolet, B. and Crespo, M. and Leroy, V. and Zhang, Z.},
+  title = {Mitsuba 3 renderer}, year = {2022}, note = {https://mitsuba-renderer.org}
+}""",
     "pydmd": r"""@article{Demo2018,
   author = {Demo, N. and Tezzele, M. and Rozza, G.}, title = {{PyDMD}: {Python} dynamic mode decomposition},
   journal = {Journal of Open Source Software}, volume = {3}, number = {22}, pages = {530}, year = {2018},

@@ -39,6 +39,7 @@ PLAIN = {
     ),
     *(f"decoders.{name}" for name in ("NegativeBinomial", "Poisson", "VonMises")),
     *("objectives.ELBO", "objectives.VQ", "objectives.Objective", "objectives.Loss", "objectives.Term"),
+    "objectives.TwoDomains",
 }
 
 
@@ -70,7 +71,13 @@ def test_every_paper_is_one_entry_that_bibtex_takes() -> None:
 
 @pytest.mark.parametrize(
     ("name", "packages"),
-    [("molecules", {"rdkit"}), ("stars", {"astropy"}), ("tables", {"scikit-learn"}), ("xy", {"numba"})],
+    [
+        ("molecules", {"rdkit"}),
+        ("stars", {"astropy"}),
+        ("tables", {"scikit-learn"}),
+        ("xy", {"numba"}),
+        ("objects", {"mitsuba", "numba"}),
+    ],
 )
 def test_software_is_what_the_domain_imports(name: str, packages: set[str]) -> None:
     others = {"rdkit", "astropy", "gemmi"} - packages
