@@ -19,6 +19,8 @@ DOMAIN = Domain(
     augment=own("model.augment"),
     refit=own("model.refit"),
     read=own("dataset.read"),
+    write=own("dataset.write"),
+    formats=(".csv",),
     analyses={name: own(f"analysis.{name}") for name in ("poses",)},
     figures={name: own(f"figures.{name}") for name in ("twins", "errors")},
 )

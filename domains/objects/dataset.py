@@ -10,10 +10,12 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 import xarray as xr
 from scipy.ndimage import map_coordinates
 
 from sciencevae.config import digest
+from sciencevae.data.atomic import atomic_path
 from sciencevae.data.splits import SPLITS
 from sciencevae.errors import InputError
 
@@ -22,7 +24,7 @@ from .scenes import KINDS, REACH, SIZE, Camera
 from .settings import Objects, Prepare
 from .simulate import canonical
 
-__all__ = ["prepare", "read"]
+__all__ = ["prepare", "read", "write"]
 
 _ROWS = 256
 #: spreads by which a labelled picture is turned (radians) and shifted (mm) on the table
@@ -85,13 +87,13 @@ def prepare(settings: Objects, files: Mapping[str, Path], input: Path | None) ->
         parts.append((pictures, "realistic", split, told))
     rows = [_rows(*part, poses=chosen.targets == "poses") for part in parts if len(part[0])]
     data = xr.concat(rows, "sample")
-    data.attrs = {
-        "fields": [name for name in ("picture", "twin", "position", "heading") if name in data],
-        "context": ["realistic"],
-        "recipe": digest(recipe),
-        "provenance": json.dumps({"split_seed": chosen.split_seed}),
-    }
-    return data
+    provenance = json.dumps({"split_seed": chosen.split_seed})
+    return data.assign_attrs(_roles(data), recipe=digest(recipe), provenance=provenance)
+
+
+def _roles(data: xr.Dataset) -> dict[str, list[str]]:
+    fields = [name for name in ("picture", "twin", "position", "heading") if name in data]
+    return {"fields": fields, "context": ["realistic"]}
 
 
 def read(path: Path, settings: Objects, template: xr.Dataset | None = None) -> Iterator[xr.Dataset]:
@@ -111,17 +113,26 @@ def read(path: Path, settings: Objects, template: xr.Dataset | None = None) -> I
                 status[i] = str(error)
         unknown = np.full(len(block), np.nan)
         own = Pictures(pictures, np.c_[unknown, unknown], unknown, np.full(len(block), ""))
-        data = _rows(own, "realistic", "test", told=False, poses=False)
+        data = _rows(own, "realistic", "test", told=False, poses=settings.prepare.targets == "poses")
         good = xr.DataArray(status == "ok", dims="sample")
-        yield (
-            data.assign(picture=data["picture"].where(good))
-            .drop_vars("split")
-            .assign_coords(
-                row=("sample", np.arange(start, start + len(block))),
-                id=("sample", np.array([label.file.name for label in block])),
-                status=("sample", status.astype(str)),
-            )
+        data = data.assign(picture=data["picture"].where(good)).assign_attrs(_roles(data))
+        yield data.drop_vars("split").assign_coords(
+            row=("sample", np.arange(start, start + len(block))),
+            id=("sample", np.array([label.file.name for label in block])),
+            status=("sample", status.astype(str)),
         )
+
+
+def write(data: xr.Dataset, path: Path) -> None:
+    """Poses that were decoded as a table (.csv): what a row is known by, x and y (mm), and heading (degrees)."""
+    known = {name: data[name].values for name in ("row", "id") if name in data.coords}
+    pose = {
+        "x": data["position"].values[:, 0],
+        "y": data["position"].values[:, 1],
+        "heading": np.degrees(data["heading"].values[:, 0]),
+    }
+    with atomic_path(path) as temporary:
+        pd.DataFrame(known | pose).to_csv(temporary, index=False)
 
 
 def _drawn(found: Pictures, chosen: Prepare, random: np.random.Generator) -> list[tuple[Pictures, str, bool]]:

@@ -90,7 +90,8 @@ def _mitsuba() -> Any:
     except ImportError as error:
         raise RunError(
             "realistic pictures are drawn by Mitsuba 3, which is not installed: "
-            "pip install 'sciencevae[objects]', or set source.realistic=0 and source.unseen=0"
+            "pip install 'sciencevae[objects]', or bring pictures of your own (--input) and set source.realistic=0 "
+            "and source.unseen=0"
         ) from error
     if mitsuba.variant() is None:
         mitsuba.set_variant("scalar_rgb")

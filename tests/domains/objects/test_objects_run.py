@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import xarray as xr
@@ -20,6 +21,7 @@ from sciencevae.builtin.objects.simulate import canonical, generate
 from sciencevae.batch import Batch
 from sciencevae.config import load
 from sciencevae.errors import InputError
+from sciencevae.latents.files import decode_file, encode_file
 from sciencevae.registry import domain
 from sciencevae.runs import Run
 
@@ -218,3 +220,18 @@ def test_a_picture_that_is_turned_and_shifted_shows_the_pose_that_is_told() -> N
         assert found == pytest.approx(camera.project(np.array([[*told, 0.0]]))[0, :2], abs=0.15)
     far = Pictures(picture[None], np.array([[44.0, 44.0]]), np.array([0.0]), np.array(["tee"]))
     assert (abs(_moved(far, 30, np.random.default_rng(0)).position) <= REACH).all()
+
+
+def test_own_pictures_become_poses(objects_run: Run, labels: Path, tmp_path: Path) -> None:
+    """By the commands: pictures to latents, latents to positions in millimetres and headings."""
+    (labels.parent / "3.png").write_bytes(b"no picture")
+    model = objects_run.main.model_path
+    assert encode_file(model, labels, tmp_path / "latents.parquet") == 8
+    decode_file(model, tmp_path / "latents.parquet", tmp_path / "poses.csv")
+    poses = pd.read_csv(tmp_path / "poses.csv")
+    assert list(poses.id) == [f"{i}.png" for i in range(9)]
+    assert poses.loc[3, ["x", "y", "heading"]].isna().all()
+    others = poses.drop(3)
+    assert np.isfinite(others[["x", "y", "heading"]].to_numpy()).all()
+    assert (abs(others.heading) <= 180).all()
+    assert others.heading.abs().max() > math.pi, "degrees"
