@@ -67,16 +67,16 @@ def objective(settings: Objects, data: xr.Dataset | None) -> Objective:
 
 
 def augment(settings: Objects) -> Augmentation:
-    """Pictures mirrored, with their pose, and in other light.
+    """Simulated pictures mirrored, with their pose, and all in other light.
 
-    The camera stands in the plane x = 0, and each object is its own mirror image: what is seen in a mirror is the
-    object at −x with the heading π − h.
+    The simulation's camera stands in the plane x = 0, and each object is its own mirror image: what is seen in a
+    mirror is the object at −x with the heading π − h. A real camera may stand beside it, and that is to be learnt.
     """
 
     def seen(batch: Batch, generator: torch.Generator) -> Batch:
         assert isinstance(batch.x, dict)
         x, rows = dict(batch.x), len(batch)
-        mirrored = torch.rand(rows, generator=generator) < 0.5
+        mirrored = (torch.rand(rows, generator=generator) < 0.5) & (batch.context["realistic"] == 0)
         for name in {"picture", "twin"} & set(x):
             x[name] = torch.where(mirrored[:, None, None, None], x[name].flip(-1), x[name])
         x["position"] = x["position"] * torch.stack([1.0 - 2.0 * mirrored, torch.ones(rows)], 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,8 @@ def test_what_is_mirrored_is_the_mirrored_pose() -> None:
             "picture": torch.from_numpy(seen).float().expand(40, -1, -1, -1),
             "twin": twin.expand(40, -1, -1, -1),
             **pose,
-        }
+        },
+        {"realistic": torch.zeros(40)},
     )
     change = augment(settings())
     assert change is not None
@@ -111,6 +113,10 @@ def test_what_is_mirrored_is_the_mirrored_pose() -> None:
         shown = wanted.reshape(3, SIZE // 2, 2, SIZE // 2, 2).mean((2, 4))
         assert abs(x["twin"][row].numpy() - shown).mean() < 0.004
         assert -math.pi <= heading <= math.pi
+    real = replace(batch, context={"realistic": torch.ones(40)})
+    x = change(real, torch.Generator().manual_seed(0)).x
+    assert isinstance(x, dict)
+    assert torch.equal(x["position"], pose["position"]), "where a real camera stands is to be learnt"
 
 
 def test_intervals_of_a_known_distribution_hold_what_they_say(objects_run: Run) -> None:
