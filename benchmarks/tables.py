@@ -140,10 +140,16 @@ def digits(result: Result) -> str:
     return rows("| configuration | | median | range (seeds) | core-minutes a training | others |", lines)
 
 
-def faces(result: Result) -> str:
-    """Smiles beside the real ones: one table a set of pictures."""
+def over_seeds(values: list[float], digits: int) -> str:
+    """The mean, and where there is one the spread."""
     from statistics import mean, stdev
 
+    spread = f" ± {stdev(values):.{digits}f}" if len({*values}) > 1 else ""
+    return f"{mean(values):.{digits}f}{spread}"
+
+
+def faces(result: Result) -> str:
+    """Smiles beside the real ones: one table a set of pictures."""
     from benchmarks.faces import FIRST, SHARED
 
     names = {
@@ -154,9 +160,6 @@ def faces(result: Result) -> str:
         "anew (drawn anew)": "a VAE that draws faces",
         "best deformation": "best deformation, which sees the smile",
     }
-
-    def over_seeds(values: list[float]) -> str:
-        return f"{mean(values):.2f} ± {stdev(values):.2f}" if len({*values}) > 1 else f"{values[0]:.2f}"
 
     def apart(found: list[float]) -> str:
         return f"{found[0]:+.2f} ({found[1]:+.2f} to {found[2]:+.2f})".replace("-", "−")
@@ -170,7 +173,7 @@ def faces(result: Result) -> str:
         for method, row in found["methods"].items():
             over, own = row[f"over {FIRST}"], [names.get(method, method)]
             for part in ("full", "mouth"):
-                own += [over_seeds(row[part]), "" if method == FIRST else apart(over["all"][part])]
+                own += [over_seeds(row[part], 2), "" if method == FIRST else apart(over["all"][part])]
             own += ["" if method == FIRST else apart(over[group]["mouth"]) for group, _ in groups]
             shared = row[f"over {SHARED}"]["all"]
             own += ["" if method in (FIRST, SHARED) else apart(shared[part]) for part in ("full", "mouth")]
@@ -188,7 +191,7 @@ def faces(result: Result) -> str:
 
 def objects(result: Result) -> str:
     """Poses of realistic pictures by model, what they are in simulation, and what they cost in labels."""
-    from statistics import mean, stdev
+    from statistics import mean
 
     names = {
         "main": "this model",
@@ -200,10 +203,6 @@ def objects(result: Result) -> str:
         "tuned-plain": "regressor, plain simulation, tuned on the labelled pictures",
     }
 
-    def over_seeds(values: list[float], digits: int = 1) -> str:
-        spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
-        return f"{mean(values):.{digits}f}{spread}"
-
     table = result["table"]
     seeds = len(table["main"]["realistic"]["position"])
     lines = []
@@ -212,10 +211,10 @@ def objects(result: Result) -> str:
         unseen = row.get("realistic, unseen object")
         inside = [row[name] for name in ("plain simulation", "randomised simulation") if name in row]
         cells = [names.get(model, "this model"), str(row["labels"])]
-        cells += [over_seeds(own[name]) for name in ("position", "median", "pixels", "heading")]
+        cells += [over_seeds(own[name], 1) for name in ("position", "median", "pixels", "heading")]
         cells += [f"{mean(own['within_68']):.2f}, {mean(own['within_95']):.2f}"]
-        cells += [over_seeds(unseen["position"]) if unseen else ""]
-        cells += [", ".join(over_seeds(part["position"]) for part in inside)]
+        cells += [over_seeds(unseen["position"], 1) if unseen else ""]
+        cells += [", ".join(over_seeds(part["position"], 1) for part in inside)]
         lines.append(f"| {' | '.join(cells)} |")
     return rows(
         f"| {table['main']['realistic']['count']} realistic test pictures, {seeds} seed{'s'[: seeds - 1]} "

@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from sciencevae.errors import RunError
 
-from .scenes import REACH, SIZE, Mesh, placed
+from .scenes import REACH, SIZE, Mesh, beside, placed
 
 __all__ = ["photographed"]
 
@@ -77,7 +77,7 @@ def photographed(kind: str, pose: np.ndarray, samples: int, random: np.random.Ge
     for i, part in enumerate(_object(kind, random.uniform(-1, 1))):
         scene[f"object{i}"] = _mesh(mi, placed(part, pose), stuff, f"object{i}")
     for i in range(random.integers(0, 3)):
-        solid = placed(_other(random), (*_beside(random, pose), random.uniform(0, 2 * np.pi)))
+        solid = placed(_other(random), (*beside(pose, 2 * REACH, random), random.uniform(0, 2 * np.pi)))
         scene[f"other{i}"] = _mesh(mi, solid, _stuff(random), f"other{i}")
     scene |= _lights(mi, random)
     found = np.array(mi.render(mi.load_dict(scene), seed=int(random.integers(2**31))), float)
@@ -224,13 +224,6 @@ def _other(random: np.random.Generator) -> Mesh:
         turn = np.linspace(0, 2 * np.pi, 12)
         return _turned([(1.2 * r * (1 + 0.3 * np.cos(a)), 0.36 * r * (1 + np.sin(a))) for a in turn])
     return _rounded(0, 0, r, 2 * r, 2 * r, 2 * r, 2)
-
-
-def _beside(random: np.random.Generator, pose: np.ndarray) -> np.ndarray:
-    while True:
-        place = random.uniform(-2 * REACH, 2 * REACH, 2)
-        if np.hypot(*(place - pose[:2])) > 30:
-            return place
 
 
 def _grid(rows: int, columns: int) -> np.ndarray:

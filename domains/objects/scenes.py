@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["KINDS", "REACH", "SIZE", "Camera", "Mesh", "box", "cylinder", "placed", "together"]
+__all__ = ["KINDS", "REACH", "SIZE", "Camera", "Mesh", "beside", "box", "cylinder", "placed", "together"]
 
 #: pixels along a side of a picture
 SIZE = 64
 #: the position of an object lies within ± so many millimetres of the middle of the table, along x and y
 REACH = 45.0
+#: how far others stay from the middle of an object, in millimetres: near enough to hide a part of it
+_APART = 30.0
 #: the objects whose pose is asked; the last one is never simulated
 KINDS = ("mug", "bracket", "tee", "jug")
 
@@ -109,3 +111,11 @@ def placed(mesh: Mesh, pose: Any, scale: float = 1.0) -> Mesh:
     x, y, heading = pose
     c, s = np.cos(heading), np.sin(heading)
     return scale * corners @ np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]]) + [x, y, 0], triangles
+
+
+def beside(pose: np.ndarray, field: float, random: np.random.Generator) -> np.ndarray:
+    """A place (2,) within ± ``field`` millimetres of the middle of the table that is not that of the object."""
+    while True:
+        place = random.uniform(-field, field, 2)
+        if np.hypot(*(place - pose[:2])) > _APART:
+            return place

@@ -20,7 +20,7 @@ from scipy.ndimage import gaussian_filter, zoom
 from sciencevae.errors import InputError, did_you_mean
 
 from .rasterise import rasterised
-from .scenes import KINDS, REACH, SIZE, Camera, Mesh, box, cylinder, placed, together
+from .scenes import KINDS, REACH, SIZE, Camera, Mesh, beside, box, cylinder, placed, together
 
 __all__ = ["DEFAULTS", "VERSION", "canonical", "generate"]
 
@@ -29,8 +29,7 @@ VERSION: int = 1
 
 DEFAULTS: dict[str, Any] = {"plain": 100, "randomised": 100, "realistic": 20, "unseen": 4, "samples": 16}
 
-#: how far others stay from the middle of an object, in millimetres: near enough to hide a part of it
-APART = 30.0
+#: others lie within ± so many millimetres of the middle of the table
 _FIELD = 80.0
 _LIGHT = (0.3, -0.3, 0.9)
 #: what an object is made of in the simulation; it stands at its origin and points along x
@@ -153,7 +152,7 @@ def _randomised(kind: str, pose: np.ndarray, random: np.random.Generator) -> np.
 
 def _other(random: np.random.Generator, pose: np.ndarray, wide: bool = False) -> Mesh:
     """Something else on the table, beside the object."""
-    place = beside(random, pose)
+    place = beside(pose, _FIELD, random)
     r, shape = random.uniform(8, 18), random.integers(3)
     if shape == 0:
         solid = box(0, 0, 0.8 * r, 1.6 * r, 1.6 * r, 1.6 * r)
@@ -162,14 +161,6 @@ def _other(random: np.random.Generator, pose: np.ndarray, wide: bool = False) ->
     else:
         solid = _ball(r)
     return placed(solid, (*place, random.uniform(0, 2 * np.pi)))
-
-
-def beside(random: np.random.Generator, pose: np.ndarray) -> np.ndarray:
-    """A place on the table that is not the object's, (2,) in millimetres."""
-    while True:
-        place = random.uniform(-_FIELD, _FIELD, 2)
-        if np.hypot(*(place - pose[:2])) > APART:
-            return place
 
 
 def _ball(radius: float) -> Mesh:
