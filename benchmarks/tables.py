@@ -195,10 +195,12 @@ def objects(result: Result) -> str:
 
     names = {
         "main": "this model",
+        "unaided": "this model, without lessons",
         "simulated": "regressor, plain simulation",
         "randomised": "regressor, domain randomisation",
         "real": "regressor, the labelled pictures alone",
         "both": "regressor, simulation and labelled pictures",
+        "taught": "regressor, simulation and labelled pictures, with lessons",
         "tuned": "regressor, domain randomisation, tuned on the labelled pictures",
         "tuned-plain": "regressor, plain simulation, tuned on the labelled pictures",
     }

@@ -84,6 +84,7 @@ class Domain:
     amount,
                written to ``out``; ``eyes`` says where they are, where a face is to be found
     formats:   the endings that ``write`` takes, in place of the general ones where they are the same
+    spreads:   whether ``write`` keeps the NAME_std of ``data``, how far its NAME may be off
     line:      the ending of a text file that ``read`` takes, of lines "DATUM NAME", where there is one: then a
                command takes data as they are
     citations: BibTeX entries of the methods
@@ -106,6 +107,7 @@ class Domain:
     write: Callable[[xr.Dataset, Path], None] | None = None
     edit: Callable[..., None] | None = None
     formats: tuple[str, ...] = ()
+    spreads: bool = False
     line: str = ""
     citations: tuple[str, ...] = ()
     about: Callable[[Run], About] | None = None

@@ -16,11 +16,12 @@ DOMAIN = Domain(
     prepare=own("dataset.prepare"),
     build=own("model.build"),
     objective=own("model.objective"),
-    augment=own("model.augment"),
+    augment=own("views.augment"),
     refit=own("model.refit"),
     read=own("dataset.read"),
     write=own("dataset.write"),
     formats=(".csv",),
+    spreads=True,
     analyses={name: own(f"analysis.{name}") for name in ("poses",)},
     figures={name: own(f"figures.{name}") for name in ("twins", "errors")},
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +12,9 @@ import torch
 from sciencevae.registry import Findings
 
 from .scenes import KINDS, Camera
+from .views import wrapped
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from sciencevae.runs import Run, Variant
 
 __all__ = ["Found", "found_poses", "poses"]
@@ -76,7 +74,10 @@ def found_poses(variant: Variant, rows: np.ndarray, samples: int, seed: int = 0)
         torch.manual_seed(seed)
         for start in range(0, len(rows), _ROWS):
             block = data.isel(sample=rows[start : start + _ROWS])
-            posterior = model.encode({"picture": torch.from_numpy(block["picture"].values)})
+            posterior = model.encode(
+                {"picture": torch.from_numpy(block["picture"].values)},
+                {"condition": torch.from_numpy(block["condition"].values)},
+            )
             pose: Any = model.decoder(posterior.sample((samples,)), {}).fields
             place, way = pose["position"].base_dist, pose["heading"]
             truth = torch.from_numpy(np.stack([block["x"].values, block["y"].values], -1))
@@ -85,8 +86,8 @@ def found_poses(variant: Variant, rows: np.ndarray, samples: int, seed: int = 0)
             angle = way.sample((_ANGLES,)).flatten(0, 1)[..., 0]  # (A·S, B)
             mean = torch.atan2(angle.sin().mean(0), angle.cos().mean(0))
             headings.append(mean)
-            off = _turned(torch.from_numpy(block["true_heading"].values) - mean).abs()
-            beyond.append((_turned(angle - mean).abs() > off).double().mean(0))
+            off = wrapped(torch.from_numpy(block["true_heading"].values) - mean).abs()
+            beyond.append((wrapped(angle - mean).abs() > off).double().mean(0))
     position, heading, lower, further = (
         torch.cat(parts).double().numpy() for parts in (places, headings, below, beyond)
     )
@@ -103,11 +104,6 @@ def found_poses(variant: Variant, rows: np.ndarray, samples: int, seed: int = 0)
         pixels=np.linalg.norm(apart[0] - apart[1], axis=1),
         turn=np.degrees(abs(turn)),
     )
-
-
-def _turned(angle: Tensor) -> Tensor:
-    """Angles in [−π, π)."""
-    return torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
 
 
 def parts_of(variant: Variant) -> dict[str, np.ndarray]:

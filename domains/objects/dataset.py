@@ -12,7 +12,6 @@ import h5py
 import numpy as np
 import pandas as pd
 import xarray as xr
-from scipy.ndimage import map_coordinates
 
 from sciencevae.config import digest
 from sciencevae.data.atomic import atomic_path
@@ -20,15 +19,14 @@ from sciencevae.data.splits import SPLITS
 from sciencevae.errors import InputError
 
 from .own import own_labels, own_picture
-from .scenes import KINDS, REACH, SIZE, Camera
+from .scenes import KINDS, SIZE
 from .settings import Objects, Prepare
-from .simulate import canonical
+from .simulate import twin_of
 
 __all__ = ["prepare", "read", "write"]
 
 _ROWS = 256
-#: spreads by which a labelled picture is turned (radians) and shifted (mm) on the table
-_TURN, _SHIFT = 0.15, 10.0
+_ROLES = {"fields": ["picture", "twin", "position", "heading"], "context": ["condition"]}
 
 
 @dataclass
@@ -55,11 +53,11 @@ def prepare(settings: Objects, files: Mapping[str, Path], input: Path | None) ->
 
     picture (sample, channel, row, column), 0 to 1; twin: the object alone as the simulation shows it, at half
     the size, NaN where the pose is not told; position (sample, axis) in millimetres, heading (sample, angle) in
-    radians: NaN where the regressor is not to learn from it; realistic: the domain, 0 or 1. Coordinates: domain,
-    kind, labelled, and the true pose x, y (mm) and angle (rad), told or not.
+    radians: NaN where the regressor is not to learn from it; condition (sample, domains): 1 for a realistic one,
+    else 0. Coordinates: domain, kind, labelled, and the true pose x, y (mm) and angle (rad), told or not.
 
-    Labelled realistic pictures are repeated up to ``labelled_share`` of the training rows, each time turned and
-    shifted a little on the table. Test: the last realistic pictures, and those of an object never simulated.
+    Labelled realistic pictures are repeated up to ``labelled_share`` of the training rows. Test: the last realistic
+    pictures, and those of an object never simulated.
 
     input: a user's own pictures in place of the realistic ones, as of ``own_labels``: of those with a position
     ``prepare.labelled`` are trained on, ``prepare.valid`` chosen by and the others tested on.
@@ -82,18 +80,12 @@ def prepare(settings: Objects, files: Mapping[str, Path], input: Path | None) ->
                 len(more) for more, split, told in given if split == "train" and not told
             )
             wanted = chosen.labelled_share / (1 - chosen.labelled_share) * others
-            copies = max(1, round(wanted / len(pictures)))
-            pictures = _moved(pictures, copies, choose) if copies > 1 else pictures
+            pictures = pictures[np.tile(np.arange(len(pictures)), max(1, round(wanted / len(pictures))))]
         parts.append((pictures, "realistic", split, told))
     rows = [_rows(*part, poses=chosen.targets == "poses") for part in parts if len(part[0])]
     data = xr.concat(rows, "sample")
     provenance = json.dumps({"split_seed": chosen.split_seed})
-    return data.assign_attrs(_roles(data), recipe=digest(recipe), provenance=provenance)
-
-
-def _roles(data: xr.Dataset) -> dict[str, list[str]]:
-    fields = [name for name in ("picture", "twin", "position", "heading") if name in data]
-    return {"fields": fields, "context": ["realistic"]}
+    return data.assign_attrs(_ROLES | {}, recipe=digest(recipe), provenance=provenance)
 
 
 def read(path: Path, settings: Objects, template: xr.Dataset | None = None) -> Iterator[xr.Dataset]:
@@ -115,7 +107,7 @@ def read(path: Path, settings: Objects, template: xr.Dataset | None = None) -> I
         own = Pictures(pictures, np.c_[unknown, unknown], unknown, np.full(len(block), ""))
         data = _rows(own, "realistic", "test", told=False, poses=settings.prepare.targets == "poses")
         good = xr.DataArray(status == "ok", dims="sample")
-        data = data.assign(picture=data["picture"].where(good)).assign_attrs(_roles(data))
+        data = data.assign(picture=data["picture"].where(good)).assign_attrs(_ROLES)
         yield data.drop_vars("split").assign_coords(
             row=("sample", np.arange(start, start + len(block))),
             id=("sample", np.array([label.file.name for label in block])),
@@ -124,15 +116,16 @@ def read(path: Path, settings: Objects, template: xr.Dataset | None = None) -> I
 
 
 def write(data: xr.Dataset, path: Path) -> None:
-    """Poses that were decoded as a table (.csv): what a row is known by, x and y (mm), and heading (degrees)."""
-    known = {name: data[name].values for name in ("row", "id") if name in data.coords}
-    pose = {
-        "x": data["position"].values[:, 0],
-        "y": data["position"].values[:, 1],
-        "heading": np.degrees(data["heading"].values[:, 0]),
-    }
+    """Poses that were decoded as a table (.csv): what a row is known by, x and y (mm), and heading (degrees).
+
+    Behind them, where the data have them, their standard deviations.
+    """
+    found = {name: data[name].values for name in ("row", "id") if name in data.coords}
+    for end in [end for end in ("", "_std") if f"position{end}" in data]:
+        found[f"x{end}"], found[f"y{end}"] = data[f"position{end}"].values.T
+        found[f"heading{end}"] = np.degrees(data[f"heading{end}"].values[:, 0])
     with atomic_path(path) as temporary:
-        pd.DataFrame(known | pose).to_csv(temporary, index=False)
+        pd.DataFrame(found).to_csv(temporary, index=False)
 
 
 def _drawn(found: Pictures, chosen: Prepare, random: np.random.Generator) -> list[tuple[Pictures, str, bool]]:
@@ -207,57 +200,22 @@ def _first(found: Pictures, count: int | None, domain: str) -> Pictures:
     return found[:count]
 
 
-def _moved(own: Pictures, copies: int, random: np.random.Generator) -> Pictures:
-    """Pictures again and again, first as they are, then as if all on the table were turned and shifted, and poses.
-
-    By the homography that the table's plane undergoes before the camera: of what is high above it an approximation,
-    for which turns stay small. An object that would leave the reach of the simulation stays where it was.
-    """
-    camera = Camera()
-    rows, columns = np.mgrid[:SIZE, :SIZE]
-    places = camera.on_table(np.stack([columns.ravel(), rows.ravel()], -1) + 0.5)
-    found = [own]
-    for _ in range(copies - 1):
-        pictures, position, heading = own.pictures.copy(), own.position.copy(), own.heading.copy()
-        for i in range(len(own)):
-            angle, shift = random.normal(0, _TURN), random.normal(0, _SHIFT, 2)
-            c, s = np.cos(angle), np.sin(angle)
-            turn = np.array([[c, -s], [s, c]])
-            place = turn @ own.position[i] + shift
-            if abs(place).max() > REACH:
-                continue
-            before = np.c_[(places - shift) @ turn, np.zeros(len(places))]
-            seen = camera.project(before)[:, 1::-1].T - 0.5
-            for channel in range(3):
-                moved = map_coordinates(
-                    own.pictures[i, ..., channel].astype(float), seen, order=1, mode="nearest"
-                )
-                pictures[i, ..., channel] = np.round(moved.reshape(SIZE, SIZE))
-            position[i], heading[i] = place, np.angle(np.exp(1j * (own.heading[i] + angle)))
-        found.append(Pictures(pictures, position, heading, own.kind))
-    return Pictures(
-        np.concatenate([more.pictures for more in found]),
-        np.concatenate([more.position for more in found]),
-        np.concatenate([more.heading for more in found]),
-        np.concatenate([more.kind for more in found]),
-    )
-
-
 def _rows(own: Pictures, domain: str, split: str, told: bool, poses: bool) -> xr.Dataset:
-    """Rows of one domain; poses: there are no twins, and what is told of realistic pictures is their pose."""
+    """Rows of one domain; poses: what is told of realistic pictures is their pose, else their twin."""
     count = len(own)
     twin = np.full((count, 3, SIZE // 2, SIZE // 2), np.nan, np.float32)
-    if told and not poses:
-        for i, (kind, (x, y), heading) in enumerate(zip(own.kind, own.position, own.heading, strict=True)):
-            if not kind or np.isnan(heading):
-                continue
-            drawn = canonical(kind, x, y, heading)
-            twin[i] = drawn.reshape(SIZE // 2, 2, SIZE // 2, 2, 3).mean((1, 3)).transpose(2, 0, 1)
+    if told:
+        seen: dict[tuple[Any, ...], np.ndarray] = {}
+        for i, pose in enumerate(zip(own.kind, *own.position.T, own.heading, strict=True)):
+            if pose[0] and not np.isnan(pose[3]):
+                if pose not in seen:
+                    seen[pose] = twin_of(*pose)
+                twin[i] = seen[pose]
     learnt = told and (poses or domain != "realistic")
     position, heading = own.position.astype(np.float32), own.heading.astype(np.float32)[:, None]
     image = ("sample", "channel", "row", "column")
     unit = {"units": "1", "scaling": "identity"}
-    data = xr.Dataset(
+    return xr.Dataset(
         {
             "picture": (
                 image,
@@ -279,9 +237,9 @@ def _rows(own: Pictures, domain: str, split: str, told: bool, poses: bool) -> xr
                 heading if learnt else np.full_like(heading, np.nan),
                 {"units": "rad", "long_name": "heading, from x towards y", "scaling": "identity"},
             ),
-            "realistic": (
-                "sample",
-                np.full(count, float(domain == "realistic"), np.float32),
+            "condition": (
+                ("sample", "domains"),
+                np.full((count, 1), float(domain == "realistic"), np.float32),
                 unit | {"long_name": "1 realistic, 0 simulated"},
             ),
         },
@@ -295,4 +253,3 @@ def _rows(own: Pictures, domain: str, split: str, told: bool, poses: bool) -> xr
             "true_heading": ("sample", heading[:, 0], {"units": "rad"}),
         },
     )
-    return data.drop_vars("twin") if poses else data

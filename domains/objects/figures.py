@@ -32,7 +32,8 @@ def twins(run: Run) -> Drawn | None:
         return None
     data, model = run.main.data.isel(sample=rows), run.main.model()
     with torch.no_grad():
-        z = model.encode({"picture": torch.from_numpy(data["picture"].values)}).mean
+        picture, condition = (torch.from_numpy(data[name].values) for name in ("picture", "condition"))
+        z = model.encode({"picture": picture}, {"condition": condition}).mean
         shown: Any = model.decode(z)
         twin = shown.fields["twin"].mean
     found = found_poses(run.main, rows, run.settings.analyse.samples)

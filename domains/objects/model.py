@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from sciencevae.batch import Batch
 from sciencevae.networks import Fields, Identity
@@ -15,17 +13,18 @@ from sciencevae.vae import decoders, encoders, priors
 from sciencevae.vae.model import VAE
 from sciencevae.vae.objectives import ELBO, Discrepancy, Objective, TwoDomains
 
-from .networks import CELLS, Pose, Read, Sight, Twin
+from .lessons import joined, labelled, lesson
+from .networks import CELLS, Aimed, Pose, Read, Sight, Twin
 from .settings import Objects
+from .views import augment
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from sciencevae.data.augment import Augmentation
     from sciencevae.data.batches import Batches
     from sciencevae.training.history import History
 
-__all__ = ["augment", "build", "objective", "refit"]
+__all__ = ["build", "objective", "refit"]
 
 #: how many features a regressor reads a pose from
 _FEATURES = 96
@@ -36,19 +35,22 @@ def build(settings: Objects, data: xr.Dataset) -> VAE:
     """q(z | picture), z ~ N(0, 1), twin ~ N(…, σ²), position ~ N(…, …), heading ~ von Mises(…, …)."""
     chosen = settings.model
     if chosen.kind == "regress":
-        return _regressor(Read(_FEATURES, chosen.points, 2), Pose(_FEATURES, chosen.hidden), "picture")
+        read, pose = Read(_FEATURES, chosen.points, halvings=2), Pose(_FEATURES, chosen.hidden)
+        return _regressor(Aimed(read), pose, conditional=True)
     dim = chosen.latents * CELLS**2
-    sight = Sight(chosen.latents, chosen.channels)
+    sight = Aimed(Sight(chosen.latents, chosen.channels))
     trunk = Twin(chosen.latents, chosen.channels, _FEATURES, chosen.points, chosen.hidden)
     described = {"twin": decoders.Gaussian(Identity(), scale=chosen.scale), **_pose()}
-    encoder = encoders.Gaussian(Fields({"picture": sight}, Identity()), dim)
+    encoder = encoders.Gaussian(sight, dim, conditional=True)
     return VAE(priors.StandardNormal(dim), encoder, decoders.Joint(described, trunk, seen=["picture"]))
 
 
-def _regressor(read: Read, pose: Pose, field: str) -> VAE:
-    """What reads the pose from a field and describes nothing else."""
-    encoder = encoders.Gaussian(Fields({field: read}, Identity()), read.features)
-    return VAE(priors.StandardNormal(read.features), encoder, decoders.Joint(_pose(), pose, seen=[field]))
+def _regressor(network: nn.Module, pose: Pose, conditional: bool = False) -> VAE:
+    """What reads the pose from fields and describes nothing else."""
+    encoder = encoders.Gaussian(network, _FEATURES, conditional=conditional)
+    return VAE(
+        priors.StandardNormal(_FEATURES), encoder, decoders.Joint(_pose(), pose, seen=["picture", "twin"])
+    )
 
 
 def _pose() -> dict[str, Any]:
@@ -61,56 +63,39 @@ def _pose() -> dict[str, Any]:
 def objective(settings: Objects, data: xr.Dataset | None) -> Objective:
     """−ELBO over simulated and over realistic pictures, and how far apart their latents lie."""
     chosen = settings.objective
-    apart = {"discrepancy": Discrepancy("realistic", chosen.alignment)} if chosen.alignment else None
+    apart = {"discrepancy": Discrepancy("condition", chosen.alignment)} if chosen.alignment else None
     beta = chosen.beta if settings.model.kind == "translate" else 0.0
-    return TwoDomains(ELBO(beta=beta, extra=apart), "realistic", weights=(1.0, chosen.realistic))
-
-
-def augment(settings: Objects) -> Augmentation:
-    """Simulated pictures mirrored, with their pose, and all in other light.
-
-    The simulation's camera stands in the plane x = 0, and each object is its own mirror image: what is seen in a
-    mirror is the object at −x with the heading π − h. A real camera may stand beside it, and that is to be learnt.
-    """
-
-    def seen(batch: Batch, generator: torch.Generator) -> Batch:
-        assert isinstance(batch.x, dict)
-        x, rows = dict(batch.x), len(batch)
-        mirrored = (torch.rand(rows, generator=generator) < 0.5) & (batch.context["realistic"] == 0)
-        for name in {"picture", "twin"} & set(x):
-            x[name] = torch.where(mirrored[:, None, None, None], x[name].flip(-1), x[name])
-        x["position"] = x["position"] * torch.stack([1.0 - 2.0 * mirrored, torch.ones(rows)], 1)
-        turned = torch.remainder(2 * math.pi - x["heading"], 2 * math.pi) - math.pi
-        x["heading"] = torch.where(mirrored[:, None], turned, x["heading"])
-        light = 1 + 0.15 * torch.randn(rows, 3, 1, 1, generator=generator)
-        glow = 0.08 * torch.randn(rows, 3, 1, 1, generator=generator)
-        x["picture"] = (light * x["picture"] + glow).clamp(0, 1)
-        return replace(batch, x=x)
-
-    return seen
+    return TwoDomains(ELBO(beta=beta, extra=apart), "condition", weights=(1.0, chosen.realistic))
 
 
 def refit(settings: Objects, model: VAE, train: Batches, valid: Batches) -> History | None:
-    """The regressor goes on, with twins that the model makes of simulated pictures; or, to compare, by few labels.
+    """Rounds of lessons from pictures without labels; then the regressor goes on.
 
-    Of a model that translates it reads twins of the simulation alone. A regressor is tuned on the labelled
-    realistic pictures where ``refit.tune`` says so.
+    Of a model that translates it reads twins that the model makes of the simulation alone. A regressor, to compare,
+    is tuned on the labelled realistic pictures where ``refit.tune`` says so, before it has lessons.
     """
     from sciencevae.data.augment import Augmented
     from sciencevae.data.batches import InMemory
     from sciencevae.training.loop import fit
 
-    chosen = settings.refit.training.model_copy(update={"seed": settings.seed})
-    trunk = model.decoder.network
-    if isinstance(trunk, Twin):
-        read = _regressor(trunk.read, trunk.pose, "twin")
-        seen, unseen = (InMemory(_twins(model, trunk, batches)) for batches in (train, valid))
-        return fit(read, seen, ELBO(beta=0.0), unseen, chosen)
-    if not settings.refit.tune:
-        return None
-    labelled = InMemory(_joined(block[_labelled(block)] for block in train.blocks(_ROWS)))
-    chosen = chosen.model_copy(update={"batch_size": min(chosen.batch_size, len(labelled))})
-    return fit(model, Augmented(labelled, augment(settings)), ELBO(beta=0.0), settings=chosen)
+    chosen, seen = settings.refit, augment(settings)
+    own = train.data if isinstance(train, Augmented) else train
+    training = chosen.training.model_copy(update={"seed": settings.seed})
+    trunk, history = model.decoder.network, None
+    if isinstance(trunk, Pose) and chosen.tune and (told := labelled(own.blocks(_ROWS))) is not None:
+        training = training.model_copy(update={"batch_size": min(training.batch_size, len(told))})
+        history = fit(model, Augmented(InMemory(told), seen), ELBO(beta=0.0), settings=training)
+    for number in range(chosen.rounds):
+        seed = settings.seed + number
+        if (rows := lesson(model, own, chosen, seed)) is None:
+            break
+        again = chosen.lesson.model_copy(update={"seed": seed})
+        history = fit(model, Augmented(rows, seen), objective(settings, None), settings=again)
+    if not isinstance(trunk, Twin):
+        return history
+    read = _regressor(Fields({"twin": trunk.read}, Identity()), trunk.pose)
+    twins, others = (InMemory(_twins(model, trunk, batches)) for batches in (train, valid))
+    return fit(read, twins, ELBO(beta=0.0), others, training)
 
 
 @torch.no_grad()
@@ -119,20 +104,10 @@ def _twins(model: VAE, trunk: Twin, batches: Batches) -> Batch:
     model.eval()
     found = []
     for block in batches.blocks(_ROWS):
-        simulated = block[block.context["realistic"] == 0]
+        simulated = block[block.context["condition"][:, 0] == 0]
         if len(simulated):
             assert isinstance(simulated.x, dict)
-            twin = trunk(model.encode(simulated.x).sample())["twin"]
+            twin = trunk(model.encode(simulated.x, simulated.context).sample())["twin"]
             pose = {name: simulated.x[name] for name in ("position", "heading")}
             found.append(Batch({"twin": twin, **pose}))
-    return _joined(found)
-
-
-def _joined(blocks: Iterable[Batch]) -> Batch:
-    named = [block.tensors() for block in blocks]
-    return Batch.from_tensors({name: torch.cat([own[name] for own in named]) for name in named[0]})
-
-
-def _labelled(block: Batch) -> torch.Tensor:
-    assert isinstance(block.x, dict)
-    return (block.context["realistic"] == 1) & ~block.x["position"].isnan().any(1)
+    return joined(found)

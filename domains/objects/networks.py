@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sciencevae.networks import Fields, Identity
 from sciencevae.spec import recorded
 
 from .scenes import REACH, SIZE
+from .views import seen_through
 
-__all__ = ["Pose", "Read", "Sight", "Twin"]
+__all__ = ["Aimed", "Pose", "Read", "Sight", "Twin"]
 
 #: the concentration of a heading for one unit of the network
 _CERTAIN = 10.0
@@ -32,6 +35,27 @@ def even(picture: Tensor) -> Tensor:
     """Pictures (B, 3, H, W) whatever the exposure and the colour of the light: mean 0 in each colour, spread 1."""
     centred = picture - picture.mean((2, 3), keepdim=True)
     return centred / (centred.square().mean((1, 2, 3), keepdim=True).sqrt() + 0.02)
+
+
+@recorded
+class Aimed(Fields):
+    """A network of pictures, to which realistic ones are shown as the simulation's camera would have taken them.
+
+    {picture: (B, 3, H, W), …}, condition (B, 1) → network(picture seen through 1 + condition · Δ). Where a real
+    camera stands is not what a simulation believes; what that does to a plane is a homography, of which the eight
+    numbers Δ are learnt with the rest.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__({"picture": network}, Identity())
+        self.out_features = network.out_features
+        self.off = nn.Parameter(torch.zeros(8))
+
+    def forward(self, x: Mapping[str, Tensor], condition: Tensor | None = None) -> Tensor:
+        assert condition is not None
+        change = F.pad(self.off, (0, 1)).unflatten(0, (3, 3))
+        through = torch.eye(3, dtype=change.dtype, device=change.device) + condition[:, :, None] * change
+        return super().forward({"picture": seen_through(x["picture"], through)})
 
 
 @recorded
@@ -57,21 +81,15 @@ class Sight(nn.Module):
 
 
 class _Image(nn.Module):
-    """Grid (B, latents, 8, 8) → picture (B, 3, 32, 32)."""
+    """Grid (B, latents, 8, 8) → picture (B, 3, 32, 32), of which each cell draws its 4 × 4 pixels."""
 
-    def __init__(self, latents: int, channels: Sequence[int]) -> None:
+    def __init__(self, latents: int, channels: int) -> None:
         super().__init__()
-        a, b, c = channels
         self.layers = nn.Sequential(
-            *_layer(latents, c),
-            *_layer(c, c),
-            nn.ConvTranspose2d(c, b, 4, 2, 1),
-            nn.GroupNorm(4, b),
-            nn.SiLU(),
-            nn.ConvTranspose2d(b, a, 4, 2, 1),
-            nn.GroupNorm(4, a),
-            nn.SiLU(),
-            nn.Conv2d(a, 3, 3, padding=1),
+            *_layer(latents, channels),
+            *_layer(channels, channels),
+            nn.Conv2d(channels, 3 * 4**2, 3, padding=1),
+            nn.PixelShuffle(4),
         )
 
     def forward(self, grid: Tensor) -> Tensor:
@@ -82,7 +100,7 @@ class Points(nn.Module):
     """Picture → where its features are: (B, 3, H, W) → (B, 3C), the mean column and row of each and its height.
 
     The mean place of feature c is Σ_r r softmax(f_c / τ)(r), r from −1 to 1 (Levine et al. 2016, eq. 2).
-    halvings: of the picture's size.
+    halvings: of the picture's size, one or two.
     """
 
     def __init__(self, channels: Sequence[int], halvings: int) -> None:
@@ -90,7 +108,7 @@ class Points(nn.Module):
         a, b, c = channels
         self.out_features = 3 * c
         self.convolutions = nn.Sequential(
-            *_layer(3, a, 5, 2 if halvings > 1 else 1), *_layer(a, b, 3, 2), *_layer(b, c), *_layer(c, c)
+            *_layer(3, a, 5, 2), *_layer(a, b, 3, halvings), *_layer(b, c), *_layer(c, c)
         )
         self.sharpness = nn.Parameter(torch.ones(()))
 
@@ -152,7 +170,7 @@ class Twin(nn.Module):
         self, latents: int, channels: Sequence[int], features: int, points: Sequence[int], hidden: int
     ) -> None:
         super().__init__()
-        self.latents, self.twin = latents, _Image(latents, channels)
+        self.latents, self.twin = latents, _Image(latents, channels[-1])
         self.read, self.pose = Read(features, points, halvings=1), Pose(features, hidden)
 
     def forward(self, z: Tensor) -> dict[str, Tensor]:

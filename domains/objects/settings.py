@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from sciencevae.config import PrepareSettings, RefitSettings, RunSettings, Section
 from sciencevae.training.settings import TrainingSettings
 
-__all__ = ["Analyse", "Model", "Objective", "Objects", "Prepare", "Refit", "Source"]
+__all__ = ["Analyse", "Model", "Objective", "Objects", "Prepare", "Refit", "Source", "Views"]
 
 
 class Source(Section):
@@ -44,7 +44,7 @@ class Prepare(PrepareSettings):
         default=0.15,
         ge=0,
         lt=1,
-        description="of the training rows: labelled pictures are repeated, turned and shifted, up to it",
+        description="of the training rows: labelled pictures are repeated up to it",
     )
     targets: Literal["twins", "poses"] = Field(
         default="twins",
@@ -53,6 +53,16 @@ class Prepare(PrepareSettings):
     )
     valid: int = Field(default=200, ge=0, description="realistic pictures to choose settings by")
     test: int = Field(default=400, ge=1, description="realistic pictures that are tested on")
+
+
+class Views(Section):
+    """How else pictures are seen in training."""
+
+    randomised: bool = Field(
+        default=True,
+        description="patches printed on tables, other contrast and colours, noise; without, simulated pictures are "
+        "mirrored, realistic ones turned and shifted, and the light varies",
+    )
 
 
 class Model(Section):
@@ -83,11 +93,25 @@ class Objective(Section):
 
 
 class Refit(RefitSettings):
-    """The regressor after training."""
+    """What follows the training: lessons from pictures without labels, and the regressor alone."""
 
     prior: Literal["none"] = "none"
     tune: bool = Field(
         default=False, description="whether a regressor of pictures goes on with the labelled ones alone"
+    )
+    rounds: int = Field(
+        default=2, ge=0, description="of looking for poses of the unlabelled pictures and learning from them"
+    )
+    believed: float = Field(
+        default=0.7,
+        gt=0,
+        le=1,
+        description="share of the unlabelled pictures that teach: those whose pose depends least on the view",
+    )
+    views: int = Field(default=10, ge=2, description="of each unlabelled picture")
+    lesson: TrainingSettings = Field(
+        default=TrainingSettings(epochs=4, batch_size=32, learning_rate=1e-3, schedule="cosine"),
+        description="of each round",
     )
     training: TrainingSettings = Field(
         default=TrainingSettings(epochs=6, batch_size=64, learning_rate=2e-3, schedule="cosine"),
@@ -109,6 +133,7 @@ class Objects(RunSettings):
     dataset: Literal["objects"] = "objects"
     source: Source = Field(default_factory=Source)
     prepare: Prepare = Field(default_factory=Prepare)
+    views: Views = Field(default_factory=Views)
     model: Model = Field(default_factory=Model)
     objective: Objective = Field(default_factory=Objective)
     refit: Refit = Field(default_factory=Refit)

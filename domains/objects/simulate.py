@@ -22,7 +22,7 @@ from sciencevae.errors import InputError, did_you_mean
 from .rasterise import rasterised
 from .scenes import KINDS, REACH, SIZE, Camera, Mesh, beside, box, cylinder, placed, together
 
-__all__ = ["DEFAULTS", "VERSION", "canonical", "generate"]
+__all__ = ["DEFAULTS", "VERSION", "canonical", "generate", "twin_of"]
 
 VERSION: int = 1
 """Raised whenever the same parameters and seed would give other pictures."""
@@ -114,6 +114,12 @@ def canonical(kind: str, x: float, y: float, heading: float) -> np.ndarray:
     """
     solid = placed(_SOLIDS[kind], (x, y, heading))
     return rasterised([(solid, (0.85, 0.3, 0.2))], Camera(), (0.0, -0.3, 0.95), 0.45, (0.35, 0.4, 0.45), 0.5)
+
+
+def twin_of(kind: str, x: float, y: float, heading: float) -> np.ndarray:
+    """The same as a field of the model, (3, SIZE/2, SIZE/2)."""
+    drawn = canonical(kind, x, y, heading)
+    return drawn.reshape(SIZE // 2, 2, SIZE // 2, 2, 3).mean((1, 3)).transpose(2, 0, 1)
 
 
 def _plain(kind: str, pose: np.ndarray, random: np.random.Generator) -> np.ndarray:

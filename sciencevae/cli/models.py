@@ -39,6 +39,13 @@ def add(verb: Verb) -> None:
         type=_positive,
         help="of sequences the likeliest that a beam search finds, instead of the greedy one",
     )
+    decode.add_argument(
+        "--spread",
+        metavar="DRAWS",
+        type=_positive,
+        default=0,
+        help="also how far each number may be off: NAME_std, over so many draws of q(z | x) and p(x | z)",
+    )
     decode.add_argument("--seed", type=_seed, default=0, help="of the draws")
     _model(decode)
     decode.set_defaults(call=_decode)
@@ -217,7 +224,7 @@ def _decode(arguments: argparse.Namespace) -> int:
     limit_threads(arguments.threads or 1)
     from sciencevae.latents.files import decode_file
 
-    way = {"draw": arguments.draw, "beam": arguments.beam, "seed": arguments.seed}
+    way = {name: getattr(arguments, name) for name in ("draw", "beam", "seed", "spread")}
     decode_file(arguments.model, arguments.source, arguments.out, **way)
     return 0
 

@@ -24,9 +24,18 @@ from sciencevae.batch import Batch
 from sciencevae.errors import InputError
 from sciencevae.latents.asked import given_numbers, joined, sample_with
 from sciencevae.latents.columns import IDENTIFY, columns, contribution_columns, matrix, spread
-from sciencevae.latents.trained import BLOCK_ROWS, Trained, physical, refuse_unusable, warn_left_out
+from sciencevae.latents.trained import (
+    BLOCK_ROWS,
+    Trained,
+    physical,
+    physical_spread,
+    refuse_unusable,
+    warn_left_out,
+)
 from sciencevae.latents.typical import distance
 from sciencevae.latents.writing import free_target, target, write_data, write_parquet
+from sciencevae.vae.context import Context
+from sciencevae.vae.decoders import Joint, VonMises
 from sciencevae.vae.decoders import Sequence as SequenceDecoder
 from sciencevae.vae.model import VAE, centre
 from sciencevae.vae.vq import VQVAE
@@ -203,11 +212,14 @@ def decode_file(
     draw: bool = False,
     beam: int | None = None,
     seed: int = 0,
+    spread: int = 0,
 ) -> int:
     """The mean of p(x | z) for each row of a table of latents, in physical units, in its order.
 
     Of sequences the greedy one; beam: the likeliest that a search of this width finds. draw: a draw of p(x | z)
-    in place of its mean.
+    in place of its mean. spread: how many draws of z ~ q(z | x), by the table's z_std, and of x ~ p(x | z) for
+    each tell how far a number may be off: beside NAME its standard deviation NAME_std; of angles the circular
+    one, √(−2 log |E e^{ix}|).
     """
     import pyarrow.parquet as pq
 
@@ -218,6 +230,8 @@ def decode_file(
         raise InputError(f"--beam: {reason}; leave it")
     source = Path(source)
     path = target(out, trained, source)
+    if spread:
+        _check_spread(trained, path, draw, spread)
     try:
         latents = pq.ParquetFile(source)
     except (OSError, ValueError) as error:
@@ -239,7 +253,11 @@ def decode_file(
             context = _context(table, trained, good, header.get("context"))
             likelihood = trained.model.decode(z, context)
             x = likelihood.sample() if draw else centre(likelihood, beam)
-            blocks.append(physical(trained, x, good, table))
+            block = physical(trained, x, good, table)
+            if spread:
+                off = _spread(trained.model, z, _deviations(table, good, source), context, spread)
+                block = block.assign(physical_spread(trained, off, good))
+            blocks.append(block)
     if not blocks:
         raise InputError(f"{source} has no rows: nothing to decode")
     if bad == rows:
@@ -252,6 +270,63 @@ def decode_file(
             "%s: %d of %d rows have no latents that are finite numbers: left empty", source, bad, rows
         )
     return rows
+
+
+def _check_spread(trained: Trained, path: Path, draw: bool, draws: int) -> None:
+    if draws < 2:
+        raise InputError(f"--spread {draws}: a standard deviation takes draws, 100 or so")
+    if draw:
+        raise InputError("draws have no spread of their own: leave one of --draw and --spread")
+    if isinstance(trained.model, VQVAE):
+        raise InputError("--spread: the latents of this model are codes, of which encode gives one: leave it")
+    if path.suffix in trained.domain.formats and not trained.domain.spreads:
+        raise InputError(
+            f"{path.suffix} of {trained.domain.name} has no room for standard deviations: give -o FILE.h5"
+        )
+
+
+def _deviations(table: pd.DataFrame, good: np.ndarray, source: Path) -> torch.Tensor:
+    """The standard deviations of the latents of good rows."""
+    try:
+        found = matrix(table, "z_std")
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
+    if found is None or not (np.isfinite(found[good]).all() and (found[good] >= 0).all()):
+        raise InputError(
+            f"{source} does not say by z_std_0 … how far its latents may be off, which --spread is about: "
+            "encode again"
+        )
+    return torch.from_numpy(found[good].astype(np.float32))
+
+
+def _spread(
+    model: VAE, z: torch.Tensor, deviations: torch.Tensor, context: Context, draws: int
+) -> dict[str, torch.Tensor]:
+    """The standard deviation of each number over draws of z and of x given z."""
+    if deviations.shape != z.shape:
+        raise InputError(f"z_std has {deviations.shape[-1]} columns, and z has {z.shape[-1]}: encode again")
+    decoders = (
+        dict(model.decoder.fields.items()) if isinstance(model.decoder, Joint) else {"x": model.decoder}
+    )
+    sums: dict[str, torch.Tensor] = {}
+    for _ in range(draws):
+        drawn = model.decode(z + deviations * torch.randn_like(z), context).sample()
+        for name, x in (drawn if isinstance(drawn, dict) else {"x": drawn}).items():
+            if not x.is_floating_point():
+                raise InputError(
+                    f"--spread: of {name}, which has names and no numbers, there is no standard deviation"
+                )
+            x = x.double()
+            # of an angle its direction, of others the square beside it
+            both = (x.cos(), x.sin()) if isinstance(decoders[name], VonMises) else (x, x.square())
+            sums[name] = sums.get(name, torch.zeros(())) + torch.stack(both) / draws
+    found = {}
+    for name, (first, second) in sums.items():
+        if isinstance(decoders[name], VonMises):
+            found[name] = (-2 * torch.hypot(first, second).clamp(1e-12, 1).log()).sqrt()
+        else:
+            found[name] = ((second - first.square()).clamp(min=0) * draws / (draws - 1)).sqrt()
+    return found
 
 
 def _told(latents: pq.ParquetFile, source: Path) -> dict[str, Any]:

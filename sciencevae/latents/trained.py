@@ -154,3 +154,14 @@ def physical(trained: Trained, x: Any, good: np.ndarray, table: pd.DataFrame) ->
     coords = {str(name): ("sample", table[name].to_numpy()) for name in kept}
     attributes = trained.template.attrs | {"domain": trained.domain.name, "model": trained.fingerprint}
     return xr.Dataset(variables, coords=trained.template.coords, attrs=attributes).assign_coords(coords)
+
+
+def physical_spread(trained: Trained, deviations: Any, good: np.ndarray) -> dict[str, Any]:
+    """Variables NAME_std, standard deviations (tensors by field) in the units of the fields."""
+    found = {}
+    for name, tensor in deviations.items():
+        values = spread(trained.scaling.noise(tensor, name, inverse=True).numpy(), good)
+        known = trained.template[name]
+        told = {"long_name": f"standard deviation of {known.attrs.get('long_name', name)}"}
+        found[f"{name}_std"] = (known.dims, values, {**known.attrs, **told})
+    return found
