@@ -218,6 +218,14 @@ def objects(result: Result) -> str:
         cells += [over_seeds(unseen["position"], 1) if unseen else ""]
         cells += [", ".join(over_seeds(part["position"], 1) for part in inside)]
         lines.append(f"| {' | '.join(cells)} |")
+    shares = []
+    for name in ("simulated", "real", "tuned-plain", "tuned"):
+        if name in table:
+            errors = (table[model]["realistic"]["position"] for model in ("main", name))
+            share = over_seeds([a / b for a, b in zip(*errors, strict=True)], 2)
+            shares.append(f"{share} of that of the {names[name]}")
+    if shares:
+        lines.append(f"\nThe error of this model's positions is {'; '.join(shares)}.")
     return rows(
         f"| {table['main']['realistic']['count']} realistic test pictures, {seeds} seed{'s'[: seeds - 1]} "
         "| labels | position, mm | median | pixels | heading, °, median | within 68 %, 95 % | unseen object, mm "

@@ -65,7 +65,7 @@ def lesson(model: VAE, train: Batches, chosen: Refit, seed: int) -> Batches | No
     Believed is the share ``refit.believed`` of poses that differ least between ``refit.views`` views of their
     picture. They teach what labelled pictures do: of a model of twins the twin at that pose, of the kind and the
     quarter turn that are nearest to the decoded one; of a regressor the pose. None where there are no pictures
-    without labels.
+    without labels, or nothing in them is believed.
     """
     random = np.random.default_rng(seed)
     blocks = list(train.blocks(_ROWS))
@@ -90,6 +90,8 @@ def lesson(model: VAE, train: Batches, chosen: Refit, seed: int) -> Batches | No
     position = places.median(0).values
     apart = (places - position).norm(dim=-1).median(0).values
     good = (apart <= apart.quantile(chosen.believed)) & (position.abs().amax(1) < REACH)
+    if not good.any():
+        return None
     towards = ways.sum(0)
     own, position = own[good], position[good]
     heading = torch.atan2(towards[:, 1], towards[:, 0])[good]

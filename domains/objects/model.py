@@ -83,13 +83,14 @@ def refit(settings: Objects, model: VAE, train: Batches, valid: Batches) -> Hist
     training = chosen.training.model_copy(update={"seed": settings.seed})
     trunk, history = model.decoder.network, None
     if isinstance(trunk, Pose) and chosen.tune and (told := labelled(own.blocks(_ROWS))) is not None:
-        training = training.model_copy(update={"batch_size": min(training.batch_size, len(told))})
-        history = fit(model, Augmented(InMemory(told), seen), ELBO(beta=0.0), settings=training)
+        history = fit(
+            model, Augmented(InMemory(told), seen), ELBO(beta=0.0), settings=training.for_rows(len(told))
+        )
     for number in range(chosen.rounds):
         seed = settings.seed + number
         if (rows := lesson(model, own, chosen, seed)) is None:
             break
-        again = chosen.lesson.model_copy(update={"seed": seed})
+        again = chosen.lesson.model_copy(update={"seed": seed}).for_rows(len(rows))
         history = fit(model, Augmented(rows, seen), objective(settings, None), settings=again)
     if not isinstance(trunk, Twin):
         return history

@@ -1,6 +1,6 @@
 """Readers under mutations of valid files: an error of our own or an answer, soon, and nothing left behind.
 
-Seconds for each reader: ``SCIENCEVAE_FUZZ_SECONDS`` (default 1.5).
+Seconds for each reader: ``SCIENCEVAE_FUZZ_SECONDS`` (default 1).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from sciencevae.training.state import State
 from sciencevae.vae.files import load as load_model
 from sciencevae.vae.files import save
 
-SECONDS = float(os.environ.get("SCIENCEVAE_FUZZ_SECONDS", "1.5"))
+SECONDS = float(os.environ.get("SCIENCEVAE_FUZZ_SECONDS", "1.0"))
 #: read by HDF5's C library, which hangs or crashes on some damaged files: SECURITY.md says so
 HDF5 = {"scan.nxs", "fields.h5", "simulated.h5", "fields.nc", "arrays.h5"}
 #: what breaks readers: limits of numbers, marks of formats, text that is none
