@@ -49,7 +49,7 @@ class DataEntities:
         """The data sets of the run by variant, and of those that analyses read beside, by name."""
         from sciencevae.data.manifest import load_manifest
 
-        used = {} if self.run.input else {n: v.settings.dataset for n, v in self.run.variants.items()}
+        used = {name: v.settings.dataset for name, v in self.run.variants.items() if v.fetches}
         used |= {name: name for name in self.record["beside"]}
         return {name: load_manifest(dataset) for name, dataset in used.items() if dataset}
 

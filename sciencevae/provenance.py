@@ -193,9 +193,8 @@ def _cited(run: Run) -> Iterator[tuple[str, str]]:
     from sciencevae.methods import PAPERS
     from sciencevae.software import SOFTWARE, used_by
 
-    for dataset in dict.fromkeys(variant.settings.dataset for variant in run.variants.values()):
-        if dataset and run.input is None:
-            yield f"data: {dataset}", load_manifest(dataset).citation.bibtex
+    for dataset in dict.fromkeys(v.settings.dataset for v in run.variants.values() if v.fetches):
+        yield f"data: {dataset}", load_manifest(dataset).citation.bibtex
     for name in run.variants:
         for key in read_json(run.record("train", name)).get("methods", []):
             if key in PAPERS:  # another version may have named others

@@ -68,6 +68,7 @@ class Domain:
     beside:    (settings) -> names of data sets that the analyses read beside the run's own: the stage fetches them,
                too, where they can be had, so that later stages need no network
     augment:   (settings) -> how a batch is seen anew at each pass, (batch, generator) -> batch, or None
+    keeps_data: whether a user's input is prepared beside the data set of the settings, not in its place
     refit:     (settings, model, train, valid) -> what is done to a trained model in place, as the fit of another
                prior to its latents: its History, or None where nothing is done
     read:      (path, settings, template) -> iterator of Datasets of bounded size from a user's own file, in its
@@ -99,6 +100,7 @@ class Domain:
     build: Callable[[Any, xr.Dataset], VAE]
     objective: Callable[[Any, xr.Dataset], Objective] | None = None
     beside: Callable[[Any], tuple[str, ...]] | None = None
+    keeps_data: bool = False
     augment: Callable[[Any], Augmentation | None] | None = None
     refit: Callable[[Any, VAE, Batches, Batches], History | None] | None = None
     read: Callable[[Path, Any, xr.Dataset], Iterator[xr.Dataset]] | None = None

@@ -79,6 +79,11 @@ class Variant:
         return str(self.run.plan[self.name]["prepare"])
 
     @property
+    def fetches(self) -> bool:
+        """Whether its data set is needed: an input takes its place, unless the domain prepares it beside that."""
+        return bool(self.settings.dataset) and (self.run.input is None or self.run.domain.keeps_data)
+
+    @property
     def source(self) -> str:
         """``simulate`` where the raw files are made by our own code, otherwise ``fetch``."""
         return "simulate" if self.run.manifest(self.settings.dataset).generated else "fetch"
@@ -249,8 +254,10 @@ class Run:
             "code": self._code("prepare"),
             **variant.settings.slice("prepare"),
         }
+        if variant.fetches or self.input is None:
+            chosen |= {"manifest": self._manifest_digest(variant.settings.dataset)}
         if self.input is None:
-            return chosen | {"manifest": self._manifest_digest(variant.settings.dataset)}
+            return chosen
         try:
             status = self.input.stat()
         except OSError as error:
@@ -310,7 +317,7 @@ def configure(
         prepare = run.prepare_slice(variant)
         key = digest(prepare)
         training = run.train_slice(variant, key)
-        fetched = run.fetch_slice(variant) if run.input is None and variant.settings.dataset else None
+        fetched = run.fetch_slice(variant) if variant.fetches else None
         fetch = digest(fetched) if fetched else None
         plan["variants"][variant.name] = {
             "source": variant.source if fetched else None,

@@ -39,7 +39,7 @@ _PATIENCE = 120.0
 
 def fetch(run: Run, variant: Variant, threads: int = 1) -> None:
     """Bring the raw files of a variant's data set into the cache, verified."""
-    if run.input is not None or not variant.settings.dataset:
+    if not variant.fetches:
         return
     source = variant.source
     with _stage(run, source, digest(run.fetch_slice(variant)), threads) as (progress, details):
@@ -64,7 +64,7 @@ def prepare(run: Run, variant: Variant, threads: int = 1, dask: str | None = Non
         engine(dask, run.folder / ".dask"),
     ):
         progress.say(f"preparing {run.input or variant.settings.dataset or run.domain.name}")
-        files = {} if run.input else _files(variant.settings)
+        files = _files(variant.settings) if variant.fetches else {}
         if run.input:
             from sciencevae.provenance import content
 

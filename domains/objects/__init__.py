@@ -14,6 +14,7 @@ DOMAIN = Domain(
     summary="where an object lies, learnt in simulation and read from realistic pictures",
     settings=Objects,
     prepare=own("dataset.prepare"),
+    keeps_data=True,
     build=own("model.build"),
     objective=own("model.objective"),
     augment=own("views.augment"),

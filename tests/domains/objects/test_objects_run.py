@@ -22,7 +22,9 @@ from sciencevae.config import load
 from sciencevae.errors import InputError
 from sciencevae.latents.files import decode_file, encode_file
 from sciencevae.registry import domain
-from sciencevae.runs import Run
+from sciencevae.runs import Run, configure
+from sciencevae.stages import fetch
+from sciencevae.stages import prepare as prepare_stage
 
 FEW = {"plain": 20, "randomised": 40, "realistic": 0, "unseen": 0}
 
@@ -139,6 +141,24 @@ def test_own_pictures_are_trained_and_tested_on(files, labels: Path) -> None:
         InputError, match=r"6 of 9 pictures have a position, and prepare\.labelled asks for 30"
     ):
         prepare(settings("prepare={unlabelled: 2}"), files, labels)
+
+
+def test_own_pictures_are_prepared_beside_the_simulation(
+    labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the stages, as the workflow does them: an input takes the place of the realistic pictures alone."""
+    monkeypatch.setenv("SCIENCEVAE_CACHE", str(tmp_path / "cache"))
+    objects = domain("objects")
+    few = ["source.plain=20", "source.randomised=40", "prepare={plain: 20, labelled: 2, valid: 1}"]
+    own = load(objects, "own", few)
+    labels.write_text(labels.read_text().replace(",0.0,\n", ",0.0,tee\n"))
+    run = configure(tmp_path / "run", objects, own, labels)
+    assert run.plan["main"]["source"] == "simulate"
+    fetch(run, run.main)
+    prepare_stage(run, run.main)
+    domains, counts = np.unique(run.main.data["domain"].values, return_counts=True)
+    assert set(domains) == {"plain", "randomised", "realistic"}
+    assert (counts[domains == "plain"], counts[domains == "randomised"]) == (20, 40)
 
 
 def test_own_pictures_are_read_to_be_encoded(objects_run: Run, labels: Path) -> None:
