@@ -323,9 +323,10 @@ def _spread(
     found = {}
     for name, (first, second) in sums.items():
         if isinstance(decoders[name], VonMises):
-            found[name] = (-2 * torch.hypot(first, second).clamp(1e-12, 1).log()).sqrt()
+            variance = -2 * torch.hypot(first, second).clamp(1e-12, 1).log()
         else:
-            found[name] = ((second - first.square()).clamp(min=0) * draws / (draws - 1)).sqrt()
+            variance = (second - first.square()).clamp(min=0) * draws / (draws - 1)
+        found[name] = variance.sqrt().float()
     return found
 
 
