@@ -104,7 +104,7 @@ def _plane() -> Tensor:
 def seen_through(pictures: Tensor, homography: Tensor) -> Tensor:
     """Pictures (N, C, n, n) that show at u what was at H u, for the H (3, 3) or (N, 3, 3) of each; sides lie at ±1.
 
-    Bilinear; beyond its edge a picture goes on as it ends.
+    Bilinear; beyond its edge a picture goes on as it ends. What is seen through an H with NaN is NaN.
     """
     size = pictures.shape[-1]
     places = (2 * torch.arange(size, dtype=pictures.dtype, device=pictures.device) + 1) / size - 1
@@ -112,7 +112,10 @@ def seen_through(pictures: Tensor, homography: Tensor) -> Tensor:
     flat = torch.stack([across, down, torch.ones_like(down)]).flatten(1)
     seen = (homography.to(pictures.dtype) @ flat).expand(len(pictures), 3, size * size)
     grid = (seen[:, :2] / seen[:, 2:]).transpose(1, 2).unflatten(1, (size, size))
-    return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
+    # the gradient of grid_sample at a place that is NaN ends the process
+    known = grid.isfinite().all(-1, keepdim=True)
+    found = F.grid_sample(pictures, grid.where(known, 0.0), padding_mode="border", align_corners=False)
+    return found.where(known.movedim(-1, 1), torch.nan)
 
 
 def _printed(pictures: Tensor, twins: Tensor, generator: torch.Generator) -> Tensor:

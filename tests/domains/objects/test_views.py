@@ -70,6 +70,18 @@ def test_what_is_moved_on_the_table_is_seen_where_it_is_said() -> None:
     assert torch.allclose(same, marks(places), atol=1e-5)
 
 
+def test_what_is_seen_through_no_number_is_none() -> None:
+    """And has a gradient: that of torch's own function ends the process."""
+    places = torch.eye(3).repeat(2, 1, 1)
+    places[1, 0, 2] = torch.nan
+    places.requires_grad_()
+    seen = seen_through(marks(np.zeros((2, 2))), places)
+    assert torch.isfinite(seen[0]).all()
+    assert seen[1].isnan().all()
+    seen.sum().backward()
+    assert torch.isfinite(places.grad[0]).all()
+
+
 @pytest.mark.parametrize("realistic", [False, True], ids=["mirrored", "moved"])
 def test_twin_and_pose_go_along(realistic: bool) -> None:
     """The twin that goes along is the twin at the pose that is told: mirrored exactly, moved nearly."""
