@@ -34,7 +34,8 @@ def _layer(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, dilation
 def even(picture: Tensor) -> Tensor:
     """Pictures (B, 3, H, W) whatever the exposure and the colour of the light: mean 0 in each colour, spread 1."""
     centred = picture - picture.mean((2, 3), keepdim=True)
-    return centred / (centred.square().mean((1, 2, 3), keepdim=True).sqrt() + 0.02)
+    # of an even picture the spread is 0, at which the root has no gradient
+    return centred / (centred.square().mean((1, 2, 3), keepdim=True).clamp(min=1e-12).sqrt() + 0.02)
 
 
 @recorded

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from sciencevae.builtin.objects.lessons import joined, lesson, seen_poses
-from sciencevae.builtin.objects.networks import Aimed
+from sciencevae.builtin.objects.networks import Aimed, even
 from sciencevae.builtin.objects.scenes import SIZE, Camera
 from sciencevae.builtin.objects.simulate import canonical, twin_of
 from sciencevae.builtin.objects.views import augment, on_table, seen_through, wrapped
@@ -114,6 +114,18 @@ def test_a_print_is_on_the_table_alone() -> None:
     assert ratio[changed].std() > 0.2
     unknown = torch.full_like(own["twin"], math.nan)
     assert torch.equal(_printed(own["picture"], unknown, torch.Generator().manual_seed(1)), own["picture"])
+
+
+def test_an_even_picture_has_a_gradient() -> None:
+    """As one that is white all over, in a light that is too bright."""
+    picture = torch.ones(1, 3, SIZE, SIZE, requires_grad=True)
+    even(picture).sum().backward()
+    assert torch.isfinite(picture.grad).all()
+    seen = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    centred = seen - seen.mean((2, 3), keepdim=True)
+    assert torch.allclose(
+        even(seen), centred / (centred.square().mean((1, 2, 3), keepdim=True).sqrt() + 0.02)
+    )
 
 
 def test_a_camera_that_stands_elsewhere_is_learnt() -> None:
