@@ -141,7 +141,7 @@ class Read(nn.Module):
 
 @recorded
 class Pose(nn.Module):
-    """Features (B, D) → position (B, 4), mean in millimetres and log variance, and heading (B, 3).
+    """Features (B, D) → position (B, 4), location in millimetres and log scale, and heading (B, 3).
 
     Of the heading the network gives κ (cos μ, sin μ), so that where nothing is known yet, at κ = 0, there is a
     gradient towards what is.
@@ -153,8 +153,8 @@ class Pose(nn.Module):
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         place, spread, way = self.layers(features).split(2, 1)
-        # a spread of 0.4 to 50 mm: no picture tells more, and no loss runs away
-        position = torch.cat([REACH * place, 3 + 5 * torch.tanh(spread / 5 + 0.6)], 1)
+        # a scale of 0.4 to 50 mm: no picture tells more, and no loss runs away
+        position = torch.cat([REACH * place, 1.5 + 2.5 * torch.tanh(spread / 5 + 0.6)], 1)
         way = _CERTAIN * way
         certain = 0.5 * (way.square().sum(1, keepdim=True) + 1e-4).log()
         return {"position": position, "heading": torch.cat([way, certain], 1)}

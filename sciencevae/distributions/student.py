@@ -49,6 +49,15 @@ class StudentT(td.Distribution):
         return _log_gamma_step(nu) - 0.5 * (math.pi * nu).log() - self.scale.log() - tail
 
     @torch.no_grad()
+    def cdf(self, value: Tensor) -> Tensor:
+        """The probability below ``value``, without a gradient."""
+        from scipy.special import stdtr
+
+        df, off = torch.broadcast_tensors(self.df, (value - self.loc) / self.scale)
+        found = stdtr(df.double().cpu().numpy(), off.double().cpu().numpy())
+        return torch.as_tensor(found).to(off)
+
+    @torch.no_grad()
     def sample(self, sample_shape: Any = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         normal = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)

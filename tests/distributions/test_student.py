@@ -52,6 +52,16 @@ def test_a_normal_is_its_limit():
 
 
 @pytest.mark.parametrize("df", [0.3, 1.0, 4.0, 30.0])
+def test_the_cdf_is_the_integral_of_the_density(df):
+    d = StudentT(*(torch.tensor(value).double() for value in (df, 1.0, 2.0)))
+    x = torch.linspace(-6, 9, 20_001, dtype=torch.float64)
+    below = torch.cumulative_trapezoid(d.log_prob(x).exp(), x)
+    assert torch.allclose(d.cdf(x[1:]) - d.cdf(x[0]), below, atol=1e-7)
+    assert d.cdf(torch.tensor(1.0).double()).item() == pytest.approx(0.5)
+    assert d.cdf(torch.tensor([[-math.inf], [math.inf]])).tolist() == [[0.0], [1.0]]
+
+
+@pytest.mark.parametrize("df", [0.3, 1.0, 4.0, 30.0])
 def test_samples_follow_the_density(df):
     torch.manual_seed(0)
     d = StudentT(torch.tensor(df).double(), torch.tensor(1.0).double(), torch.tensor(2.0).double())
