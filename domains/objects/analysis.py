@@ -11,8 +11,9 @@ import torch
 
 from sciencevae.registry import Findings
 
-from .scenes import KINDS, Camera
+from .scenes import UNSEEN
 from .views import wrapped
+from .world import world
 
 if TYPE_CHECKING:
     from sciencevae.runs import Run, Variant
@@ -92,7 +93,7 @@ def found_poses(variant: Variant, rows: np.ndarray, samples: int, seed: int = 0)
         torch.cat(parts).double().numpy() for parts in (places, headings, below, beyond)
     )
     known = np.stack([data["x"].values[rows], data["y"].values[rows]], -1)
-    camera = Camera()
+    camera = world(variant.settings.source.setup).camera
     apart = [camera.project(np.c_[p, np.zeros(len(p))])[:, :2] for p in (position, known)]
     turn = np.angle(np.exp(1j * (heading - data["true_heading"].values[rows])))
     return Found(
@@ -110,7 +111,7 @@ def parts_of(variant: Variant) -> dict[str, np.ndarray]:
     """The rows that poses are looked for in, by what they show: realistic, of an unseen object, simulated."""
     data = variant.data
     split, domain, kind = (data[name].values for name in ("split", "domain", "kind"))
-    unseen = kind == KINDS[-1]
+    unseen = kind == UNSEEN
     parts = {
         "realistic": (split == 2) & ~unseen,
         "realistic, unseen object": (split == 2) & unseen,

@@ -19,9 +19,10 @@ from sciencevae.data.splits import SPLITS
 from sciencevae.errors import InputError
 
 from .own import own_labels, own_picture
-from .scenes import KINDS, SIZE
+from .scenes import SIZE, UNSEEN
 from .settings import Objects, Prepare
 from .simulate import twin_of
+from .world import World, world
 
 __all__ = ["prepare", "read", "write"]
 
@@ -54,7 +55,8 @@ def prepare(settings: Objects, files: Mapping[str, Path], input: Path | None) ->
     picture (sample, channel, row, column), 0 to 1; twin: the object alone as the simulation shows it, at half
     the size, NaN where the pose is not told; position (sample, axis) in millimetres, heading (sample, angle) in
     radians: NaN where the regressor is not to learn from it; condition (sample, domains): 1 for a realistic one,
-    else 0. Coordinates: domain, kind, labelled, and the true pose x, y (mm) and angle (rad), told or not.
+    else 0; weight (sample): 0 of a picture of which nothing is told, from which only lessons learn. Coordinates:
+    domain, kind, labelled, and the true pose x, y (mm) and angle (rad), told or not.
 
     Labelled realistic pictures are repeated up to ``labelled_share`` of the training rows. Test: the last realistic
     pictures, and those of an object never simulated.
@@ -62,10 +64,11 @@ def prepare(settings: Objects, files: Mapping[str, Path], input: Path | None) ->
     input: a user's own pictures in place of the realistic ones, as of ``own_labels``: of those with a position
     ``prepare.labelled`` are trained on, ``prepare.valid`` chosen by and the others tested on.
     """
-    chosen = settings.prepare
+    chosen, own = settings.prepare, world(settings.source.setup)
     with h5py.File(files["objects.h5"]) as file:
         recipe = str(file.attrs["recipe"])
-        found = {name: _read(file[name]) for name in ("plain", "randomised", "realistic")}
+        names = np.array(file.attrs["kinds"])
+        found = {name: _read(file[name], names) for name in ("plain", "randomised", "realistic")}
     parts = []
     for domain in ("plain", "randomised"):
         drawn = _first(found[domain], getattr(chosen, domain), domain)
@@ -73,7 +76,11 @@ def prepare(settings: Objects, files: Mapping[str, Path], input: Path | None) ->
         parts += [(drawn[:cut], domain, "train", True), (drawn[cut:], domain, "valid", True)]
     simulated = sum(len(drawn) for drawn, _, split, _ in parts if split == "train")
     choose = np.random.default_rng(chosen.split_seed)
-    given = _drawn(found["realistic"], chosen, choose) if input is None else _own(Path(input), chosen, choose)
+    given = (
+        _drawn(found["realistic"], chosen, choose)
+        if input is None
+        else _own(Path(input), own, chosen, choose)
+    )
     for pictures, split, told in given:
         if told and split == "train" and len(pictures):
             others = simulated + sum(
@@ -82,10 +89,10 @@ def prepare(settings: Objects, files: Mapping[str, Path], input: Path | None) ->
             wanted = chosen.labelled_share / (1 - chosen.labelled_share) * others
             pictures = pictures[np.tile(np.arange(len(pictures)), max(1, round(wanted / len(pictures))))]
         parts.append((pictures, "realistic", split, told))
-    rows = [_rows(*part, poses=chosen.targets == "poses") for part in parts if len(part[0])]
+    rows = [_rows(own, *part, poses=chosen.targets == "poses") for part in parts if len(part[0])]
     data = xr.concat(rows, "sample")
     provenance = json.dumps({"split_seed": chosen.split_seed})
-    return data.assign_attrs(_ROLES | {}, recipe=digest(recipe), provenance=provenance)
+    return data.assign_attrs(_ROLES, recipe=digest(recipe), provenance=provenance)
 
 
 def read(path: Path, settings: Objects, template: xr.Dataset | None = None) -> Iterator[xr.Dataset]:
@@ -93,22 +100,23 @@ def read(path: Path, settings: Objects, template: xr.Dataset | None = None) -> I
 
     A picture that cannot be read stays as NaN, with a reason in ``status``.
     """
-    labels = own_labels(Path(path))
+    own = world(settings.source.setup)
+    labels = own_labels(Path(path), own.kinds)
     for start in range(0, len(labels), _ROWS):
         block = labels[start : start + _ROWS]
         pictures = np.zeros((len(block), SIZE, SIZE, 3), np.uint8)
         status = np.full(len(block), "ok", object)
         for i, label in enumerate(block):
             try:
-                pictures[i] = own_picture(replace(label, place=None, pixel=None))[0]
+                pictures[i] = own_picture(replace(label, place=None, pixel=None), own.camera)[0]
             except InputError as error:
                 status[i] = str(error)
         unknown = np.full(len(block), np.nan)
-        own = Pictures(pictures, np.c_[unknown, unknown], unknown, np.full(len(block), ""))
-        data = _rows(own, "realistic", "test", told=False, poses=settings.prepare.targets == "poses")
+        seen = Pictures(pictures, np.c_[unknown, unknown], unknown, np.full(len(block), ""))
+        data = _rows(own, seen, "realistic", "test", told=False, poses=settings.prepare.targets == "poses")
         good = xr.DataArray(status == "ok", dims="sample")
         data = data.assign(picture=data["picture"].where(good)).assign_attrs(_ROLES)
-        yield data.drop_vars("split").assign_coords(
+        yield data.drop_vars(["split", "weight"]).assign_coords(
             row=("sample", np.arange(start, start + len(block))),
             id=("sample", np.array([label.file.name for label in block])),
             status=("sample", status.astype(str)),
@@ -130,7 +138,7 @@ def write(data: xr.Dataset, path: Path) -> None:
 
 def _drawn(found: Pictures, chosen: Prepare, random: np.random.Generator) -> list[tuple[Pictures, str, bool]]:
     """The realistic pictures by split, and whether their pose is told."""
-    unseen = found.kind == KINDS[-1]
+    unseen = found.kind == UNSEEN
     seen = found[~unseen]
     pool = len(seen) - chosen.valid - chosen.test
     if chosen.labelled + chosen.unlabelled > pool:
@@ -149,10 +157,12 @@ def _drawn(found: Pictures, chosen: Prepare, random: np.random.Generator) -> lis
     ]
 
 
-def _own(path: Path, chosen: Prepare, random: np.random.Generator) -> list[tuple[Pictures, str, bool]]:
+def _own(
+    path: Path, own: World, chosen: Prepare, random: np.random.Generator
+) -> list[tuple[Pictures, str, bool]]:
     """A user's pictures by split, and whether their pose is told: those without labels are all trained on."""
-    labels = own_labels(path)
-    read = [own_picture(label) for label in labels]
+    labels = own_labels(path, own.kinds)
+    read = [own_picture(label, own.camera) for label in labels]
     found = Pictures(
         np.stack([picture for picture, _, _ in read]),
         np.stack([place for _, place, _ in read]),
@@ -182,12 +192,12 @@ def _own(path: Path, chosen: Prepare, random: np.random.Generator) -> list[tuple
     ]
 
 
-def _read(group: Any) -> Pictures:
+def _read(group: Any, names: np.ndarray) -> Pictures:
     return Pictures(
         group["pictures"][:],
         group["position"][:],
         group["heading"][:],
-        np.array(KINDS)[group["kind"][:]],
+        names[group["kind"][:]],
     )
 
 
@@ -200,26 +210,27 @@ def _first(found: Pictures, count: int | None, domain: str) -> Pictures:
     return found[:count]
 
 
-def _rows(own: Pictures, domain: str, split: str, told: bool, poses: bool) -> xr.Dataset:
+def _rows(own: World, seen: Pictures, domain: str, split: str, told: bool, poses: bool) -> xr.Dataset:
     """Rows of one domain; poses: what is told of realistic pictures is their pose, else their twin."""
-    count = len(own)
+    count = len(seen)
     twin = np.full((count, 3, SIZE // 2, SIZE // 2), np.nan, np.float32)
     if told:
-        seen: dict[tuple[Any, ...], np.ndarray] = {}
-        for i, pose in enumerate(zip(own.kind, *own.position.T, own.heading, strict=True)):
+        drawn: dict[tuple[Any, ...], np.ndarray] = {}
+        for i, pose in enumerate(zip(seen.kind, *seen.position.T, seen.heading, strict=True)):
             if pose[0] and not np.isnan(pose[3]):
-                if pose not in seen:
-                    seen[pose] = twin_of(*pose)
-                twin[i] = seen[pose]
+                if pose not in drawn:
+                    drawn[pose] = twin_of(own, *pose)
+                twin[i] = drawn[pose]
     learnt = told and (poses or domain != "realistic")
-    position, heading = own.position.astype(np.float32), own.heading.astype(np.float32)[:, None]
+    known = np.isfinite(seen.position).all(1) if learnt else np.isfinite(twin).all((1, 2, 3))
+    position, heading = seen.position.astype(np.float32), seen.heading.astype(np.float32)[:, None]
     image = ("sample", "channel", "row", "column")
     unit = {"units": "1", "scaling": "identity"}
     return xr.Dataset(
         {
             "picture": (
                 image,
-                own.pictures.transpose(0, 3, 1, 2).astype(np.float32) / 255,
+                seen.pictures.transpose(0, 3, 1, 2).astype(np.float32) / 255,
                 unit | {"long_name": "picture, red green blue"},
             ),
             "twin": (
@@ -242,11 +253,16 @@ def _rows(own: Pictures, domain: str, split: str, told: bool, poses: bool) -> xr
                 np.full((count, 1), float(domain == "realistic"), np.float32),
                 unit | {"long_name": "1 realistic, 0 simulated"},
             ),
+            "weight": (
+                "sample",
+                known.astype(np.float32),
+                unit | {"long_name": "0: nothing is told of this picture"},
+            ),
         },
         {
             "split": ("sample", np.full(count, SPLITS[split], np.int8)),
             "domain": ("sample", np.full(count, domain)),
-            "kind": ("sample", own.kind),
+            "kind": ("sample", seen.kind),
             "labelled": ("sample", np.full(count, told)),
             "x": ("sample", position[:, 0], {"units": "mm"}),
             "y": ("sample", position[:, 1], {"units": "mm"}),

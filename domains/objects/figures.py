@@ -10,7 +10,7 @@ import torch
 from sciencevae.report.figures import COLOURS, DOUBLE_COLUMN, SINGLE_COLUMN
 
 from .analysis import found_poses, parts_of
-from .scenes import Camera
+from .world import world
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,7 +40,7 @@ def twins(run: Run) -> Drawn | None:
     figure, panels = plt.subplots(
         2, len(rows), figsize=(DOUBLE_COLUMN, 2 * DOUBLE_COLUMN / _SHOWN), squeeze=False
     )
-    camera = Camera()
+    own = world(run.main.settings.source.setup)
     for column, axes in enumerate(panels.T):
         axes[0].imshow(data["picture"].values[column].transpose(1, 2, 0))
         axes[1].imshow(twin[column].permute(1, 2, 0).clamp(0, 1).numpy())
@@ -49,8 +49,8 @@ def twins(run: Run) -> Drawn | None:
             (truth, data["true_heading"].values[column], "white"),
             (found.position[column], found.heading[column], COLOURS[1]),
         ):
-            tip = place + 22 * np.array([np.cos(heading), np.sin(heading)])
-            (a, b), (c, d) = camera.project(np.r_[[[*place, 0], [*tip, 0]]])[:, :2] - 0.5
+            tip = place + 22 * own.size * np.array([np.cos(heading), np.sin(heading)])
+            (a, b), (c, d) = own.camera.project(np.r_[[[*place, 0], [*tip, 0]]])[:, :2] - 0.5
             axes[0].plot([a, c], [b, d], color=colour, lw=1.2)
             axes[0].plot(a, b, "o", color=colour, ms=2.5)
         for panel in axes:

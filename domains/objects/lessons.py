@@ -14,10 +14,10 @@ from sciencevae.batch import Batch
 from sciencevae.data.batches import Batches, InMemory
 from sciencevae.vae.model import VAE
 
-from .scenes import KINDS, REACH
 from .settings import Refit
 from .simulate import twin_of
 from .views import lit, moves, on_table, seen_through
+from .world import World
 
 __all__ = ["joined", "labelled", "lesson", "seen_poses"]
 
@@ -28,7 +28,7 @@ _BELIEVED, _LABELLED = 0.3, 0.06
 
 @torch.no_grad()
 def seen_poses(
-    model: VAE, pictures: Tensor, condition: Tensor, views: int, seed: int
+    own: World, model: VAE, pictures: Tensor, condition: Tensor, views: int, seed: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Positions (V, N, 2) in mm and headings (V, N, 2), as κ (cos, sin), of pictures (N, 3, H, W) in V views.
 
@@ -40,10 +40,10 @@ def seen_poses(
     generator = torch.Generator().manual_seed(seed)
     places, ways, twins = [], [], torch.zeros(len(pictures), 0)
     for view in range(views):
-        turn, shift = moves(len(pictures), generator)
+        turn, shift = moves(own, len(pictures), generator)
         seen = pictures
         if view:
-            seen = lit(seen_through(pictures, on_table(turn, shift)), generator)
+            seen = lit(seen_through(pictures, on_table(own, turn, shift)), generator)
         else:
             turn, shift = 0 * turn, 0 * shift
         likelihood: Any = model.decode(model.encode({"picture": seen}, {"condition": condition}).mean)
@@ -59,7 +59,7 @@ def seen_poses(
     return torch.stack(places), torch.stack(ways), twins
 
 
-def lesson(model: VAE, train: Batches, chosen: Refit, seed: int) -> Batches | None:
+def lesson(own: World, model: VAE, train: Batches, chosen: Refit, seed: int) -> Batches | None:
     """Rows to learn from: simulated, labelled, and unlabelled ones with the poses that the model gives them.
 
     Believed is the share ``refit.believed`` of poses that differ least between ``refit.views`` views of their
@@ -72,52 +72,60 @@ def lesson(model: VAE, train: Batches, chosen: Refit, seed: int) -> Batches | No
     unlabelled = [block[_unlabelled(block)] for block in blocks if _unlabelled(block).any()]
     if not unlabelled:
         return None
-    own = joined(unlabelled)
-    assert isinstance(own.x, dict)
+    rows = joined(unlabelled)
+    assert isinstance(rows.x, dict)
     found = [
         seen_poses(
+            own,
             model,
-            own.x["picture"][i : i + _ROWS],
-            own.context["condition"][i : i + _ROWS],
+            rows.x["picture"][i : i + _ROWS],
+            rows.context["condition"][i : i + _ROWS],
             chosen.views,
             seed,
         )
-        for i in range(0, len(own), _ROWS)
+        for i in range(0, len(rows), _ROWS)
     ]
     places, ways, twins = (
         torch.cat(parts, -2 if parts[0].ndim == 3 else 0) for parts in zip(*found, strict=True)
     )
     position = places.median(0).values
     apart = (places - position).norm(dim=-1).median(0).values
-    good = (apart <= apart.quantile(chosen.believed)) & (position.abs().amax(1) < REACH)
+    good = (apart <= apart.quantile(chosen.believed)) & (position.abs().amax(1) < own.reach)
     if not good.any():
         return None
     towards = ways.sum(0)
-    own, position = own[good], position[good]
+    rows, position = rows[good], position[good]
     heading = torch.atan2(towards[:, 1], towards[:, 0])[good]
-    assert isinstance(own.x, dict)
+    assert isinstance(rows.x, dict)
     if twins.shape[1]:
         told = [
-            _twin(*pose) for pose in zip(position.numpy(), heading.numpy(), twins[good].numpy(), strict=True)
+            _twin(own, *pose)
+            for pose in zip(position.numpy(), heading.numpy(), twins[good].numpy(), strict=True)
         ]
-        x = {**own.x, "twin": torch.from_numpy(np.stack(told)).to(own.x["twin"])}
+        x = {**rows.x, "twin": torch.from_numpy(np.stack(told)).to(rows.x["twin"])}
     else:
-        x = {**own.x, "position": position, "heading": heading[:, None]}
-    believed = Batch(x, own.context)
+        # of a kind that is not known: for views, which leave alone what a twin shows
+        told = [
+            np.mean([twin_of(own, kind, place[0], place[1], turn) for kind in own.kinds], 0)
+            for place, turn in zip(position.numpy(), heading.numpy(), strict=True)
+        ]
+        twin = torch.from_numpy(np.stack(told)).to(rows.x["twin"])
+        x = {**rows.x, "position": position, "heading": heading[:, None], "twin": twin}
+    believed = Batch(x, rows.context)
     simulated = joined(block[block.context["condition"][:, 0] == 0] for block in blocks)
     half = torch.from_numpy(random.permutation(len(simulated))[: len(simulated) // 2])
     parts = [simulated[half]]
-    rows = len(half) / (1 - _BELIEVED - _LABELLED)
+    total = len(half) / (1 - _BELIEVED - _LABELLED)
     for more, share in ((believed, _BELIEVED), (labelled(blocks), _LABELLED)):
         if more is not None and len(more):
-            parts.append(more[torch.from_numpy(random.permutation(round(share * rows)) % len(more))])
+            parts.append(more[torch.from_numpy(random.permutation(round(share * total)) % len(more))])
     return InMemory(joined(parts))
 
 
-def _twin(place: np.ndarray, heading: float, seen: np.ndarray) -> np.ndarray:
+def _twin(own: World, place: np.ndarray, heading: float, seen: np.ndarray) -> np.ndarray:
     """The twin at a pose that is nearest to the one that was decoded, among all kinds and quarter turns."""
     turns = heading + np.pi / 2 * np.arange(4)
-    drawn = [twin_of(kind, place[0], place[1], turn) for kind in KINDS[:-1] for turn in turns]
+    drawn = [twin_of(own, kind, place[0], place[1], turn) for kind in own.kinds for turn in turns]
     return min(drawn, key=lambda twin: float(np.square(twin - seen).sum()))
 
 

@@ -12,12 +12,13 @@ from sciencevae.batch import Batch
 from sciencevae.networks import Fields, Identity
 from sciencevae.vae import decoders, encoders, priors
 from sciencevae.vae.model import VAE
-from sciencevae.vae.objectives import ELBO, Discrepancy, Objective, TwoDomains
+from sciencevae.vae.objectives import ELBO, Objective, TwoDomains
 
 from .lessons import joined, labelled, lesson
 from .networks import CELLS, Aimed, Pose, Read, Sight, Twin
 from .settings import Objects
 from .views import augment
+from .world import world
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,13 +35,13 @@ _ROWS = 256
 
 def build(settings: Objects, data: xr.Dataset) -> VAE:
     """q(z | picture), z ~ N(0, 1), twin ~ N(…, σ²), position ~ t_ν(…, …), heading ~ von Mises(…, …)."""
-    chosen = settings.model
+    chosen, reach = settings.model, world(settings.source.setup).reach
     if chosen.kind == "regress":
-        read, pose = Read(_FEATURES, chosen.points, halvings=2), Pose(_FEATURES, chosen.hidden)
+        read, pose = Read(_FEATURES, chosen.points, halvings=2), Pose(_FEATURES, chosen.hidden, reach)
         return _regressor(Aimed(read), pose, _pose(), conditional=True)
     dim = chosen.latents * CELLS**2
     sight = Aimed(Sight(chosen.latents, chosen.channels))
-    trunk = Twin(chosen.latents, chosen.channels, _FEATURES, chosen.points, chosen.hidden)
+    trunk = Twin(chosen.latents, chosen.channels, _FEATURES, chosen.points, chosen.hidden, reach)
     described = {"twin": decoders.Gaussian(Identity(), scale=chosen.scale), **_pose()}
     encoder = encoders.Gaussian(sight, dim, conditional=True)
     return VAE(priors.StandardNormal(dim), encoder, decoders.Joint(described, trunk, seen=["picture"]))
@@ -64,11 +65,10 @@ def _pose() -> dict[str, decoders.Decoder]:
 
 
 def objective(settings: Objects, data: xr.Dataset | None) -> Objective:
-    """−ELBO over simulated and over realistic pictures, and how far apart their latents lie."""
+    """−ELBO over simulated and over realistic pictures of which something is told."""
     chosen = settings.objective
-    apart = {"discrepancy": Discrepancy("condition", chosen.alignment)} if chosen.alignment else None
     beta = chosen.beta if settings.model.kind == "translate" else 0.0
-    return TwoDomains(ELBO(beta=beta, extra=apart), "condition", weights=(1.0, chosen.realistic))
+    return TwoDomains(ELBO(beta=beta), "condition", weights=(1.0, chosen.realistic))
 
 
 def refit(settings: Objects, model: VAE, train: Batches, valid: Batches) -> History | None:
@@ -91,7 +91,7 @@ def refit(settings: Objects, model: VAE, train: Batches, valid: Batches) -> Hist
         )
     for number in range(chosen.rounds):
         seed = settings.seed + number
-        if (rows := lesson(model, own, chosen, seed)) is None:
+        if (rows := lesson(world(settings.source.setup), model, own, chosen, seed)) is None:
             break
         again = chosen.lesson.model_copy(update={"seed": seed}).for_rows(len(rows))
         history = fit(model, Augmented(rows, seen), objective(settings, None), settings=again)
@@ -101,7 +101,7 @@ def refit(settings: Objects, model: VAE, train: Batches, valid: Batches) -> Hist
     described = {name: fields[name] for name in _pose()}
     read = _regressor(Fields({"twin": trunk.read}, Identity()), trunk.pose, described)
     twins, others = (InMemory(_twins(model, trunk, batches)) for batches in (train, valid))
-    return fit(read, twins, ELBO(beta=0.0), others, training)
+    return fit(read, twins, ELBO(beta=0.0), others, training.for_rows(len(twins)))
 
 
 @torch.no_grad()

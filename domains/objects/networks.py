@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -144,17 +145,19 @@ class Pose(nn.Module):
     """Features (B, D) → position (B, 4), location in millimetres and log scale, and heading (B, 3).
 
     Of the heading the network gives κ (cos μ, sin μ), so that where nothing is known yet, at κ = 0, there is a
-    gradient towards what is.
+    gradient towards what is. reach: positions lie within ± so many millimetres.
     """
 
-    def __init__(self, features: int, hidden: int) -> None:
+    def __init__(self, features: int, hidden: int, reach: float = REACH) -> None:
         super().__init__()
+        self.reach = reach
         self.layers = nn.Sequential(nn.SiLU(), nn.Linear(features, hidden), nn.SiLU(), nn.Linear(hidden, 6))
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         place, spread, way = self.layers(features).split(2, 1)
-        # a scale of 0.4 to 50 mm: no picture tells more, and no loss runs away
-        position = torch.cat([REACH * place, 1.5 + 2.5 * torch.tanh(spread / 5 + 0.6)], 1)
+        # a scale of 0.4 to 50 mm (of 45): no picture tells more, and no loss runs away
+        scale = math.log(self.reach / REACH) + 1.5 + 2.5 * torch.tanh(spread / 5 + 0.6)
+        position = torch.cat([self.reach * place, scale], 1)
         way = _CERTAIN * way
         certain = 0.5 * (way.square().sum(1, keepdim=True) + 1e-4).log()
         return {"position": position, "heading": torch.cat([way, certain], 1)}
@@ -168,11 +171,17 @@ class Twin(nn.Module):
     """
 
     def __init__(
-        self, latents: int, channels: Sequence[int], features: int, points: Sequence[int], hidden: int
+        self,
+        latents: int,
+        channels: Sequence[int],
+        features: int,
+        points: Sequence[int],
+        hidden: int,
+        reach: float = REACH,
     ) -> None:
         super().__init__()
         self.latents, self.twin = latents, _Image(latents, channels[-1])
-        self.read, self.pose = Read(features, points, halvings=1), Pose(features, hidden)
+        self.read, self.pose = Read(features, points, halvings=1), Pose(features, hidden, reach)
 
     def forward(self, z: Tensor) -> dict[str, Tensor]:
         twin = self.twin(z.unflatten(1, (self.latents, CELLS, CELLS)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from sciencevae.data.foreign import parsing
 from sciencevae.data.pictures import leads_out, open_picture
 from sciencevae.errors import InputError, did_you_mean
 
-from .scenes import KINDS, SIZE, Camera
+from .scenes import SIZE, Camera
 
 __all__ = ["Label", "own_labels", "own_picture"]
 
@@ -39,13 +39,15 @@ class Label:
     tip: tuple[float, float] | None = None
 
 
-def own_labels(path: Path) -> list[Label]:
+def own_labels(path: Path, kinds: Sequence[str]) -> list[Label]:
     """The labels of a ``.csv`` or of a COCO ``.json``; files are named relative to it.
 
     CSV: a column file; where they are known x and y (mm), or column and row (pixels, the middle of the first one is
     0.5); heading (degrees, from x towards y); kind. COCO: a picture's one annotation, its category the kind; the
     first two keypoints are the object's origin and a point that it points at; without them the middle of the box is
     taken for the origin, whose heading is not known.
+
+    kinds: what the simulation has.
 
     Raises InputError for a file that is neither, names an unknown column or kind, no picture, or one twice.
     """
@@ -59,10 +61,10 @@ def own_labels(path: Path) -> list[Label]:
         raise InputError(f"{path} names no picture")
     seen: set[Path] = set()
     for label in found:
-        if label.kind and label.kind not in KINDS[:-1]:
+        if label.kind and label.kind not in kinds:
             raise InputError(
                 f"{path}: {label.file.name} is of kind {label.kind!r}, and the simulation has "
-                f"{', '.join(KINDS[:-1])}{did_you_mean(label.kind, KINDS[:-1])}"
+                f"{', '.join(kinds)}{did_you_mean(label.kind, kinds)}"
             )
         if label.file in seen:
             raise InputError(f"{path} names {label.file.name} twice: a picture has one object and one label")
@@ -147,10 +149,10 @@ def _annotated(file: Path, note: Mapping[str, Any] | None, kinds: Mapping[Any, s
     return Label(file, pixel=(left + wide / 2, top + high / 2), kind=kind)
 
 
-def own_picture(label: Label) -> tuple[np.ndarray, np.ndarray, float]:
+def own_picture(label: Label, camera: Camera) -> tuple[np.ndarray, np.ndarray, float]:
     """The picture (SIZE, SIZE, 3) uint8, cut to its middle square and shrunk; the position (2,) in mm; the heading.
 
-    Pixels become millimetres as the camera of the simulation sees the table. NaN where it is not known.
+    Pixels become millimetres as the camera sees the table. NaN where it is not known.
 
     Raises InputError for a picture that is none, is smaller than SIZE, or whose label lies outside.
     """
@@ -177,6 +179,6 @@ def own_picture(label: Label) -> tuple[np.ndarray, np.ndarray, float]:
             f"{label.file}: the label lies at {label.pixel[0]:g}, {label.pixel[1]:g}, outside of the middle "
             f"square of {side} pixels that is looked at: cut the picture around the table"
         )
-    place, tip = Camera().on_table(seen)
+    place, tip = camera.on_table(seen)
     heading = label.heading if label.tip is None else math.atan2(*(tip - place)[::-1])
     return small, place, heading

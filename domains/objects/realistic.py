@@ -144,11 +144,13 @@ def _lights(mi: Any, random: np.random.Generator) -> dict[str, Any]:
             "emitter": {"type": "area", "radiance": {"type": "rgb", "value": radiance}},
         }
 
-    return {
-        "lamp": area(lamp, extent, extent, warm),
-        "window": area(window, 150, 80, cool),
+    lights = {
         "sky": {"type": "constant", "radiance": {"type": "rgb", "value": random.uniform(0.002, 0.02)}},
+        "window": area(window, 150, 80, cool),
+        "lamp": area(lamp, extent, extent, warm),
     }
+    # a scene loads what is in it in any order, and with that of lights the noise changes: so each on its own
+    return {name: mi.load_dict(light) for name, light in lights.items()}
 
 
 def _developed(light: np.ndarray, random: np.random.Generator) -> np.ndarray:

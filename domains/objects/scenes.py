@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["KINDS", "REACH", "SIZE", "Camera", "Mesh", "beside", "box", "cylinder", "placed", "together"]
+__all__ = ["REACH", "SIZE", "UNSEEN", "Camera", "Mesh", "beside", "box", "cylinder", "placed", "together"]
 
 #: pixels along a side of a picture
 SIZE = 64
 #: the position of an object lies within ± so many millimetres of the middle of the table, along x and y
 REACH = 45.0
-#: how far others stay from the middle of an object, in millimetres: near enough to hide a part of it
-_APART = 30.0
-#: the objects whose pose is asked; the last one is never simulated
-KINDS = ("mug", "bracket", "tee", "jug")
+#: how far others stay from the middle of an object, in reaches: near enough to hide a part of it
+_APART = 30.0 / REACH
+#: the object that only realistic pictures show
+UNSEEN = "jug"
 
 Mesh = tuple[np.ndarray, np.ndarray]
 """Corners (V, 3) in millimetres, and triangles (T, 3) of them."""
@@ -40,11 +40,25 @@ class Camera:
     def __post_init__(self) -> None:
         forward = np.subtract(self.target, self.place)
         forward = forward / np.linalg.norm(forward)
-        right = np.cross(forward, [0.0, 0.0, 1.0])
+        # from straight above, what lies along y is up
+        above = np.hypot(*forward[:2]) < 1e-6
+        right = np.cross(forward, [0.0, 1.0, 0.0] if above else [0.0, 0.0, 1.0])
         right /= np.linalg.norm(right)
         up = np.cross(right, forward)
         c, s = np.cos(np.radians(self.roll)), np.sin(np.radians(self.roll))
         object.__setattr__(self, "axes", np.stack([c * right + s * up, s * right - c * up, forward]))
+
+    @property
+    def distance(self) -> float:
+        """From the camera to what it looks at, in millimetres."""
+        return float(np.linalg.norm(np.subtract(self.target, self.place)))
+
+    @property
+    def plane(self) -> np.ndarray:
+        """The homography (3, 3) from the table (x, y in mm) to a picture whose sides lie at ±1."""
+        seen = self.axes @ np.c_[np.eye(3)[:, :2], -np.asarray(self.place, float)]
+        focal = 1 / np.tan(np.radians(self.view) / 2)
+        return np.diag([focal, focal, 1.0]) @ seen
 
     def project(self, points: np.ndarray, size: int = SIZE) -> np.ndarray:
         """Points (N, 3) in millimetres → column, row in pixels and the depth in millimetres, (N, 3)."""
@@ -113,9 +127,9 @@ def placed(mesh: Mesh, pose: Any, scale: float = 1.0) -> Mesh:
     return scale * corners @ np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]]) + [x, y, 0], triangles
 
 
-def beside(pose: np.ndarray, field: float, random: np.random.Generator) -> np.ndarray:
+def beside(pose: np.ndarray, field: float, random: np.random.Generator, reach: float = REACH) -> np.ndarray:
     """A place (2,) within ± ``field`` millimetres of the middle of the table that is not that of the object."""
     while True:
         place = random.uniform(-field, field, 2)
-        if np.hypot(*(place - pose[:2])) > _APART:
+        if np.hypot(*(place - pose[:2])) > _APART * reach:
             return place

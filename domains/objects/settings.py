@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import hashlib
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,6 +12,60 @@ from sciencevae.config import PrepareSettings, RefitSettings, RunSettings, Secti
 from sciencevae.training.settings import TrainingSettings
 
 __all__ = ["Analyse", "Model", "Objective", "Objects", "Prepare", "Refit", "Source", "Views"]
+
+
+class CameraSettings(Section):
+    """A pinhole camera that looks at the table, z = 0; lengths in millimetres, angles in degrees."""
+
+    place: tuple[float, float, float] = Field(default=(0.0, -260.0, 520.0), description="where it stands")
+    target: tuple[float, float, float] = Field(default=(0.0, 0.0, 0.0), description="what it looks at")
+    view: float = Field(
+        default=16.0, gt=0, lt=170, description="the angle that a side of the middle square spans"
+    )
+    roll: float = Field(default=0.0, description="about the line of sight")
+
+    @model_validator(mode="after")
+    def _above(self) -> CameraSettings:
+        if not self.place[2] > max(0.0, self.target[2]):
+            raise ValueError(
+                "the camera looks down on the table: the last number of place is above 0 and target's"
+            )
+        return self
+
+
+class Solid(Section):
+    """A mesh in millimetres that stands on z = 0, its position at the origin, and points along x."""
+
+    file: str = Field(description="STL, OBJ or PLY")
+    sha256: str = Field(default="", description="of the file, as it is when this is configured")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, given: Any) -> Any:
+        """A file's name alone will do."""
+        found = {"file": given} if isinstance(given, str) else given
+        if not isinstance(found, dict) or found.get("sha256") or not isinstance(found.get("file"), str):
+            return found
+        path = Path(found["file"]).absolute()
+        if path.suffix.lower() not in (".stl", ".obj", ".ply"):
+            raise ValueError(f"{path}: a solid is STL, OBJ or PLY: convert it")
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ValueError(f"cannot read {path}: {error.strerror}") from error
+        return {"file": str(path), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+class Setup(Section):
+    """Solids and a camera of one's own, in place of the built-in ones."""
+
+    solids: dict[str, Solid] | None = Field(
+        default=None, min_length=1, description="by the name of their kind: a mesh each"
+    )
+    camera: CameraSettings | None = Field(default=None, description="as the simulation believes it to be")
+    reach: float | None = Field(
+        default=None, gt=0, description="positions lie within ± so many millimetres along x and y; none: 45"
+    )
 
 
 class Source(Section):
@@ -24,6 +80,16 @@ class Source(Section):
     samples: int | None = Field(
         default=None, ge=1, description="paths of light for each pixel of a realistic one"
     )
+    setup: Setup | None = Field(default=None, description="solids and a camera of your own")
+
+    @model_validator(mode="after")
+    def _own_setup_own_pictures(self) -> Source:
+        if self.setup and (self.realistic, self.unseen) != (0, 0):
+            raise ValueError(
+                "of a setup of your own the realistic pictures are your own, too: set source.realistic=0 and "
+                "source.unseen=0, and give them by --input"
+            )
+        return self
 
 
 class Prepare(PrepareSettings):
@@ -86,9 +152,6 @@ class Objective(Section):
     beta: float = Field(default=1.0, ge=0, description="weight of the KL")
     realistic: float = Field(
         default=1.0, ge=0, description="weight of the realistic pictures against simulated ones"
-    )
-    alignment: float = Field(
-        default=0.0, ge=0, description="weight of the discrepancy of both kinds' latents (MMD)"
     )
 
 

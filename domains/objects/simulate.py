@@ -20,25 +20,22 @@ from scipy.ndimage import gaussian_filter, zoom
 from sciencevae.errors import InputError, did_you_mean
 
 from .rasterise import rasterised
-from .scenes import KINDS, REACH, SIZE, Camera, Mesh, beside, box, cylinder, placed, together
+from .scenes import SIZE, UNSEEN, Camera, Mesh, beside, box, cylinder, placed, together
+from .settings import Setup
+from .world import World, world
 
 __all__ = ["DEFAULTS", "VERSION", "canonical", "generate", "twin_of"]
 
 VERSION: int = 1
 """Raised whenever the same parameters and seed would give other pictures."""
 
-DEFAULTS: dict[str, Any] = {"plain": 100, "randomised": 100, "realistic": 20, "unseen": 4, "samples": 16}
+COUNTS: dict[str, int] = {"plain": 100, "randomised": 100, "realistic": 20, "unseen": 4, "samples": 16}
 
-#: others lie within ± so many millimetres of the middle of the table
+DEFAULTS: dict[str, Any] = COUNTS | {"setup": None}
+
+#: others lie within ± so many millimetres of the middle of the built-in table
 _FIELD = 80.0
 _LIGHT = (0.3, -0.3, 0.9)
-#: what an object is made of in the simulation; it stands at its origin and points along x
-_SOLIDS: dict[str, Mesh] = {
-    "mug": together([cylinder(0, 0, 22, 19, 44), box(24, 0, 34, 14, 7, 6), box(24, 0, 12, 14, 7, 6),
-                     box(30, 0, 23, 6, 7, 28)]),
-    "bracket": together([box(10, 0, 6, 56, 22, 12), box(-12, 0, 22, 12, 22, 44)]),
-    "tee": together([box(10, 0, 9, 52, 16, 18), box(-18, 0, 9, 16, 60, 18)]),
-}  # fmt: skip
 
 
 def generate(
@@ -47,13 +44,13 @@ def generate(
     """Write pictures with their poses to ``path`` (HDF5), in the groups plain, randomised and realistic.
 
     ``parameters``: how many pictures of each; unseen, how many more of the realistic ones, at their end, show an
-    object that is never simulated; samples, paths of light for each pixel of a realistic one. The same parameters
-    and seed give the same file contents.
+    object that is never simulated; samples, paths of light for each pixel of a realistic one; setup, the solids and
+    the camera, as of ``settings.Setup``. The same parameters and seed give the same file contents.
 
     plain: one light, one table, objects of about one colour, few others beside them. randomised: lights, colours,
     textures, camera, others, blur and noise all drawn from wide ranges (domain randomisation). realistic: by
     another renderer (``realistic.py``). Datasets of each group: pictures (n, 64, 64, 3) uint8; position (n, 2), x
-    and y on the table in millimetres; heading (n,) in radians; kind (n,), a number in ``scenes.KINDS``.
+    and y on the table in millimetres; heading (n,) in radians; kind (n,), a number in the attribute ``kinds``.
     """
     for key in parameters:
         if key not in DEFAULTS:
@@ -62,17 +59,21 @@ def generate(
             )
     chosen = DEFAULTS | dict(parameters)
     counts = {name: chosen[name] for name in ("plain", "randomised", "realistic", "unseen")}
-    for name, count in (counts | {"samples": chosen["samples"]}).items():
+    for name, count in ((name, chosen[name]) for name in COUNTS):
         if isinstance(count, bool) or not isinstance(count, int) or count < (name == "samples"):
             raise InputError(f"{name} is a whole number, 0 or more, not {count!r}")
     total = sum(counts.values())
     if not total:
         raise InputError("plain, randomised and realistic are all 0: there is nothing to draw")
+    setup = chosen.pop("setup")
+    own = world(None if setup is None else Setup.model_validate(setup))
+    names = (*own.kinds, UNSEEN)
     done = 0
     with h5py.File(path, "w") as file:
-        file.attrs["recipe"] = json.dumps(
-            {"version": VERSION, "seed": seed, "parameters": chosen}, sort_keys=True
-        )
+        recipe = {"version": VERSION, "seed": seed, "parameters": chosen}
+        # the built-in setup is known by the version
+        file.attrs["recipe"] = json.dumps(recipe | ({"setup": setup} if setup else {}), sort_keys=True)
+        file.attrs["kinds"] = names
         for number, group in enumerate(("plain", "randomised", "realistic")):
             count = counts[group] + (counts["unseen"] if group == "realistic" else 0)
             pictures = np.zeros((count, SIZE, SIZE, 3), np.uint8)
@@ -81,72 +82,80 @@ def generate(
                 # each picture by a generator of its own: more of them leave the first ones as they are
                 random = np.random.default_rng((seed, number, i))
                 unseen = group == "realistic" and i >= counts["realistic"]
-                kinds[i] = len(KINDS) - 1 if unseen else random.integers(len(KINDS) - 1)
-                poses[i] = *random.uniform(-REACH, REACH, 2), random.uniform(-np.pi, np.pi)
-                pictures[i] = _picture(group, KINDS[kinds[i]], poses[i], chosen["samples"], random)
+                kinds[i] = len(own.kinds) if unseen else random.integers(len(own.kinds))
+                poses[i] = *random.uniform(-own.reach, own.reach, 2), random.uniform(-np.pi, np.pi)
+                pictures[i] = _picture(own, group, names[kinds[i]], poses[i], chosen["samples"], random)
                 done += 1
                 if progress is not None:
                     progress(done, total)
-            own = file.create_group(group)
-            own.create_dataset("pictures", data=pictures, compression="gzip", compression_opts=1)
-            own["position"], own["heading"] = poses[:, :2].astype(np.float32), poses[:, 2].astype(np.float32)
-            own["kind"] = kinds
+            part = file.create_group(group)
+            part.create_dataset("pictures", data=pictures, compression="gzip", compression_opts=1)
+            part["position"], part["heading"] = (
+                poses[:, :2].astype(np.float32),
+                poses[:, 2].astype(np.float32),
+            )
+            part["kind"] = kinds
 
 
 def _picture(
-    group: str, kind: str, pose: np.ndarray, samples: int, random: np.random.Generator
+    own: World, group: str, kind: str, pose: np.ndarray, samples: int, random: np.random.Generator
 ) -> np.ndarray:
     if group == "realistic":
         from .realistic import photographed
 
         picture = photographed(kind, pose, samples, random)
     elif group == "plain":
-        picture = _plain(kind, pose, random)
+        picture = _plain(own, kind, pose, random)
     else:
-        picture = _randomised(kind, pose, random)
+        picture = _randomised(own, kind, pose, random)
     return np.round(255 * picture.clip(0, 1)).astype(np.uint8)
 
 
-def canonical(kind: str, x: float, y: float, heading: float) -> np.ndarray:
+def canonical(own: World, kind: str, x: float, y: float, heading: float) -> np.ndarray:
     """The object alone at its pose, as the simulation always shows it, (SIZE, SIZE, 3).
 
     Its light comes from above the camera: seen in a mirror it is that of the mirrored pose.
     """
-    solid = placed(_SOLIDS[kind], (x, y, heading))
-    return rasterised([(solid, (0.85, 0.3, 0.2))], Camera(), (0.0, -0.3, 0.95), 0.45, (0.35, 0.4, 0.45), 0.5)
+    solid = placed(own.solids[kind], (x, y, heading))
+    return rasterised(
+        [(solid, (0.85, 0.3, 0.2))], own.camera, (0.0, -0.3, 0.95), 0.45, (0.35, 0.4, 0.45), 0.5
+    )
 
 
-def twin_of(kind: str, x: float, y: float, heading: float) -> np.ndarray:
+def twin_of(own: World, kind: str, x: float, y: float, heading: float) -> np.ndarray:
     """The same as a field of the model, (3, SIZE/2, SIZE/2)."""
-    drawn = canonical(kind, x, y, heading)
+    drawn = canonical(own, kind, x, y, heading)
     return drawn.reshape(SIZE // 2, 2, SIZE // 2, 2, 3).mean((1, 3)).transpose(2, 0, 1)
 
 
-def _plain(kind: str, pose: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def _plain(own: World, kind: str, pose: np.ndarray, random: np.random.Generator) -> np.ndarray:
     colour = np.array([0.8, 0.35, 0.25]) + random.normal(0, 0.08, 3)
-    solids = [(placed(_SOLIDS[kind], pose), colour)]
-    solids += [(_other(random, pose), random.uniform(0.05, 0.95, 3)) for _ in range(random.integers(0, 3))]
+    solids = [(placed(own.solids[kind], pose), colour)]
+    solids += [
+        (_other(own, random, pose), random.uniform(0.05, 0.95, 3)) for _ in range(random.integers(0, 3))
+    ]
     light = np.add(_LIGHT, [*random.normal(0, 0.1, 2), 0])
     table = np.full(3, 0.5) * random.uniform(0.8, 1.2)
-    picture = rasterised(solids, Camera(), light, 0.45, table, 0.5)
+    picture = rasterised(solids, own.camera, light, 0.45, table, 0.5)
     return picture + random.normal(0, 0.01, picture.shape)
 
 
-def _randomised(kind: str, pose: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def _randomised(own: World, kind: str, pose: np.ndarray, random: np.random.Generator) -> np.ndarray:
     solids = [
-        (placed(_SOLIDS[kind], pose, scale=random.uniform(0.9, 1.1)), random.uniform(0.05, 0.95, 3)),
+        (placed(own.solids[kind], pose, scale=random.uniform(0.9, 1.1)), random.uniform(0.05, 0.95, 3)),
         *(
-            (_other(random, pose, wide=True), random.uniform(0.05, 0.95, 3))
+            (_other(own, random, pose, wide=True), random.uniform(0.05, 0.95, 3))
             for _ in range(random.integers(0, 4))
         ),
     ]
     across, up = random.uniform(0, 2 * np.pi), random.uniform(0.5, 1.4)
     light = (np.cos(across) * np.cos(up), np.sin(across) * np.cos(up), np.sin(up))
+    believed, nearer = own.camera, own.camera.distance / Camera().distance
     camera = Camera(
-        np.array(Camera.place) + random.normal(0, 5, 3),
-        np.array([*random.normal(0, 2, 2), 0.0]),
-        Camera.view + random.normal(0, 0.2),
-        random.normal(0, 1),
+        np.array(believed.place) + nearer * random.normal(0, 5, 3),
+        np.array(believed.target) + own.size * np.array([*random.normal(0, 2, 2), 0.0]),
+        believed.view + random.normal(0, 0.2),
+        believed.roll + random.normal(0, 1),
     )
     table = random.uniform(0.1, 0.9, 3) * _texture(random)[..., None]
     picture = rasterised(solids, camera, light, random.uniform(0.25, 0.7), table, random.uniform(0.1, 0.8))
@@ -156,10 +165,10 @@ def _randomised(kind: str, pose: np.ndarray, random: np.random.Generator) -> np.
     return picture + random.normal(0, random.uniform(0, 0.06), picture.shape)
 
 
-def _other(random: np.random.Generator, pose: np.ndarray, wide: bool = False) -> Mesh:
+def _other(own: World, random: np.random.Generator, pose: np.ndarray, wide: bool = False) -> Mesh:
     """Something else on the table, beside the object."""
-    place = beside(pose, _FIELD, random)
-    r, shape = random.uniform(8, 18), random.integers(3)
+    place = beside(pose, own.size * _FIELD, random, own.reach)
+    r, shape = own.size * random.uniform(8, 18), random.integers(3)
     if shape == 0:
         solid = box(0, 0, 0.8 * r, 1.6 * r, 1.6 * r, 1.6 * r)
     elif shape == 1:
@@ -207,7 +216,7 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("path", type=Path)
-    for name, default in DEFAULTS.items():
+    for name, default in COUNTS.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--seed", type=int, default=0)
     chosen = vars(parser.parse_args(argv))

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sciencevae.batch import Batch
 
-from .scenes import Camera
 from .settings import Objects
+from .world import World, world
 
 if TYPE_CHECKING:
     from sciencevae.data.augment import Augmentation
 
 __all__ = ["augment", "lit", "moves", "on_table", "seen_through", "wrapped"]
 
-#: spreads by which all on a table is turned (radians) and shifted (mm)
+#: spreads by which all on a table is turned (radians), and shifted (mm, on the built-in one)
 _TURN, _SHIFT = 0.15, 10.0
 #: how much redder than blue an object is in its twin, in which the table is blue
 _RED = 0.04
@@ -35,21 +33,25 @@ _PRINTED = 0.6
 def augment(settings: Objects) -> Augmentation:
     """Simulated pictures mirrored, realistic ones turned and shifted, with twin and pose, and all in other light.
 
-    The simulation's camera stands in the plane x = 0, and each object is its own mirror image: what is seen in a
-    mirror is the object at −x with the heading π − h. A real camera may stand beside it, and that is to be learnt.
-    ``views.randomised``: patches of other colours are printed on most tables, and colours, contrast and noise vary.
+    Where the simulation's camera stands in the plane x = 0, and each object is its own mirror image, what is seen
+    in a mirror is the object at −x with the heading π − h. A real camera may stand beside it, and that is to be
+    learnt. ``views.randomised``: patches of other colours are printed on most tables, and colours, contrast and
+    noise vary.
     """
+
+    own = world(settings.source.setup)
 
     def seen(batch: Batch, generator: torch.Generator) -> Batch:
         assert isinstance(batch.x, dict)
         x, rows = dict(batch.x), len(batch)
         realistic = batch.context["condition"].reshape(-1)
-        side = torch.where((torch.rand(rows, generator=generator) < 0.5) & (realistic == 0), -1.0, 1.0)
-        turn, shift = moves(rows, generator)
+        mirrored = (torch.rand(rows, generator=generator) < 0.5) & (realistic == 0) & own.mirrored
+        side = torch.where(mirrored, -1.0, 1.0)
+        turn, shift = moves(own, rows, generator)
         turn, shift = realistic * turn, realistic[:, None] * shift
         mirror = torch.diag_embed(torch.stack([side, *torch.ones(2, rows)], 1))
         for name in ("picture", "twin"):
-            x[name] = seen_through(x[name], on_table(turn, shift) @ mirror)
+            x[name] = seen_through(x[name], on_table(own, turn, shift) @ mirror)
         c, s = turn.cos(), turn.sin()
         across, along = x["position"].unbind(1)
         moved = torch.stack([c * across - s * along, s * across + c * along], 1) + shift
@@ -69,12 +71,13 @@ def wrapped(angle: Tensor) -> Tensor:
     return torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
 
 
-def moves(rows: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def moves(own: World, rows: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Turns (N,) in radians and shifts (N, 2) in millimetres of all that lies on a table."""
-    return _TURN * torch.randn(rows, generator=generator), _SHIFT * torch.randn(rows, 2, generator=generator)
+    turn = _TURN * torch.randn(rows, generator=generator)
+    return turn, own.size * _SHIFT * torch.randn(rows, 2, generator=generator)
 
 
-def on_table(turn: Tensor, shift: Tensor) -> Tensor:
+def on_table(own: World, turn: Tensor, shift: Tensor) -> Tensor:
     """What a picture is to be seen through, (N, 3, 3), so that what is at p on the table is at R(turn) p + shift.
 
     Of what stands on the table an approximation, for which turns and shifts stay small.
@@ -87,18 +90,8 @@ def on_table(turn: Tensor, shift: Tensor) -> Tensor:
         [zero, zero, one],
     ]
     before = torch.stack([torch.stack(row, -1) for row in rows], -2)
-    picture = _plane().to(turn)
+    picture = torch.from_numpy(own.camera.plane).to(turn)
     return picture @ before @ torch.linalg.inv(picture)
-
-
-@cache
-def _plane() -> Tensor:
-    """The homography from the table (x, y in mm) to a picture whose sides lie at ±1, as it is simulated."""
-    camera = Camera()
-    place = np.asarray(camera.place, float)
-    seen = camera.axes @ np.c_[np.eye(3)[:, :2], -place]
-    focal = 1 / math.tan(math.radians(camera.view) / 2)
-    return torch.from_numpy(np.diag([focal, focal, 1.0]) @ seen).float()
 
 
 def seen_through(pictures: Tensor, homography: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import trimesh
 import xarray as xr
 import yaml
 from hypothesis import HealthCheck, Phase, given, settings
@@ -37,7 +38,9 @@ from sciencevae.builtin.faces.pairs import read_template
 from sciencevae.builtin.faces.photos import open_photo
 from sciencevae.builtin.fluids.dataset import read as read_fluids
 from sciencevae.builtin.fluids.settings import Fluids
-from sciencevae.builtin.objects.own import own_labels
+from sciencevae.builtin.objects.own import own_labels as object_labels
+from sciencevae.builtin.objects.settings import Setup
+from sciencevae.builtin.objects.world import World, world
 
 import sciencevae as sv
 from sciencevae.config import load as load_config
@@ -260,6 +263,12 @@ def _photo(kind: str) -> bytes:
     return out.getvalue()
 
 
+def _solid(kind: str) -> bytes:
+    corners, triangles = World().solids["bracket"]
+    content = trimesh.Trimesh(corners, triangles, process=False).export(file_type=kind)
+    return content.encode() if isinstance(content, str) else content
+
+
 # ---- readers: path -> anything, all of it read
 
 
@@ -272,6 +281,10 @@ def read_table(path: Path) -> None:
 def read_molecules(path: Path) -> None:
     for block in Trained.open("molecules-qm9").read(path):
         assert set(block["status"].values)
+
+
+def read_solid(path: Path) -> None:
+    assert world(Setup(solids={"part": str(path)})).solids
 
 
 def read_arrays(path: Path) -> None:
@@ -330,14 +343,18 @@ READERS: dict[str, tuple[Callable[[], bytes], Callable[[Path], Any]]] = {
         lambda: b"person,expression,file,eyes\na,neutral,a.png,1 2 3 4\na,smiling,b.png,\n",
         listed,
     ),
-    "labels.csv": (lambda: b"file,x,y,heading,kind\na.png,12.5,-3,90,mug\nb.png,,,,\n", own_labels),
+    "labels.csv": (
+        lambda: b"file,x,y,heading,kind\na.png,12.5,-3,90,mug\nb.png,,,,\n",
+        lambda path: object_labels(path, World().kinds),
+    ),
     "labels.json": (
         lambda: (
             b'{"images": [{"id": 1, "file_name": "a.png"}], "categories": [{"id": 2, "name": "tee"}], '
             b'"annotations": [{"image_id": 1, "category_id": 2, "bbox": [3, 4, 5, 6]}]}'
         ),
-        own_labels,
+        lambda path: object_labels(path, World().kinds),
     ),
+    **{f"solid.{kind}": (partial(_solid, kind), read_solid) for kind in ("stl", "obj", "ply")},
     "landmarks.tem": (lambda: b"2\n565.0\t632.0\n778.0\t624.0\n", read_template),
     "arrays.h5": (_hdf5, read_arrays),
     "model.safetensors": (lambda: _model("model"), lambda path: (load_model(path), Trained.open(path))),

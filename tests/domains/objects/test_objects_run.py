@@ -15,8 +15,9 @@ from PIL import Image
 from sciencevae.builtin.objects.analysis import Found, found_poses, parts_of
 from sciencevae.builtin.objects.dataset import prepare, read
 from sciencevae.builtin.objects.model import build
-from sciencevae.builtin.objects.scenes import KINDS, SIZE
+from sciencevae.builtin.objects.scenes import SIZE, UNSEEN
 from sciencevae.builtin.objects.simulate import canonical, generate
+from sciencevae.builtin.objects.world import World
 
 from sciencevae.config import load
 from sciencevae.errors import InputError
@@ -41,7 +42,7 @@ def labels(tmp_path: Path) -> Path:
     """Nine pictures of a user's: six with a whole label, one of these without a kind, three without any."""
     lines = ["file,x,y,heading,kind"]
     for i in range(9):
-        picture = canonical("tee", 5.0 * i - 20, 3.0, 0.3 * i)
+        picture = canonical(World(), "tee", 5.0 * i - 20, 3.0, 0.3 * i)
         Image.fromarray((255 * picture).astype(np.uint8)).resize((160, 128)).save(tmp_path / f"{i}.png")
         known = f"{5.0 * i - 20},3,{math.degrees(0.3 * i)},{'tee' if i else ''}" if i < 6 else ",,,"
         lines.append(f"{i}.png,{known}")
@@ -81,15 +82,15 @@ def test_rows_tell_what_their_domain_knows(objects_run: Run) -> None:
     assert labelled.sum() % 6 == 0, "each as often as the others"
     tested = set(data["x"].values[realistic & (split == 2)])
     assert not tested & set(data["x"].values[realistic & (split == 0)])
-    assert set(data["kind"].values[split == 0]) <= set(KINDS[:-1]), "the jug is never trained on"
-    assert (data["kind"].values[split == 2] == KINDS[-1]).sum() == 4
+    assert set(data["kind"].values[split == 0]) <= set(World().kinds), "the jug is never trained on"
+    assert (data["kind"].values[split == 2] == UNSEEN).sum() == 4
     poses = objects_run.variants["tuned"].data
     assert np.isfinite(poses["twin"].values[poses["labelled"].values]).all(), "by which tables are printed"
     assert np.isfinite(poses["position"].values[poses["labelled"].values]).all()
 
 
 def test_intervals_of_a_known_distribution_hold_what_they_say(objects_run: Run) -> None:
-    """A model whose pose is t₄ with scale 10 and von Mises with κ = 2, whatever it sees, against draws from these."""
+    """A model whose pose is t₄ of scale 10 and von Mises of κ = 2, whatever it sees, against draws from these."""
     random = np.random.default_rng(0)
     rows = 4000
     truth = 10 * random.standard_t(4, (rows, 2)), random.vonmises(0.5, 2.0, rows)
@@ -110,6 +111,8 @@ def test_intervals_of_a_known_distribution_hold_what_they_say(objects_run: Run) 
         last.bias.copy_(torch.tensor([0, 0, spread, spread, way * math.cos(0.5), way * math.sin(0.5)]))
 
     class Known:
+        settings = objects_run.settings
+
         def model(self):
             return model
 

@@ -11,8 +11,11 @@ import pytest
 from PIL import Image
 from sciencevae.builtin.objects.own import own_labels, own_picture
 from sciencevae.builtin.objects.scenes import SIZE, Camera
+from sciencevae.builtin.objects.world import World
 
 from sciencevae.errors import InputError
+
+KINDS = World().kinds
 
 
 def picture(path: Path, wide: int = 320, high: int = 240) -> Path:
@@ -28,15 +31,15 @@ def test_a_csv_says_poses_in_millimetres_or_pixels(tmp_path: Path):
     labels.write_text(
         "file,x,y,column,row,heading,kind\na.png,12.5,-30,,,90,mug\nb.png,,,160,120,,tee\nc.png,,,,,,\n"
     )
-    first, second, third = own_labels(labels)
-    small, place, heading = own_picture(first)
+    first, second, third = own_labels(labels, KINDS)
+    small, place, heading = own_picture(first, Camera())
     assert small.shape == (SIZE, SIZE, 3)
     assert place == pytest.approx([12.5, -30])
     assert heading == pytest.approx(math.pi / 2)
-    _, place, heading = own_picture(second)
+    _, place, heading = own_picture(second, Camera())
     assert place == pytest.approx([0, 0], abs=1e-9), "the camera looks at the middle of the table"
     assert math.isnan(heading)
-    assert np.isnan(own_picture(third)[1]).all()
+    assert np.isnan(own_picture(third, Camera())[1]).all()
     assert [label.kind for label in (first, second, third)] == ["mug", "tee", ""]
 
 
@@ -54,13 +57,13 @@ def test_coco_says_poses_by_keypoints_or_boxes(tmp_path: Path):
     }
     labels = tmp_path / "labels.json"
     labels.write_text(json.dumps(content))
-    first, second, third = own_labels(labels)
-    _, place, heading = own_picture(first)
+    first, second, third = own_labels(labels, KINDS)
+    _, place, heading = own_picture(first, Camera())
     assert place == pytest.approx([10, 5])
     assert heading == pytest.approx(math.pi / 2)
-    assert own_picture(second)[1] == pytest.approx([0, 0], abs=1e-9)
+    assert own_picture(second, Camera())[1] == pytest.approx([0, 0], abs=1e-9)
     assert second.kind == "bracket"
-    assert np.isnan(own_picture(third)[1]).all()
+    assert np.isnan(own_picture(third, Camera())[1]).all()
 
 
 @pytest.mark.parametrize(
@@ -86,7 +89,7 @@ def test_a_csv_that_is_wrong(tmp_path: Path, text: str, said: str):
     labels = tmp_path / "labels.csv"
     labels.write_text(text)
     with pytest.raises(InputError, match=said.replace("?", r"\?")):
-        own_labels(labels)
+        own_labels(labels, KINDS)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +111,7 @@ def test_a_coco_file_that_is_wrong(tmp_path: Path, content, said: str):
     labels = tmp_path / "labels.json"
     labels.write_text(content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(InputError, match=said):
-        own_labels(labels)
+        own_labels(labels, KINDS)
 
 
 def test_pictures_that_are_wrong(tmp_path: Path):
@@ -116,7 +119,7 @@ def test_pictures_that_are_wrong(tmp_path: Path):
     picture(tmp_path / "small.png", 50, 90), picture(tmp_path / "a.png")
     (tmp_path / "broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:200])
     labels.write_text("file,column,row\nsmall.png,,\nmissing.png,,\nbroken.png,,\na.png,10,100\n")
-    small, missing, broken, outside = own_labels(labels)
+    small, missing, broken, outside = own_labels(labels, KINDS)
     for label, said in (
         (small, "50 × 90 pixels, and 64 × 64 are needed"),
         (missing, "no file .*missing.png"),
@@ -124,6 +127,6 @@ def test_pictures_that_are_wrong(tmp_path: Path):
         (outside, "outside of the middle square of 240 pixels"),
     ):
         with pytest.raises(InputError, match=said):
-            own_picture(label)
+            own_picture(label, Camera())
     with pytest.raises(InputError, match=r"end in .csv, or in .json"):
-        own_labels(tmp_path / "labels.txt")
+        own_labels(tmp_path / "labels.txt", KINDS)

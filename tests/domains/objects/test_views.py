@@ -13,6 +13,7 @@ from sciencevae.builtin.objects.networks import Aimed, even
 from sciencevae.builtin.objects.scenes import SIZE, Camera
 from sciencevae.builtin.objects.simulate import canonical, twin_of
 from sciencevae.builtin.objects.views import augment, on_table, seen_through, wrapped
+from sciencevae.builtin.objects.world import World
 from torch import Tensor, nn
 
 from sciencevae.batch import Batch
@@ -47,8 +48,10 @@ def spots(pictures: Tensor) -> Tensor:
 
 def batch(realistic: bool) -> Batch:
     x = {
-        "picture": torch.from_numpy(canonical("bracket", 17.0, -8.0, 0.7).transpose(2, 0, 1)).float(),
-        "twin": torch.from_numpy(twin_of("bracket", 17.0, -8.0, 0.7)).float(),
+        "picture": torch.from_numpy(
+            canonical(World(), "bracket", 17.0, -8.0, 0.7).transpose(2, 0, 1)
+        ).float(),
+        "twin": torch.from_numpy(twin_of(World(), "bracket", 17.0, -8.0, 0.7)).float(),
         "position": torch.tensor([17.0, -8.0]),
         "heading": torch.tensor([0.7]),
     }
@@ -59,7 +62,7 @@ def batch(realistic: bool) -> Batch:
 def test_what_is_moved_on_the_table_is_seen_where_it_is_said() -> None:
     places = np.random.default_rng(0).uniform(-35, 35, (ROWS, 2))
     turn, shift = torch.linspace(-0.3, 0.3, ROWS), torch.linspace(-12, 12, 2 * ROWS).reshape(ROWS, 2)
-    seen = seen_through(marks(places), on_table(turn, shift))
+    seen = seen_through(marks(places), on_table(World(), turn, shift))
     c, s = turn.cos().numpy(), turn.sin().numpy()
     moved = (
         np.stack([c * places[:, 0] - s * places[:, 1], s * places[:, 0] + c * places[:, 1]], 1)
@@ -90,8 +93,8 @@ def test_twin_and_pose_go_along(realistic: bool) -> None:
     assert 5 < (x["position"][:, 0] < 0).sum() < 35 or realistic
     assert (x["position"].std(0) > 3).all() or not realistic
     for twin, (across, along), (heading,) in zip(x["twin"], x["position"], x["heading"], strict=True):
-        wanted = torch.from_numpy(twin_of("bracket", across.item(), along.item(), heading.item()))
-        empty = torch.from_numpy(twin_of("bracket", 500.0, 0.0, 0.0))
+        wanted = torch.from_numpy(twin_of(World(), "bracket", across.item(), along.item(), heading.item()))
+        empty = torch.from_numpy(twin_of(World(), "bracket", 500.0, 0.0, 0.0))
         apart = (twin - wanted).abs().mean() / (wanted - empty).abs().mean()
         assert apart < (0.35 if realistic else 0.05)
         assert -math.pi <= heading <= math.pi
@@ -169,7 +172,7 @@ class Reader(nn.Module):
         place = torch.where(dark[:, None], 40 * torch.rand_like(place) - 20, place)
         heading = torch.full((len(place), 1), 0.3)
         twin = torch.from_numpy(
-            np.stack([twin_of("tee", *p, 0.3 + math.pi / 2) for p in place.numpy()])
+            np.stack([twin_of(World(), "tee", *p, 0.3 + math.pi / 2) for p in place.numpy()])
         ).float()
         return SimpleNamespace(
             fields={
@@ -182,7 +185,7 @@ class Reader(nn.Module):
 
 def test_poses_of_views_are_those_of_the_picture_itself() -> None:
     places = np.random.default_rng(2).uniform(-30, 30, (ROWS, 2))
-    found, ways, _ = seen_poses(Reader(), marks(places), torch.ones(ROWS, 1), views=6, seed=0)
+    found, ways, _ = seen_poses(World(), Reader(), marks(places), torch.ones(ROWS, 1), views=6, seed=0)
     assert found.shape == (6, ROWS, 2)
     assert found[0].numpy() == pytest.approx(places, abs=0.5)
     assert found.numpy() == pytest.approx(np.broadcast_to(places, found.shape), abs=4)
@@ -216,7 +219,9 @@ def test_what_is_believed_teaches() -> None:
     simulated = rows(marks(random.uniform(-30, 30, (60, 2))), 0.0, True)
     known = [simulated, rows(marks(places[:5]), 1.0, True)]
     chosen = settings("refit.believed=0.5").refit
-    found = lesson(Reader(), InMemory(joined([*known, rows(unlabelled, 1.0, False)])), chosen, seed=0)
+    found = lesson(
+        World(), Reader(), InMemory(joined([*known, rows(unlabelled, 1.0, False)])), chosen, seed=0
+    )
     assert found is not None
     (block,) = found.blocks(1000)
     x, realistic = block.x, block.context["condition"][:, 0] == 1
@@ -230,6 +235,6 @@ def test_what_is_believed_teaches() -> None:
     assert (x["picture"][taught].amax((1, 2, 3)) > 0.5).all(), "no dark picture is believed"
     for picture, twin in zip(x["picture"][taught], x["twin"][taught], strict=True):
         number = int((unlabelled - picture).abs().sum((1, 2, 3)).argmin())
-        wanted = twin_of("tee", *places[number], 0.3 + math.pi / 2)
+        wanted = twin_of(World(), "tee", *places[number], 0.3 + math.pi / 2)
         assert abs(twin.numpy() - wanted).mean() < 0.01, "the kind and the turn that were decoded"
-    assert lesson(Reader(), InMemory(joined(known)), chosen, seed=0) is None
+    assert lesson(World(), Reader(), InMemory(joined(known)), chosen, seed=0) is None
