@@ -8,7 +8,7 @@ import platform
 import re
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,19 @@ from sciencevae.paths import checkout_folder
 from sciencevae.runs import read_json
 
 if TYPE_CHECKING:
+    from sciencevae.registry import Domain
     from sciencevae.runs import Run
 
-__all__ = ["FORMAT", "citations", "commit", "content", "environment", "file_hash", "run_record"]
+__all__ = [
+    "FORMAT",
+    "citations",
+    "commit",
+    "content",
+    "environment",
+    "file_hash",
+    "input_content",
+    "run_record",
+]
 
 #: of ``run.json``; another number when its keys mean something else
 FORMAT = 1
@@ -96,14 +106,24 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def content(path: Path) -> dict[str, Any]:
+def input_content(domain: Domain, path: Path) -> dict[str, Any]:
+    """What a user's input holds, as of ``content``, with the files that it names."""
+    return content(path, domain.input_files(path) if domain.input_files else ())
+
+
+def content(path: Path, named: Iterable[Path] = ()) -> dict[str, Any]:
     """Size and sha256 of a file, or of a folder: of its files' names, sizes and hashes.
 
-    ``by`` says of a very large folder that the hash is of names and sizes only.
+    named: files that a file names, which then count as those of its folder do. ``by`` says of very much that the
+    hash is of names and sizes only.
     """
-    if not path.is_dir():
+    others = [found for found in named if found.is_file()]
+    if not path.is_dir() and not others:
         return {"bytes": path.stat().st_size, "sha256": file_hash(path)}
-    files = sorted(found for found in path.rglob("*") if found.is_file())
+    if path.is_dir():
+        files = sorted(found for found in path.rglob("*") if found.is_file())
+    else:
+        path, files = path.parent, sorted({path, *others})
     sizes = [found.stat().st_size for found in files]
     whole = sum(sizes) <= _FOLDER_BYTES
     digest = hashlib.sha256()

@@ -68,6 +68,7 @@ class Domain:
     beside:    (settings) -> names of data sets that the analyses read beside the run's own: the stage fetches them,
                too, where they can be had, so that later stages need no network
     augment:   (settings) -> how a batch is seen anew at each pass, (batch, generator) -> batch, or None
+    input_files: (input) -> the files that a user's input names: where one of them changes, it is prepared again
     keeps_data: whether a user's input is prepared beside the data set of the settings, not in its place
     refit:     (settings, model, train, valid) -> what is done to a trained model in place, as the fit of another
                prior to its latents: its History, or None where nothing is done
@@ -82,8 +83,7 @@ class Domain:
     write:     (data, path) decoded samples in the field's own ``formats``; ``data`` has the template's axes and
                attributes
     edit:      (trained, source, out, attribute, amount, eyes) a user's datum with an attribute changed by an
-    amount,
-               written to ``out``; ``eyes`` says where they are, where a face is to be found
+               amount, written to ``out``; ``eyes`` says where they are, where a face is to be found
     formats:   the endings that ``write`` takes, in place of the general ones where they are the same
     spreads:   whether ``write`` keeps the NAME_std of ``data``, how far its NAME may be off
     line:      the ending of a text file that ``read`` takes, of lines "DATUM NAME", where there is one: then a
@@ -100,6 +100,7 @@ class Domain:
     build: Callable[[Any, xr.Dataset], VAE]
     objective: Callable[[Any, xr.Dataset], Objective] | None = None
     beside: Callable[[Any], tuple[str, ...]] | None = None
+    input_files: Callable[[Path], Iterable[Path]] | None = None
     keeps_data: bool = False
     augment: Callable[[Any], Augmentation | None] | None = None
     refit: Callable[[Any, VAE, Batches, Batches], History | None] | None = None

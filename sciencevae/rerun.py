@@ -6,15 +6,18 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
 from sciencevae.compare import compare
 from sciencevae.config import describe
 from sciencevae.errors import InputError, RunError
-from sciencevae.provenance import FORMAT, content, file_hash
+from sciencevae.provenance import FORMAT, file_hash, input_content
 from sciencevae.runs import Run, check_folder, configure, read_json, write_json
+
+if TYPE_CHECKING:
+    from sciencevae.registry import Domain
 
 __all__ = ["TOLERANCE", "read_record", "rerun"]
 
@@ -145,7 +148,7 @@ def _plan(record: dict[str, Any], source: Path, input: str | None, out: Path) ->
 
     found = domain(record["domain"])
     settings = validate(found.settings, record["settings"], f"{source}: settings")
-    given = _input(record, input)
+    given = _input(found, record, input)
     if out.resolve() == source.resolve() or out.resolve() == source.resolve().parent:
         raise InputError(f"{out} is the run itself: choose another --out")
     check_folder(out, found)
@@ -157,7 +160,7 @@ def _plan(record: dict[str, Any], source: Path, input: str | None, out: Path) ->
     return lambda folder: configure(folder, found, settings, given)
 
 
-def _input(record: dict[str, Any], moved: str | None) -> Path | None:
+def _input(own: Domain, record: dict[str, Any], moved: str | None) -> Path | None:
     """The user's own data, which must be what the run was made from."""
     told = record["input"]
     if told is None:
@@ -167,7 +170,7 @@ def _input(record: dict[str, Any], moved: str | None) -> Path | None:
     path = Path(moved or told["path"]).expanduser().resolve()
     if not path.exists():
         raise InputError(f"the input {path} is not there: say where it lies now with --input")
-    found = content(path)["sha256"]
+    found = input_content(own, path)["sha256"]
     if found != told["sha256"]:
         raise InputError(
             f"the input {path} is not what the run was made from: its sha256 is {found}, recorded is "

@@ -256,13 +256,26 @@ class Run:
         }
         if variant.fetches or self.input is None:
             chosen |= {"manifest": self._manifest_digest(variant.settings.dataset)}
+        return chosen | self._input_slice
+
+    @cached_property
+    def _input_slice(self) -> dict[str, Any]:
+        """What a user's input is known by: its size and date, and those of the files that it names."""
         if self.input is None:
-            return chosen
+            return {}
         try:
-            status = self.input.stat()
+            found = {"input": _dated(self.input)}
         except OSError as error:
             raise InputError(f"cannot read the input {self.input}: {error.strerror}") from error
-        return chosen | {"input": [str(self.input), status.st_size, status.st_mtime_ns]}
+        if self.domain.input_files is None:
+            return found
+        named: list[list[Any]] = []
+        for path in self.domain.input_files(self.input):
+            try:
+                named.append(_dated(path))
+            except OSError:  # what is missing is said by what reads it
+                named.append([str(path)])
+        return found | {"named": digest(named)}
 
     def train_slice(self, variant: Variant, data: str) -> dict[str, Any]:
         """What a training on the prepared data of that key depends on; ``refit`` comes after it."""
@@ -272,6 +285,11 @@ class Run:
     def refit_slice(self, variant: Variant) -> dict[str, Any]:
         """What a refit of a training depends on, beside the training."""
         return {"refit_code": self._code("refit")} | variant.settings.slice("refit")
+
+
+def _dated(path: Path) -> list[Any]:
+    status = path.stat()
+    return [str(path), status.st_size, status.st_mtime_ns]
 
 
 def check_folder(folder: Path, domain: Domain) -> None:

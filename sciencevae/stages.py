@@ -66,9 +66,9 @@ def prepare(run: Run, variant: Variant, threads: int = 1, dask: str | None = Non
         progress.say(f"preparing {run.input or variant.settings.dataset or run.domain.name}")
         files = _files(variant.settings) if variant.fetches else {}
         if run.input:
-            from sciencevae.provenance import content
+            from sciencevae.provenance import input_content
 
-            details["input"] = content(run.input)
+            details["input"] = input_content(run.domain, run.input)
         data = _prepared(run.domain, variant.settings, files, run.input)
         details |= _write_store(data, variant.store, variant.settings)
         details["outputs"] = [str(variant.store.relative_to(run.folder))]

@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sciencevae.data.generate import chosen_parameters
 from sciencevae.errors import InputError, did_you_mean
 
 __all__ = ["DEFAULTS", "FACTORS", "SHAPES", "VERSION", "generate", "render"]
@@ -116,10 +117,7 @@ def generate(
     latents_classes (n, 5), numbers in the original grid; latents_values (n, 5), the factors themselves, with
     their names and units as attributes. Raises InputError for a grid that is none.
     """
-    for key in parameters:
-        if key not in DEFAULTS:
-            raise InputError(f"the dSprites generator has no parameter {key!r}{did_you_mean(key, DEFAULTS)}")
-    given = DEFAULTS | dict(parameters)
+    given = chosen_parameters("dSprites", parameters, DEFAULTS)
     size = given["size"]
     if not (isinstance(size, int) and 8 <= size <= 64):
         raise InputError(f"size is a whole number of pixels, 8 to 64; found {size!r}")

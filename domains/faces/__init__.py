@@ -14,6 +14,7 @@ DOMAIN = Domain(
     summary="neutral to smiling and back, as smooth deformations of a person's own picture",
     settings=Faces,
     prepare=own("dataset.prepare"),
+    input_files=own("own.own_files"),
     build=own("model.build"),
     objective=own("model.objective"),
     augment=own("model.augment"),

@@ -75,6 +75,7 @@ def editing(run: Run) -> Findings:
         "grid": main.settings.model.grid,
         "roughness": main.settings.objective.roughness,
         "squarings": main.settings.model.squarings,
+        "scale": main.settings.model.scale,
     }
     train_source, train_target, _ = smiling_pairs(main, "train")
     mean = fitted_fields(train_source, train_target, **fit, steps=_MEAN_STEPS, shared=True)

@@ -69,7 +69,7 @@ def edit(
         raise InputError(
             f"{attribute} by {amount:g} would fold the picture at {folds} places: give a smaller --amount"
         )
-    save_photo(_carried(photo, frame, displacement[0].double().numpy()), out)
+    save_photo(_carried(photo, frame, displacement[0].double().numpy()), out, source)
 
 
 def _carried(photo: np.ndarray, frame: np.ndarray, displacement: np.ndarray) -> np.ndarray:
@@ -108,12 +108,19 @@ def edited(model: VAE, faces: Tensor, amount: float = 1.0) -> tuple[Tensor, Tens
 
 
 def fitted_fields(
-    sources: Tensor, targets: Tensor, grid: int, roughness: float, squarings: int, steps: int, shared: bool
+    sources: Tensor,
+    targets: Tensor,
+    grid: int,
+    roughness: float,
+    squarings: int,
+    scale: float,
+    steps: int,
+    shared: bool,
 ) -> Tensor:
     """The displacements (N, 2, S, S) that bring sources (N, 3, S, S) nearest to targets, one for all or one each.
 
-    Velocities on knots that minimise Σ (target − source ∘ exp v)² / 2σ² + roughness · ½ Σ ‖∇v‖², σ = 0.07, by
-    Adam. With one for all, (1, 2, S, S), it is the mean flow; with their own, the best that a smooth deformation
+    Velocities on knots that minimise Σ (target − source ∘ exp v)² / 2σ² + roughness · ½ Σ ‖∇v‖², σ the ``scale``,
+    by Adam. With one for all, (1, 2, S, S), it is the mean flow; with their own, the best that a smooth deformation
     can do at all.
     """
     size = sources.shape[-1]
@@ -128,7 +135,7 @@ def fitted_fields(
     for _ in range(steps):
         v = velocity()
         moved = warp(sources, exponential(v, squarings).unsqueeze(0).expand(1, len(sources), -1, -1, -1))[0]
-        cost = (moved - targets).square().sum() / (2 * 0.07**2)
+        cost = (moved - targets).square().sum() / (2 * scale**2)
         rough = 0.5 * (v.diff(dim=-1).square().sum() + v.diff(dim=-2).square().sum())
         optimiser.zero_grad()
         (cost + roughness * rough * len(sources) / count).backward()

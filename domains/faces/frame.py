@@ -27,6 +27,8 @@ EYES = np.array([[0.36, 0.3125], [0.36, 0.6875]])
 #: blurs, in shares of the side, at which two pictures are brought together, from coarse to fine; and in pixels the
 #: least: of pictures with noise a shift by half a pixel, which smooths one of them, looks better than none
 _BLURS, _LEAST_BLUR = (0.06, 0.03, 0.012, 0.004), 0.5
+#: places in a photo that are looked at at once
+_PLACES = 1 << 20
 #: a rolling head, shares of the side: what one unit of each parameter is
 _UNITS = torch.tensor([0.01, 0.01, 0.02, 0.02])
 
@@ -76,14 +78,19 @@ def crop(photo: np.ndarray, frame: np.ndarray, size: int) -> np.ndarray:
     """
     finer = max(1, int(np.ceil(np.sqrt(abs(np.linalg.det(frame[:, :2]))))))
     places = (np.arange(size * finer) + 0.5) / finer - 0.5
-    rows, columns = np.meshgrid(places, places, indexing="ij")
-    at = np.einsum("ij,jhw->ihw", frame[:, :2], np.stack([rows, columns])) + frame[:, 2, None, None]
     height, width = photo.shape[:2]
-    grid = torch.from_numpy(2 * (at[::-1] + 0.5) / np.array([width, height])[:, None, None] - 1)
     image = torch.from_numpy(np.ascontiguousarray(photo)).permute(2, 0, 1).unsqueeze(0)
-    grid = grid.permute(1, 2, 0).unsqueeze(0).to(image.dtype)
-    found = F.grid_sample(image, grid, padding_mode="border", align_corners=False)
-    return F.avg_pool2d(found, finer)[0].permute(1, 2, 0).numpy()
+    found = []
+    # of a large photo the places are many more than the pixels: some rows at once
+    parts = min(size, -(-((size * finer) ** 2) // _PLACES))
+    for some in np.array_split(places.reshape(size, finer), parts):
+        rows, columns = np.meshgrid(some.ravel(), places, indexing="ij")
+        at = np.einsum("ij,jhw->ihw", frame[:, :2], np.stack([rows, columns])) + frame[:, 2, None, None]
+        grid = torch.from_numpy(2 * (at[::-1] + 0.5) / np.array([width, height])[:, None, None] - 1)
+        grid = grid.permute(1, 2, 0).unsqueeze(0).to(image.dtype)
+        seen = F.grid_sample(image, grid, padding_mode="border", align_corners=False)
+        found.append(F.avg_pool2d(seen, finer)[0])
+    return torch.cat(found, 1).permute(1, 2, 0).numpy()
 
 
 def register(

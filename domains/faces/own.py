@@ -16,7 +16,7 @@ from .frame import after, crop, eye_frame, eyes_of, register
 from .pairs import Pair, read_template
 from .photos import LIKE, find_frame, given_eyes, likely_frames, middle, open_photo
 
-__all__ = ["Picture", "listed", "own_pair", "own_pairs", "paired"]
+__all__ = ["Picture", "listed", "own_files", "own_pair", "own_pairs", "paired"]
 
 _COLUMNS = ("person", "expression", "file")
 _EXPRESSIONS = {"neutral": 0, "smiling": 1, "0": 0, "1": 1}
@@ -62,6 +62,12 @@ def listed(path: Path) -> list[Picture]:
             if not found[-1].problem:
                 first[found[-1].person, found[-1].smiles] = len(found) - 1
     return found
+
+
+def own_files(path: Path) -> list[Path]:
+    """The files that a table of pictures names: these, and their landmarks."""
+    found = [(picture.file, picture.landmarks) for picture in listed(path) if not picture.problem]
+    return [file for both in found for file in both if file is not None]
 
 
 def paired(pictures: Sequence[Picture]) -> list[Picture]:

@@ -52,16 +52,22 @@ def saved_as(path: Path) -> str:
     return kind
 
 
-def save_photo(photo: np.ndarray, path: Path) -> None:
-    """Write a picture (H, W, 3), 0 to 1, whole or not at all, as its ending says."""
+def save_photo(photo: np.ndarray, path: Path, source: Path) -> None:
+    """Write a picture (H, W, 3), 0 to 1, whole or not at all, as its ending says, in the colours of its source.
+
+    Those of a source that was not red, green and blue have been converted, and its profile is no longer theirs.
+    """
     from PIL import Image
 
     from sciencevae.data.atomic import atomic_path
 
     kind = saved_as(path)
     quality = {"quality": 95} if kind in ("JPEG", "WEBP") else {}
+    with Image.open(source) as original:
+        profile = original.info.get("icc_profile") if original.mode in ("RGB", "RGBA") else None
     with atomic_path(path) as partial:
-        Image.fromarray(np.round(255 * np.clip(photo, 0, 1)).astype(np.uint8)).save(partial, kind, **quality)
+        made = Image.fromarray(np.round(255 * np.clip(photo, 0, 1)).astype(np.uint8))
+        made.save(partial, kind, icc_profile=profile, **quality)
 
 
 def find_frame(

@@ -18,7 +18,8 @@ import h5py
 import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from sciencevae.errors import InputError, did_you_mean
+from sciencevae.data.generate import chosen_parameters
+from sciencevae.errors import InputError
 
 __all__ = ["DEFAULTS", "EYES", "LANDMARKS", "VERSION", "generate"]
 
@@ -54,10 +55,7 @@ def generate(
     column, where a smiling pixel was in the neutral picture if the head had not moved, in pixels; amount
     (people,), how much they smile.
     """
-    for key in parameters:
-        if key not in DEFAULTS:
-            raise InputError(f"the generator of faces has no parameter {key!r}{did_you_mean(key, DEFAULTS)}")
-    chosen = DEFAULTS | dict(parameters)
+    chosen = chosen_parameters("faces", parameters, DEFAULTS)
     people, size = int(chosen["people"]), int(chosen["size"])
     if people < 1 or not 64 <= size <= 1024 or chosen["noise"] < 0 or chosen["motion"] < 0:
         raise InputError(f"people ≥ 1, size from 64 to 1024, noise and motion ≥ 0; found {chosen}")

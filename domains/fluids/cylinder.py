@@ -23,7 +23,8 @@ import numpy as np
 from scipy.interpolate import make_interp_spline
 from scipy.optimize import brentq
 
-from sciencevae.errors import InputError, did_you_mean
+from sciencevae.data.generate import chosen_parameters
+from sciencevae.errors import InputError
 
 from .immersed import RADIUS, Flow
 from .staggered import Grid
@@ -238,10 +239,7 @@ def generate(
     float32, drag and lift (n, T); time (T,), x (128,), y (64,), solid (64, 128); reynolds, amplitude, place
     and time_step (n,). A run is one group: frames of it belong on one side of a split.
     """
-    for key in parameters:
-        if key not in DEFAULTS:
-            raise InputError(f"the cylinder generator has no parameter {key!r}{did_you_mean(key, DEFAULTS)}")
-    chosen = DEFAULTS | dict(parameters)
+    chosen = chosen_parameters("cylinder flows", parameters, DEFAULTS)
     channel = Channel(*(chosen[key] for key in ("height", "upstream", "downstream", "cells")))
     numbers, starts = [float(number) for number in chosen["reynolds"]], int(chosen["starts"])
     duration, every = float(chosen["duration"]), float(chosen["every"])

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sciencevae.data.generate import chosen_parameters
 from sciencevae.errors import InputError, did_you_mean
 
 __all__ = ["KINDS", "VERSION", "Plan", "generate"]
@@ -162,12 +163,7 @@ def generate(
     if kind not in KINDS:
         raise InputError(f"no kind of flow {kind!r}{did_you_mean(kind, KINDS)}")
     defaults, plan_of = KINDS[kind]
-    for name in parameters:
-        if name not in ("kind", *defaults):
-            raise InputError(
-                f"the generator of {kind} has no parameter {name!r}{did_you_mean(name, defaults)}"
-            )
-    chosen = defaults | dict(parameters)
+    chosen = chosen_parameters(kind, parameters, defaults | {"kind": kind})
     for name, least in {"runs": 1, "frames": 1, "every": 1, "skip": 0}.items():
         if int(chosen[name]) < least:
             raise InputError(f"{name} must be at least {least}, found {chosen[name]}")

@@ -15,6 +15,7 @@ DOMAIN = Domain(
     settings=Objects,
     prepare=own("dataset.prepare"),
     keeps_data=True,
+    input_files=own("own.own_files"),
     build=own("model.build"),
     objective=own("model.objective"),
     augment=own("views.augment"),

@@ -30,7 +30,7 @@ TITLES = {
     "median": "median (mm)",
     "pixels": "in the picture (pixels)",
     "heading": "median error of the heading (°)",
-    "within_68": "positions within 68 % intervals (share)",
+    "within_68": "coordinates within 68 % intervals (share)",
     "within_95": "within 95 % (share)",
     "heading_within_68": "headings within 68 % intervals (share)",
     "heading_within_95": "within 95 % (share)",
@@ -47,9 +47,10 @@ _ANGLES = 16
 class Found:
     """Poses read from N pictures: where, which way, and how far either may be off.
 
-    position (N, 2) in mm, heading (N,) in radians: means over draws of z. below (N, 2): the probability that the
-    model gives to a coordinate below the true one. beyond (N,): to a heading further from the mean than the true
-    one is. error (N,) in mm, pixels (N,), turn (N,) in degrees.
+    position (N, 2) in mm, heading (N,) in radians: means over draws of z and, of the heading, of angles given z.
+    below (N, 2): the probability that the model gives to a coordinate below the true one. beyond (N,): to a heading
+    further from the mean than the true one is. error (N,) in mm, pixels (N,), turn (N,) in degrees. NaN where the
+    truth is not known.
     """
 
     position: np.ndarray
@@ -61,8 +62,14 @@ class Found:
     turn: np.ndarray
 
     def within(self, share: float) -> tuple[float, float]:
-        """The share of positions and of headings that lie within the intervals that hold ``share`` of them."""
-        return float((abs(self.below - 0.5) < share / 2).mean()), float((self.beyond > 1 - share).mean())
+        """The share of coordinates, and of headings, that lie within the intervals that hold ``share`` of them."""
+        beyond = self.beyond[np.isfinite(self.beyond)]
+        return float((abs(self.below - 0.5) < share / 2).mean()), float((beyond > 1 - share).mean())
+
+    @property
+    def median_turn(self) -> float:
+        """The median error of the headings that are known, in degrees."""
+        return float(np.median(self.turn[np.isfinite(self.turn)]))
 
 
 @torch.no_grad()
@@ -88,19 +95,20 @@ def found_poses(variant: Variant, rows: np.ndarray, samples: int, seed: int = 0)
             mean = torch.atan2(angle.sin().mean(0), angle.cos().mean(0))
             headings.append(mean)
             off = wrapped(torch.from_numpy(block["true_heading"].values) - mean).abs()
-            beyond.append((wrapped(angle - mean).abs() > off).double().mean(0))
-    position, heading, lower, further = (
+            further = (wrapped(angle - mean).abs() > off).double().mean(0)
+            beyond.append(further.where(off.isfinite(), torch.nan))
+    position, heading, lower, outside = (
         torch.cat(parts).double().numpy() for parts in (places, headings, below, beyond)
     )
     known = np.stack([data["x"].values[rows], data["y"].values[rows]], -1)
     camera = world(variant.settings.source.setup).camera
     apart = [camera.project(np.c_[p, np.zeros(len(p))])[:, :2] for p in (position, known)]
-    turn = np.angle(np.exp(1j * (heading - data["true_heading"].values[rows])))
+    turn = wrapped(torch.from_numpy(heading - data["true_heading"].values[rows])).numpy()
     return Found(
         position,
         heading,
         lower,
-        further,
+        outside,
         error=np.linalg.norm(position - known, axis=1),
         pixels=np.linalg.norm(apart[0] - apart[1], axis=1),
         turn=np.degrees(abs(turn)),
@@ -147,7 +155,7 @@ def poses(run: Run) -> Findings:
                 "high": high,
                 "median": np.median(found.error),
                 "pixels": found.pixels.mean(),
-                "heading": np.median(found.turn),
+                "heading": found.median_turn,
                 **{f"within_{share}": both[0] for share, both in within.items()},
                 **{f"heading_within_{share}": both[1] for share, both in within.items()},
             }

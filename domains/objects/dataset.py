@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from sciencevae.data.atomic import atomic_path
 from sciencevae.data.splits import SPLITS
 from sciencevae.errors import InputError
 
-from .own import own_labels, own_picture
+from .own import Label, own_labels, own_picture
 from .scenes import SIZE, UNSEEN
 from .settings import Objects, Prepare
 from .simulate import twin_of
@@ -101,14 +101,14 @@ def read(path: Path, settings: Objects, template: xr.Dataset | None = None) -> I
     A picture that cannot be read stays as NaN, with a reason in ``status``.
     """
     own = world(settings.source.setup)
-    labels = own_labels(Path(path), own.kinds)
+    labels = own_labels(Path(path))
     for start in range(0, len(labels), _ROWS):
         block = labels[start : start + _ROWS]
         pictures = np.zeros((len(block), SIZE, SIZE, 3), np.uint8)
         status = np.full(len(block), "ok", object)
         for i, label in enumerate(block):
             try:
-                pictures[i] = own_picture(replace(label, place=None, pixel=None), own.camera)[0]
+                pictures[i] = own_picture(Label(label.file), own)[0]
             except InputError as error:
                 status[i] = str(error)
         unknown = np.full(len(block), np.nan)
@@ -161,8 +161,8 @@ def _own(
     path: Path, own: World, chosen: Prepare, random: np.random.Generator
 ) -> list[tuple[Pictures, str, bool]]:
     """A user's pictures by split, and whether their pose is told: those without labels are all trained on."""
-    labels = own_labels(path, own.kinds)
-    read = [own_picture(label, own.camera) for label in labels]
+    labels = own_labels(path)
+    read = [own_picture(label, own) for label in labels]
     found = Pictures(
         np.stack([picture for picture, _, _ in read]),
         np.stack([place for _, place, _ in read]),
@@ -181,9 +181,15 @@ def _own(
     if chosen.targets == "twins" and len(bare := trained[~whole[trained]]):
         raise InputError(
             f"{path}: {labels[bare[0]].file.name} has a position, but no heading or no kind, without which "
-            "there is no twin of it: add them, leave its position out, or set prepare.targets=poses"
+            "there is no twin of it: add them, leave its position out, or set model.kind=regress and "
+            "prepare.targets=poses"
         )
     later = chosen.labelled + chosen.valid
+    if len(order) <= later:
+        raise InputError(
+            f"{path}: of {len(order)} pictures with a position prepare.labelled trains on {chosen.labelled} and "
+            f"prepare.valid keeps {chosen.valid}, and none is left to test on: lower them, or label more"
+        )
     return [
         (found[trained], "train", True),
         (found[np.flatnonzero(~known)[: chosen.unlabelled]], "train", False),

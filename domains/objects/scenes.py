@@ -73,12 +73,12 @@ class Camera:
             -1,
         )
 
-    def on_table(self, pixels: np.ndarray, size: int = SIZE) -> np.ndarray:
-        """The x, y on the table in millimetres, (N, 2), of column, row (N, 2)."""
+    def on_table(self, pixels: np.ndarray, size: int = SIZE, height: float = 0.0) -> np.ndarray:
+        """The x, y in millimetres, (N, 2), of column, row (N, 2), on the table or so many millimetres above it."""
         focal = size / 2 / np.tan(np.radians(self.view) / 2)
         rays = np.c_[(np.asarray(pixels, float) - size / 2) / focal, np.ones(len(pixels))] @ self.axes
         place = np.asarray(self.place, float)
-        return place[:2] - rays[:, :2] * (place[2] / rays[:, 2])[:, None]
+        return place[:2] - rays[:, :2] * ((place[2] - height) / rays[:, 2])[:, None]
 
 
 def box(x: float, y: float, z: float, long: float, wide: float, high: float) -> Mesh:

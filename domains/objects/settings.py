@@ -203,6 +203,14 @@ class Objects(RunSettings):
     analyse: Analyse = Field(default_factory=Analyse)
 
     @model_validator(mode="after")
+    def _all_settings_count(self) -> Objects:
+        if self.prepare.fractions.get("test"):
+            raise ValueError("prepare.fractions.test: no simulated picture is tested on: set it to 0")
+        if self.refit.tune and self.model.kind != "regress":
+            raise ValueError("refit.tune: what is tuned is a regressor of pictures: set model.kind=regress")
+        return self
+
+    @model_validator(mode="after")
     def _targets_fit(self) -> Objects:
         wanted = {"translate": "twins", "regress": "poses"}[self.model.kind]
         if self.prepare.targets != wanted:

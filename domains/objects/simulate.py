@@ -17,7 +17,8 @@ import h5py
 import numpy as np
 from scipy.ndimage import gaussian_filter, zoom
 
-from sciencevae.errors import InputError, did_you_mean
+from sciencevae.data.generate import chosen_parameters
+from sciencevae.errors import InputError
 
 from .rasterise import rasterised
 from .scenes import SIZE, UNSEEN, Camera, Mesh, beside, box, cylinder, placed, together
@@ -52,12 +53,7 @@ def generate(
     another renderer (``realistic.py``). Datasets of each group: pictures (n, 64, 64, 3) uint8; position (n, 2), x
     and y on the table in millimetres; heading (n,) in radians; kind (n,), a number in the attribute ``kinds``.
     """
-    for key in parameters:
-        if key not in DEFAULTS:
-            raise InputError(
-                f"the generator of objects has no parameter {key!r}{did_you_mean(key, DEFAULTS)}"
-            )
-    chosen = DEFAULTS | dict(parameters)
+    chosen = chosen_parameters("objects", parameters, DEFAULTS)
     counts = {name: chosen[name] for name in ("plain", "randomised", "realistic", "unseen")}
     for name, count in ((name, chosen[name]) for name in COUNTS):
         if isinstance(count, bool) or not isinstance(count, int) or count < (name == "samples"):

@@ -15,7 +15,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sciencevae.errors import InputError, did_you_mean
+from sciencevae.data.generate import chosen_parameters
+from sciencevae.errors import InputError
 
 from .sampler import COLUMNS, ChainSettings, run_chains
 
@@ -70,10 +71,7 @@ def generate(
     temperature (n,) J/k_B, chain (n,), energy (n,) J per site, magnetisation (n, 2), bond_sums (n, 4),
     vortex_density (n,); for each chain: tau_int (updates), thinning (updates), chain_temperature.
     """
-    for key in parameters:
-        if key not in DEFAULTS:
-            raise InputError(f"the XY generator has no parameter {key!r}{did_you_mean(key, DEFAULTS)}")
-    chosen = DEFAULTS | dict(parameters)
+    chosen = chosen_parameters("XY lattices", parameters, DEFAULTS)
     temperatures = temperature_grid(chosen["temperatures"])
     lattice, samples, chains = (int(chosen[key]) for key in ("lattice", "samples", "chains"))
     settings, n = ChainSettings(), len(temperatures) * samples

@@ -21,7 +21,8 @@ _READ = ("JPEG", "PNG", "TIFF", "WEBP")
 def open_picture(path: Path) -> np.ndarray:
     """A picture (H, W, 3) of uint8, upright: turned as its EXIF orientation says.
 
-    Raises InputError for a file that is no picture, is damaged, or has more pixels than Pillow reads (90 million).
+    Raises InputError for a file that is no picture, is damaged, has more pixels than Pillow reads (90 million), is
+    transparent anywhere, or has grey values of more than 8 bits: of which none says what is white.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -29,7 +30,12 @@ def open_picture(path: Path) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=_READ) as picture:
-                upright = ImageOps.exif_transpose(picture).convert("RGB")
+                if picture.mode.startswith(("I", "F")):
+                    raise InputError(f"{path} has grey values of more than 8 bits: save it with 8 bits")
+                upright = ImageOps.exif_transpose(picture)
+                if upright.has_transparency_data and np.asarray(upright.convert("RGBA"))[..., 3].min() < 255:
+                    raise InputError(f"{path} is transparent in places: put it on a background and save it")
+                upright = upright.convert("RGB")
     except FileNotFoundError as error:
         raise InputError(f"no file {path}") from error
     except UnidentifiedImageError as error:

@@ -345,14 +345,14 @@ READERS: dict[str, tuple[Callable[[], bytes], Callable[[Path], Any]]] = {
     ),
     "labels.csv": (
         lambda: b"file,x,y,heading,kind\na.png,12.5,-3,90,mug\nb.png,,,,\n",
-        lambda path: object_labels(path, World().kinds),
+        object_labels,
     ),
     "labels.json": (
         lambda: (
             b'{"images": [{"id": 1, "file_name": "a.png"}], "categories": [{"id": 2, "name": "tee"}], '
             b'"annotations": [{"image_id": 1, "category_id": 2, "bbox": [3, 4, 5, 6]}]}'
         ),
-        lambda path: object_labels(path, World().kinds),
+        object_labels,
     ),
     **{f"solid.{kind}": (partial(_solid, kind), read_solid) for kind in ("stl", "obj", "ply")},
     "landmarks.tem": (lambda: b"2\n565.0\t632.0\n778.0\t624.0\n", read_template),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 from sciencevae.builtin.faces.analysis import smiling_pairs
 from sciencevae.builtin.faces.editing import alike, edited, fitted_fields, psnr
 from sciencevae.builtin.faces.model import build
@@ -93,7 +93,7 @@ def test_the_best_field_for_all_is_worse_than_one_each() -> None:
     source = torch.nn.functional.interpolate(coarse, (32, 32), mode="bicubic")
     shift = torch.tensor([1.0, -0.5])[None, :, None, None].expand(1, 2, 32, 32)
     target = warp(source, shift.expand(1, 3, -1, -1, -1))[0]
-    given = {"grid": 6, "roughness": 0.1, "squarings": 4, "steps": 80}
+    given = {"grid": 6, "roughness": 0.1, "squarings": 4, "scale": 0.07, "steps": 80}
     one = fitted_fields(source, target, **given, shared=True)
     assert one.shape == (1, 2, 32, 32)
     assert (one - shift)[..., 6:-6, 6:-6].abs().max() < 0.1
@@ -142,6 +142,12 @@ def test_a_photo_is_edited_at_its_own_size(faces_run: Run, photo: tuple[Path, st
     assert rows[0] > 40, "the hair is as it was"
     assert columns[0] > 20
     assert columns[-1] < 236
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.open(path).save(tmp_path / "wide.png", icc_profile=profile)
+    other = [str(tmp_path / "wide.png") if word == str(path) else word for word in words]
+    assert main([*other, "--amount", "1"]) == 0
+    assert Image.open(out).info["icc_profile"] == profile, "the numbers are the colours that they were"
 
     # a phone's picture lies on its side, and says so
     sideways = tmp_path / "phone.png"

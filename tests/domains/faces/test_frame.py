@@ -31,6 +31,15 @@ def test_the_identity_cuts_out_the_picture() -> None:
     assert halved == pytest.approx(photo.reshape(12, 2, 12, 2, 3).mean((1, 3)))
 
 
+def test_of_a_large_photo_some_rows_are_cut_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = np.random.default_rng(0).random((60, 70, 3)).astype(np.float32)
+    frame = np.array([[2.3, 0.4, 1.0], [-0.4, 2.3, 3.0]])
+    whole = crop(photo, frame, 24)
+    for places in (1, 500, 2000):
+        monkeypatch.setattr("sciencevae.builtin.faces.frame._PLACES", places)
+        assert np.array_equal(crop(photo, frame, 24), whole)
+
+
 def test_the_eyes_lie_where_they_belong() -> None:
     """A bright dot at either eye of a photo comes to lie at its place in the frame."""
     photo, eyes = np.zeros((120, 160, 3)), np.array([[50, 60], [62, 104]])

@@ -20,6 +20,7 @@ from sciencevae.cli import main
 from sciencevae.config import load
 from sciencevae.errors import InputError
 from sciencevae.registry import domain
+from sciencevae.runs import configure
 
 PEOPLE = 12
 
@@ -74,6 +75,23 @@ def test_pairs_of_your_own_are_those_of_the_generator(table: Path, drawn: h5py.F
     assert np.abs(own["x"].values - known["x"].values).max() < 0.04
     points = own["landmarks"].values[own["expression"].values == 1].reshape(PEOPLE, -1, 2)
     assert points == pytest.approx(np.broadcast_to(EYES * 48 - 0.5, points.shape), abs=1e-3)
+
+
+def test_a_picture_that_changed_is_read_again(table: Path, tmp_path: Path) -> None:
+    faces = domain("faces")
+    table = changed(table, lambda rows: rows.assign(landmarks=[f"{i // 2}.tem" for i in range(len(rows))]))
+
+    def key() -> str:
+        return configure(tmp_path / "run", faces, settings(), table).main.key
+
+    first = key()
+    assert key() == first
+    for name in ("pictures/3_1.png", "3.tem"):
+        path, before = table.parent / name, key()
+        path.write_bytes(path.read_bytes() + b"\n")
+        assert key() != before
+    (table.parent / "pictures/3_1.png").unlink()
+    assert key() != first, "prepare says that it is missing"
 
 
 def test_landmarks_are_taken_from_templates_where_they_are(table: Path) -> None:

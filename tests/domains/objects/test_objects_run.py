@@ -126,6 +126,51 @@ def test_intervals_of_a_known_distribution_hold_what_they_say(objects_run: Run) 
     assert abs(found.heading - 0.5).max() < 0.5, "a mean over 128 draws"
 
 
+def test_what_is_not_known_of_a_picture_counts_nowhere(objects_run: Run) -> None:
+    """Of pictures without a heading the position is judged, and no heading."""
+
+    def found(known: np.ndarray) -> Found:
+        class Shown:
+            settings, data = objects_run.settings, objects_run.main.data
+            model = objects_run.main.model
+
+        Shown.data = Shown.data.assign_coords(
+            true_heading=Shown.data["true_heading"].where(xr.DataArray(known, dims="sample"))
+        )
+        return found_poses(Shown, np.arange(8), 4)
+
+    known = np.ones(objects_run.main.data.sizes["sample"], bool)
+    whole, known[5:8] = found(known), False
+    part = found(known)
+    assert np.array_equal(part.error, whole.error)
+    assert np.isnan(part.turn[5:]).all()
+    assert np.isnan(part.beyond[5:]).all()
+    assert part.median_turn == np.median(whole.turn[:5])
+    assert part.within(0.5)[1] == (whole.beyond[:5] > 0.5).mean()
+
+
+def test_what_nothing_is_told_of_weighs_nothing(files, labels: Path) -> None:
+    """Neither in training nor where the best weights are chosen: there is but the KL to see in it."""
+    labels.write_text(labels.read_text().replace(",0.0,\n", ",0.0,tee\n"))
+    data = prepare(settings("prepare={labelled: 2, unlabelled: 2, valid: 1, test: 1}"), files, labels)
+    told = (data["domain"].values != "realistic") | data["labelled"].values
+    assert np.array_equal(data["weight"].values, told.astype(np.float32))
+    assert not told[(data["split"].values == 1) & (data["domain"].values == "realistic")].any()
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("prepare.fractions={train: 0.8, valid: 0.1, test: 0.1}", "no simulated picture is tested on"),
+        ("refit.tune=true", "what is tuned is a regressor"),
+        ("model.kind=regress", r"set prepare\.targets=poses"),
+    ],
+)
+def test_settings_that_would_do_nothing_are_refused(override: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        settings(override)
+
+
 def test_own_pictures_are_trained_and_tested_on(files, labels: Path) -> None:
     chosen = settings("prepare={labelled: 2, unlabelled: 2, valid: 1, test: 1}")
     every = settings("prepare={labelled: 6, unlabelled: 2, valid: 0, test: 1}")
@@ -144,6 +189,8 @@ def test_own_pictures_are_trained_and_tested_on(files, labels: Path) -> None:
         InputError, match=r"6 of 9 pictures have a position, and prepare\.labelled asks for 30"
     ):
         prepare(settings("prepare={unlabelled: 2}"), files, labels)
+    with pytest.raises(InputError, match=r"of 6 pictures with a position .* none is left to test on"):
+        prepare(settings("prepare={labelled: 4, unlabelled: 2, valid: 2}"), files, labels)
 
 
 def test_own_pictures_are_prepared_beside_the_simulation(

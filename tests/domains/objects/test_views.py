@@ -238,3 +238,21 @@ def test_what_is_believed_teaches() -> None:
         wanted = twin_of(World(), "tee", *places[number], 0.3 + math.pi / 2)
         assert abs(twin.numpy() - wanted).mean() < 0.01, "the kind and the turn that were decoded"
     assert lesson(World(), Reader(), InMemory(joined(known)), chosen, seed=0) is None
+
+    class Poses(Reader):
+        def decode(self, pictures: Tensor):
+            found = super().decode(pictures)
+            del found.fields["twin"]
+            return found
+
+    (block,) = lesson(
+        World(), Poses(), InMemory(joined([*known, rows(unlabelled, 1.0, False)])), chosen, seed=0
+    ).blocks(1000)
+    x, realistic = block.x, block.context["condition"][:, 0] == 1
+    taught = realistic & torch.isfinite(x["position"]).all(1)
+    assert 0.2 < taught.float().mean() < 0.4
+    for picture, position in zip(x["picture"][taught], x["position"][taught], strict=True):
+        number = int((unlabelled - picture).abs().sum((1, 2, 3)).argmin())
+        assert position.numpy() == pytest.approx(places[number], abs=1.5)
+    assert torch.allclose(x["heading"][taught], torch.tensor(0.3), atol=0.3)
+    assert torch.isfinite(x["twin"][taught]).all(), "of which views see where the object is"

@@ -89,13 +89,13 @@ def test_what_has_no_mirror_image_is_not_mirrored(tmp_path: Path) -> None:
 def test_pixels_become_millimetres_by_ones_own_camera(tmp_path: Path) -> None:
     from PIL import Image
 
-    camera = world(Setup(camera={"place": [100, 0, 700], "target": [5, 5, 0], "view": 20, "roll": 30})).camera
-    column, row = camera.project(np.array([[20.0, -15.0, 0.0]]))[0, :2] * 4
+    own = world(Setup(camera={"place": [100, 0, 700], "target": [5, 5, 0], "view": 20, "roll": 30}))
+    column, row = own.camera.project(np.array([[20.0, -15.0, 0.0]]))[0, :2] * 4
     Image.new("RGB", (4 * SIZE, 4 * SIZE)).save(tmp_path / "a.png")
     labels = tmp_path / "labels.csv"
     labels.write_text(f"file,column,row\na.png,{column},{row}\n")
-    (label,) = own_labels(labels, World().kinds)
-    assert own_picture(label, camera)[1] == pytest.approx([20.0, -15.0], abs=1e-6)
+    (label,) = own_labels(labels)
+    assert own_picture(label, own)[1] == pytest.approx([20.0, -15.0], abs=1e-6)
 
 
 def test_a_camera_may_look_straight_down() -> None:
