@@ -1,4 +1,4 @@
-"""Realistic pictures: paths of light through scenes whose shapes, stuff, light and camera the simulation has not.
+"""Realistic pictures: path-traced scenes whose shapes, materials, light and camera the simulation has not.
 
 The renderer is Mitsuba 3 (Jakob et al. 2022); no code that shades, and no solid, is shared with ``rasterise.py``.
 """
@@ -29,7 +29,7 @@ _METALS = ((0.90, 0.90, 0.90), (0.95, 0.60, 0.45), (0.95, 0.75, 0.35))
 def photographed(kind: str, pose: np.ndarray, samples: int, random: np.random.Generator) -> np.ndarray:
     """A picture (SIZE, SIZE, 3) of an object at its pose (x, y in millimetres, heading), as a camera gives it.
 
-    Light: a lamp with an extent, a window and a dim sky, at most three bounces. Stuff: glossy, dull, metallic;
+    Light: a lamp with an extent, a window and a dim sky, at most three bounces. Materials: glossy, dull, metallic;
     tables of wood, cloth, stone and print. Camera: a thin lens (aperture 8 mm) that stands some millimetres
     from where it should, its white balance and exposure off, darker corners, shot and read noise, γ = 2.2.
     samples: paths for each pixel.

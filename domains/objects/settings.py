@@ -163,7 +163,9 @@ class Refit(RefitSettings):
         default=False, description="whether a regressor of pictures goes on with the labelled ones alone"
     )
     rounds: int = Field(
-        default=2, ge=0, description="of looking for poses of the unlabelled pictures and learning from them"
+        default=2,
+        ge=0,
+        description="of self-training: finding poses of the unlabelled pictures (pseudo-labels), and learning them",
     )
     believed: float = Field(
         default=0.7,
@@ -171,7 +173,7 @@ class Refit(RefitSettings):
         le=1,
         description="share of the unlabelled pictures that teach: those whose pose depends least on the view",
     )
-    views: int = Field(default=10, ge=2, description="of each unlabelled picture")
+    views: int = Field(default=10, ge=2, description="of each unlabelled picture, augmented as in training")
     lesson: TrainingSettings = Field(
         default=TrainingSettings(epochs=4, batch_size=32, learning_rate=1e-3, schedule="cosine"),
         description="of each round",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sciencevae.data.scaling import Scaling
     from sciencevae.registry import Domain
 
-__all__ = ["BLOCK_ROWS", "Trained", "physical", "refuse_unusable", "warn_left_out"]
+__all__ = ["BLOCK_ROWS", "Trained", "physical", "physical_spread", "refuse_unusable", "warn_left_out"]
 
 log = logging.getLogger(__name__)
 #: rows that go through the model at once; with what is computed on the way a megabyte each at most

@@ -65,7 +65,7 @@ class Discrepancy(Term):
     eq. 5; of rows with weights their shares), k the mean of Gaussian kernels of three widths about √D. Of draws of
     z, one a row. A batch without one of the domains has none.
 
-    domain: as of ``TwoDomains``.
+    domain: as of ``TwoDomains``, within which it counts w₀ + w₁ times.
     """
 
     couples = True
