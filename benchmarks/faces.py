@@ -87,7 +87,7 @@ def minutes(folder: Path) -> float:
 
 def main() -> None:
     """Run, print, keep."""
-    from benchmarks.tables import faces
+    from benchmarks.tables.pictures import faces
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tasks", nargs="*", choices=[*TASKS, []])

@@ -55,7 +55,7 @@ def collected(folders: Sequence[Path]) -> dict[str, Any]:
 
 def main() -> None:
     """Run, print, keep."""
-    from benchmarks.tables import objects
+    from benchmarks.tables.pictures import objects
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5, help="how many, from 0")
