@@ -30,12 +30,14 @@ DRAWS = 4000
 WEIGHT, SIGMA, SCALE, KAPPA = torch.tensor([[1.0, 2.0], [0.5, -1.0]]), 0.7, np.array([10.0, 3.0]), 4.0
 
 
-def saved(path: Path, fields: dict[str, decoders.Decoder], data: xr.Dataset, scaling: Scaling) -> Path:
+def saved(
+    path: Path, fields: dict[str, decoders.Decoder], data: xr.Dataset, scaling: Scaling, name: str = "toy"
+) -> Path:
     encoder = encoders.Gaussian(Perceptron(2, [], 4), 2)
     decoder = decoders.Joint(fields) if len(fields) > 1 else fields["x"]
-    toy = domain("toy")
+    own = domain(name)
     described = data.assign_attrs(scaling=scaling.to_json(), fields=list(fields))
-    metadata = {"domain": "toy", "settings": load(toy).dump(), "data": template.to_json(described)}
+    metadata = {"domain": name, "settings": load(own).dump(), "data": template.to_json(described)}
     save(VAE(priors.StandardNormal(2), encoder, decoder), path, metadata)
     return path
 
@@ -128,3 +130,13 @@ def test_what_has_no_spread_is_said(
     with pytest.raises(InputError, match=said):
         decode_file(model, latents, tmp_path / out, **options)
     assert not (tmp_path / out).exists()
+
+
+def test_a_format_without_room_for_it_is_refused(tmp_path: Path, latents: Path) -> None:
+    part = {"x": decoders.Gaussian(linear())}
+    model = saved(tmp_path / "model.safetensors", part, SAMPLES, Scaling({}), name="xy")
+    with pytest.raises(
+        InputError, match=r"\.npz of xy has no room for standard deviations: give -o FILE\.h5"
+    ):
+        decode_file(model, latents, tmp_path / "x.npz", spread=5)
+    assert not (tmp_path / "x.npz").exists()

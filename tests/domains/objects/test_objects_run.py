@@ -261,3 +261,9 @@ def test_own_pictures_become_poses(objects_run: Run, labels: Path, tmp_path: Pat
     assert np.isfinite(others[["x", "y", "heading"]].to_numpy()).all()
     assert (abs(others.heading) <= 180).all()
     assert others.heading.abs().max() > math.pi, "degrees"
+    decode_file(model, tmp_path / "latents.parquet", tmp_path / "poses.csv", spread=20)
+    again = pd.read_csv(tmp_path / "poses.csv")
+    assert again[list(poses)].equals(poses)
+    assert again.loc[3, ["x_std", "y_std", "heading_std"]].isna().all()
+    assert (again.drop(3)[["x_std", "y_std"]] > 0.3).all(axis=None), "mm"
+    assert (again.drop(3).heading_std > 3).all(), "degrees"
