@@ -8,7 +8,7 @@ import platform
 import re
 import socket
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,23 +107,23 @@ def file_hash(path: Path) -> str:
 
 
 def input_content(domain: Domain, path: Path) -> dict[str, Any]:
-    """What a user's input holds, as of ``content``, with the files that it names."""
-    return content(path, domain.input_files(path) if domain.input_files else ())
+    """What a user's input holds, as of ``content``; ``named``: the sha256 of each file that it names, else ""."""
+    if domain.input_files is None:
+        return content(path)
+    files = {found.relative_to(path.parent).as_posix(): found for found in domain.input_files(path)}
+    return content(path) | {
+        "named": {name: file_hash(found) if found.is_file() else "" for name, found in sorted(files.items())}
+    }
 
 
-def content(path: Path, named: Iterable[Path] = ()) -> dict[str, Any]:
+def content(path: Path) -> dict[str, Any]:
     """Size and sha256 of a file, or of a folder: of its files' names, sizes and hashes.
 
-    named: files that a file names, which then count as those of its folder do. ``by`` says of very much that the
-    hash is of names and sizes only.
+    ``by`` says of a very large folder that the hash is of names and sizes only.
     """
-    others = [found for found in named if found.is_file()]
-    if not path.is_dir() and not others:
+    if not path.is_dir():
         return {"bytes": path.stat().st_size, "sha256": file_hash(path)}
-    if path.is_dir():
-        files = sorted(found for found in path.rglob("*") if found.is_file())
-    else:
-        path, files = path.parent, sorted({path, *others})
+    files = sorted(found for found in path.rglob("*") if found.is_file())
     sizes = [found.stat().st_size for found in files]
     whole = sum(sizes) <= _FOLDER_BYTES
     digest = hashlib.sha256()

@@ -170,12 +170,18 @@ def _input(own: Domain, record: dict[str, Any], moved: str | None) -> Path | Non
     path = Path(moved or told["path"]).expanduser().resolve()
     if not path.exists():
         raise InputError(f"the input {path} is not there: say where it lies now with --input")
-    found = input_content(own, path)["sha256"]
-    if found != told["sha256"]:
+    found = input_content(own, path)
+    if found["sha256"] != told["sha256"]:
         raise InputError(
-            f"the input {path} is not what the run was made from: its sha256 is {found}, recorded is "
+            f"the input {path} is not what the run was made from: its sha256 is {found['sha256']}, recorded is "
             f"{told['sha256']}; name the right file with --input"
         )
+    for name, known in told.get("named", {}).items():
+        if (now := found["named"].get(name, "")) != known:
+            what = "is not what the run was made from" if now else "is not there"
+            raise InputError(
+                f"{path} names {name}, which {what}: put it back, or name another table by --input"
+            )
     return path
 
 

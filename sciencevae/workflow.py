@@ -315,6 +315,9 @@ def _explain(folder: Path, out: Path, profile: Path, said: int) -> int:
             re.DOTALL,
         )
         told = " ".join(reason[1].split()) if reason else "None"
+        # what it said before it had begun is in its log alone
+        if own := re.search(r"^sciencevae: error: (.*)\s*\Z", _end_of(log), re.MULTILINE):
+            raise RunError(f"{rule} failed: {own[1]} (log: {log})")
         why = ended or (told if told != "None" else "it was killed, perhaps for memory")
         raise RunError(f"{rule} ended without a word ({why}; log: {log}); the same command resumes it")
     lines = [line.strip() for line in last.splitlines() if line.strip()]

@@ -70,7 +70,6 @@ def test_a_run_comes_out_the_same_from_its_run_json_alone(
     assert told["compared"]["metrics"] > 10
     before, after = (read_json(folder / "run.json") for folder in (made, tmp_path / "again"))
     assert before["weights"] == after["weights"]
-    assert before["models"] != after["models"]  # their files tell the seconds, too
 
 
 def test_the_record_names_what_a_result_depends_on(made: Path) -> None:

@@ -305,6 +305,19 @@ def test_a_stage_killed_hard_is_named(copied: Path) -> None:
     assert "logs/analyse.log" in out
 
 
+def test_what_a_stage_says_before_it_begins_is_told(copied: Path) -> None:
+    """It leaves no record of a failure: there is no run yet in which it could."""
+    process = _start("run", "toy", "--out", copied, *WIDE, "--set", "analyse.slow=60")
+    lock = wait_for(lambda: (p := copied / ".locks" / "analyse").exists() and p.read_text())
+    log = copied / "logs" / "analyse.log"
+    wait_for(lambda: log.exists() and "began" in log.read_text())
+    with log.open("a") as file:
+        file.write("sciencevae: error: that is no run\n")
+    os.kill(json.loads(lock)["pid"], signal.SIGKILL)
+    out, _ = process.communicate(timeout=60)
+    assert "analyse failed: that is no run" in out
+
+
 def test_stages_refuse_data_that_are_not_what_was_written(
     toy_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["alike", "edit", "edited", "fitted_fields", "flow_of", "psnr"]
 
 ATTRIBUTES = ("smile",)
+#: an amount beyond which numbers would be, too
+_LARGEST = 1000.0
 
 
 def flow_of(model: VAE) -> tuple[PersonalFlow, Warp]:
@@ -57,6 +59,8 @@ def edit(
     """
     if attribute not in ATTRIBUTES:
         raise InputError(f"unknown attribute {attribute!r}{did_you_mean(attribute, ATTRIBUTES)}")
+    if not abs(amount) <= _LARGEST:
+        raise InputError(f"--amount {amount:g}: 1 is a smile as people make it; give a smaller one")
     flow_of(trained.model)
     saved_as(out)
     photo = open_photo(source)

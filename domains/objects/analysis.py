@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -64,12 +65,14 @@ class Found:
     def within(self, share: float) -> tuple[float, float]:
         """The share of coordinates, and of headings, that lie within the intervals that hold ``share`` of them."""
         beyond = self.beyond[np.isfinite(self.beyond)]
-        return float((abs(self.below - 0.5) < share / 2).mean()), float((beyond > 1 - share).mean())
+        headings = float((beyond > 1 - share).mean()) if len(beyond) else math.nan
+        return float((abs(self.below - 0.5) < share / 2).mean()), headings
 
     @property
     def median_turn(self) -> float:
         """The median error of the headings that are known, in degrees."""
-        return float(np.median(self.turn[np.isfinite(self.turn)]))
+        known = self.turn[np.isfinite(self.turn)]
+        return float(np.median(known)) if len(known) else math.nan
 
 
 @torch.no_grad()

@@ -155,7 +155,7 @@ def _annotated(file: Path, note: Mapping[str, Any] | None, kinds: Mapping[Any, s
     # COCO counts pixels from 0: their middles lie half a pixel further
     points = [
         (float(x) + 0.5, float(y) + 0.5) if seen > 0 else None
-        for x, y, seen in np.array(note.get("keypoints", []), float).reshape(-1, 3)
+        for x, y, seen in np.array(note.get("keypoints") or [], float).reshape(-1, 3)
     ][:2]
     if points and points[0] is not None:
         tip = points[1] if len(points) > 1 else None
@@ -164,7 +164,11 @@ def _annotated(file: Path, note: Mapping[str, Any] | None, kinds: Mapping[Any, s
                 f"{file.name}: its keypoints are one place, which is no heading: move one of them"
             )
         return Label(file, pixel=points[0], kind=kind, tip=tip)
-    left, top, wide, high = map(float, note["bbox"])
+    left, top, wide, high = map(float, note.get("bbox") or [math.nan] * 4)
+    if not (wide >= 0 and high >= 0):
+        raise InputError(
+            f"{file.name}: its annotation has neither a first keypoint that is seen nor a box: add one"
+        )
     return Label(file, pixel=(left + wide / 2, top + high / 2), kind=kind, boxed=True)
 
 
@@ -196,8 +200,9 @@ def own_picture(label: Label, own: World) -> tuple[np.ndarray, np.ndarray, float
     square = picture[corner[1] : corner[1] + side, corner[0] : corner[0] + side]
     small = np.asarray(Image.fromarray(square).resize((SIZE, SIZE), Image.Resampling.BOX))
     if label.place is not None:
-        _seen(own.camera.project(np.array([[*label.place, 0.0]]))[0, :2], label, side)
-        return small, np.array(label.place), label.heading
+        place = np.array(label.place)
+        _seen(own.camera.project(np.r_[place, 0.0][None])[0, :2], label, side)
+        return small, _within_reach(place, label, own), label.heading
     if label.pixel is None:
         return small, np.full(2, np.nan), label.heading
     points = (np.array([label.pixel, label.tip or label.pixel], float) - corner) * (SIZE / side)
@@ -211,7 +216,17 @@ def own_picture(label: Label, own: World) -> tuple[np.ndarray, np.ndarray, float
         height = float(own.solids[label.kind][0][:, 2].max()) / 2
     place, tip = own.camera.on_table(points, height=height)
     heading = label.heading if label.tip is None else math.atan2(*(tip - place)[::-1])
-    return small, place, heading
+    return small, _within_reach(place, label, own), heading
+
+
+def _within_reach(place: np.ndarray, label: Label, own: World) -> np.ndarray:
+    """The place; InputError where the simulation has nothing so far from the middle, some way beyond its reach."""
+    if not (abs(place) <= 1.2 * own.reach).all():
+        raise InputError(
+            f"{label.file}: the object is at {place[0]:.4g}, {place[1]:.4g} mm, and simulated ones lie within "
+            f"± {own.reach:g}: raise source.setup.reach"
+        )
+    return place
 
 
 def _seen(pixel: np.ndarray, label: Label, side: int) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,18 +44,22 @@ class Solid(Section):
     @model_validator(mode="before")
     @classmethod
     def _known(cls, given: Any) -> Any:
-        """A file's name alone will do."""
-        found = {"file": given} if isinstance(given, str) else given
-        if not isinstance(found, dict) or found.get("sha256") or not isinstance(found.get("file"), str):
-            return found
-        path = Path(found["file"]).absolute()
-        if path.suffix.lower() not in (".stl", ".obj", ".ply"):
-            raise ValueError(f"{path}: a solid is STL, OBJ or PLY: convert it")
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise ValueError(f"cannot read {path}: {error.strerror}") from error
-        return {"file": str(path), "sha256": hashlib.sha256(content).hexdigest()}
+        """A file's name alone will do; with the hash of its content it is known wherever it lies."""
+        return _known_solid(given)
+
+
+def _known_solid(given: Any) -> Any:
+    found = {"file": given} if isinstance(given, str) else given
+    if not isinstance(found, dict) or found.get("sha256") or not isinstance(found.get("file"), str):
+        return found
+    path = Path(found["file"]).expanduser().absolute()
+    if path.suffix.lower() not in (".stl", ".obj", ".ply"):
+        raise ValueError(f"{path}: a solid is STL, OBJ or PLY: convert it")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    return {"file": str(path), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 class Setup(Section):
@@ -66,6 +72,19 @@ class Setup(Section):
     reach: float | None = Field(
         default=None, gt=0, description="positions lie within ± so many millimetres along x and y; none: 45"
     )
+
+    @model_validator(mode="after")
+    def _kinds_are_known(self) -> Setup:
+        from .scenes import UNSEEN
+
+        if UNSEEN in (self.solids or {}):
+            raise ValueError(f"{UNSEEN!r} is what is never simulated: give the solid another name")
+        return self
+
+    def content(self) -> dict[str, Any]:
+        """What the pictures depend on: of files what they hold, not where they lie."""
+        found = self.model_dump(mode="json", exclude_none=True)
+        return found | {"solids": {name: solid.sha256 for name, solid in (self.solids or {}).items()}}
 
 
 class Source(Section):
@@ -203,6 +222,18 @@ class Objects(RunSettings):
     objective: Objective = Field(default_factory=Objective)
     refit: Refit = Field(default_factory=Refit)
     analyse: Analyse = Field(default_factory=Analyse)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _variants_know_their_solids(cls, given: Any) -> Any:
+        """Of variants, too, a file is what it is when this is configured, wherever stages run."""
+        found = copy.deepcopy(given)
+        variants = found.get("variants") if isinstance(found, dict) else None
+        for variant in variants.values() if isinstance(variants, dict) else ():
+            with suppress(AttributeError, KeyError, TypeError):  # what is no mapping is said by what reads it
+                solids = variant["source"]["setup"]["solids"]
+                solids |= {name: _known_solid(solid) for name, solid in solids.items()}
+        return found
 
     @model_validator(mode="after")
     def _all_settings_count(self) -> Objects:

@@ -68,7 +68,9 @@ def generate(
     with h5py.File(path, "w") as file:
         recipe = {"version": VERSION, "seed": seed, "parameters": chosen}
         # the built-in setup is known by the version
-        file.attrs["recipe"] = json.dumps(recipe | ({"setup": setup} if setup else {}), sort_keys=True)
+        if setup:
+            recipe["setup"] = Setup.model_validate(setup).content()
+        file.attrs["recipe"] = json.dumps(recipe, sort_keys=True)
         file.attrs["kinds"] = names
         for number, group in enumerate(("plain", "randomised", "realistic")):
             count = counts[group] + (counts["unseen"] if group == "realistic" else 0)
@@ -150,7 +152,7 @@ def _randomised(own: World, kind: str, pose: np.ndarray, random: np.random.Gener
     camera = Camera(
         np.array(believed.place) + nearer * random.normal(0, 5, 3),
         np.array(believed.target) + own.size * np.array([*random.normal(0, 2, 2), 0.0]),
-        believed.view + random.normal(0, 0.2),
+        believed.view + believed.view / Camera.view * random.normal(0, 0.2),
         believed.roll + random.normal(0, 1),
     )
     table = random.uniform(0.1, 0.9, 3) * _texture(random)[..., None]

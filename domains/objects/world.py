@@ -105,9 +105,15 @@ def _read(name: str, solid: Solid, reach: float) -> Mesh:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise InputError(f"cannot read the solid {name}, {path}: {error.strerror}") from error
+        raise InputError(
+            f"cannot read the solid {name}, {path}: {error.strerror}; put it back, or configure the run again with "
+            f"source.setup.solids.{name}"
+        ) from error
     if hashlib.sha256(content).hexdigest() != solid.sha256:
-        raise InputError(f"{path} is not what it was when this was configured: configure it again")
+        raise InputError(
+            f"{path} is not what it was when this was configured: configure the run again, with "
+            f"source.setup.solids.{name}"
+        )
     with parsing(path, "a mesh"):
         made = trimesh.load_mesh(path, process=False, skip_materials=True)
         corners, triangles = np.array(made.vertices, float), np.array(made.faces, np.int64)
@@ -127,6 +133,11 @@ def _read(name: str, solid: Solid, reach: float) -> Mesh:
             f"the solid {name} is {size:.3g} mm long, and source.setup.reach is {reach:g} mm: is its file in "
             "another unit? Scale it to millimetres"
         )
+    if (low[:2] > size / 2).any() or (high[:2] < -size / 2).any():
+        raise InputError(
+            f"the solid {name} lies from {low[0]:.4g}, {low[1]:.4g} to {high[0]:.4g}, {high[1]:.4g} mm, far from "
+            "its origin, whose position is asked: move it there"
+        )
     if abs(low[2]) > _NEAR * size:
         raise InputError(
             f"the solid {name} begins at z = {low[2]:.3g} mm, and the table is z = 0: move it to stand there, with "
@@ -136,9 +147,21 @@ def _read(name: str, solid: Solid, reach: float) -> Mesh:
 
 
 def _symmetric(mesh: Mesh) -> bool:
-    """Whether a solid is its own mirror image in the plane y = 0, as its corners have it."""
+    """Whether a solid is its own mirror image in the plane y = 0: whether its corners have corners there, and its
+    triangles triangles."""
     from scipy.spatial import KDTree
 
-    corners = mesh[0]
+    corners, triangles = mesh
+    near = _NEAR * math.dist(corners.min(0), corners.max(0))
     apart, _ = KDTree(corners).query(corners * [1, -1, 1])
-    return bool(apart.max() < _NEAR * math.dist(corners.min(0), corners.max(0)))
+    if apart.max() > near:
+        return False
+    # points all over the surface, and as many of the mirrored one
+    random = np.random.default_rng(0)
+    sides = corners[triangles]
+    areas = np.linalg.norm(np.cross(sides[:, 1] - sides[:, 0], sides[:, 2] - sides[:, 0]), axis=1)
+    chosen = random.choice(len(sides), 20_000, p=areas / areas.sum())
+    shares = random.dirichlet(np.ones(3), len(chosen))
+    points = (shares[:, :, None] * sides[chosen]).sum(1)
+    apart, _ = KDTree(points).query(points * [1, -1, 1])
+    return bool(np.quantile(apart, 0.999) < 2 * near)

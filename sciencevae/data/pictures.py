@@ -36,6 +36,8 @@ def open_picture(path: Path) -> np.ndarray:
                 if upright.has_transparency_data and np.asarray(upright.convert("RGBA"))[..., 3].min() < 255:
                     raise InputError(f"{path} is transparent in places: put it on a background and save it")
                 upright = upright.convert("RGB")
+    except InputError:
+        raise
     except FileNotFoundError as error:
         raise InputError(f"no file {path}") from error
     except UnidentifiedImageError as error:

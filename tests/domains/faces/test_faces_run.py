@@ -171,6 +171,8 @@ def test_a_photo_is_edited_at_its_own_size(faces_run: Run, photo: tuple[Path, st
         ("small", "is too small"),
         ("attribute", "unknown attribute 'frown'"),
         ("amount", "would fold the picture"),
+        ("large", "would fold the picture"),
+        ("immense", "give a smaller one"),
         ("ending", "a picture ends in"),
         ("itself", "is the picture itself"),
         ("model", "edits nothing|draws faces anew"),
@@ -207,6 +209,10 @@ def test_what_cannot_be_edited_is_said(
         attribute = "frown"
     elif broken == "amount":
         amount = "30"
+    elif broken == "immense":
+        amount = "1e300"
+    elif broken == "large":
+        amount = "999"
     elif broken == "ending":
         path.write_text("is not looked at before")
         out = tmp_path / "out.gif"

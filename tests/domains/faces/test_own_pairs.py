@@ -19,7 +19,9 @@ from sciencevae.builtin.faces.simulate import generate
 from sciencevae.cli import main
 from sciencevae.config import load
 from sciencevae.errors import InputError
+from sciencevae.provenance import file_hash, input_content
 from sciencevae.registry import domain
+from sciencevae.rerun import _input
 from sciencevae.runs import configure
 
 PEOPLE = 12
@@ -92,6 +94,23 @@ def test_a_picture_that_changed_is_read_again(table: Path, tmp_path: Path) -> No
         assert key() != before
     (table.parent / "pictures/3_1.png").unlink()
     assert key() != first, "prepare says that it is missing"
+
+
+def test_a_run_is_made_again_of_the_same_pictures_alone(table: Path) -> None:
+    faces = domain("faces")
+    record = {"input": {"path": str(table), **input_content(faces, table)}}
+    assert record["input"]["sha256"] == file_hash(table)
+    assert record["input"]["named"]["pictures/2_0.png"] == file_hash(table.parent / "pictures/2_0.png")
+    assert _input(faces, record, None) == table
+    moved = table.parent.rename(table.parent.with_name("moved")) / table.name
+    assert _input(faces, record, str(moved)) == moved
+    picture = moved.parent / "pictures/2_0.png"
+    picture.write_bytes(picture.read_bytes() + b"\n")
+    with pytest.raises(InputError, match=r"names pictures/2_0\.png, which is not what the run was made from"):
+        _input(faces, record, str(moved))
+    picture.unlink()
+    with pytest.raises(InputError, match=r"names pictures/2_0\.png, which is not there: put it back"):
+        _input(faces, record, str(moved))
 
 
 def test_landmarks_are_taken_from_templates_where_they_are(table: Path) -> None:

@@ -117,6 +117,13 @@ def test_a_csv_that_is_wrong(tmp_path: Path, text: str, said: str):
             },
             "its keypoints are one place",
         ),
+        (
+            {
+                "images": [{"id": 1, "file_name": "a.png"}],
+                "annotations": [{"image_id": 1, "keypoints": None}],
+            },
+            "neither a first keypoint that is seen nor a box",
+        ),
     ],
 )
 def test_a_coco_file_that_is_wrong(tmp_path: Path, content, said: str):
@@ -177,6 +184,7 @@ def test_pictures_that_are_wrong(tmp_path: Path):
         (broken, "broken.png is damaged"),
         (outside, "10, 100 pixels, outside of the middle square of 240 pixels"),
         (away, "0.5, 300 mm, outside of the middle square"),
+        (Label(tmp_path / "b.png", place=(60.0, 0.0)), "lie within ± 45: raise source.setup.reach"),
         (unknown, "of kind 'mugg', and the simulation has mug, bracket, tee; did you mean 'mug'"),
         (Label(tmp_path / "a.png", pixel=(160.0, 120.0), boxed=True), "has a box and no kind"),
     ):

@@ -63,7 +63,11 @@ def test_what_has_no_mirror_image_is_not_mirrored(tmp_path: Path) -> None:
     hand = str(written(tmp_path / "hand.stl", corners, triangles))
     part = str(written(tmp_path / "part.stl", *BRACKET))
     beside = {"camera": {"place": [60, -260, 520]}}
+    # a tetrahedron in a box, of which it has all corners
+    cut = box(0, 0, 22, 40, 40, 44)[0], np.array([[0, 3, 5], [0, 5, 6], [0, 6, 3], [3, 6, 5]])
+    half = str(written(tmp_path / "half.ply", *cut))
     wanted = {
+        "a tetrahedron": (Setup(solids={"half": half}), False),
         "both hands": (Setup(solids={"part": part}), True),
         "one hand": (Setup(solids={"part": part, "hand": hand}), False),
         "a camera beside": (Setup(solids={"part": part}, **beside), False),
@@ -84,6 +88,46 @@ def test_what_has_no_mirror_image_is_not_mirrored(tmp_path: Path) -> None:
     )
     seen = augment(chosen)(rows, torch.Generator().manual_seed(0))
     assert torch.allclose(seen.x["position"], rows.x["position"])
+
+
+def test_variants_have_solids_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they are when this is configured: stages run elsewhere, and later."""
+    written(tmp_path / "part.stl", *BRACKET)
+    written(tmp_path / "other.stl", 1.1 * BRACKET[0], BRACKET[1])
+    monkeypatch.chdir(tmp_path)
+    own = ["source={realistic: 0, unseen: 0, setup: {solids: {part: part.stl}}}"]
+    chosen = load(
+        domain("objects"),
+        overrides=[*own, "variants={more: {source: {setup: {solids: {part: other.stl}}}}, same: {seed: 3}}"],
+    )
+    monkeypatch.chdir("/")
+    for settings in (chosen, type(chosen).model_validate(chosen.dump())):
+        solids = {
+            name: world(settings.variant(name).source.setup).solids["part"][0]
+            for name in ("main", "more", "same")
+        }
+        assert solids["main"] == pytest.approx(solids["same"])
+        assert solids["more"] == pytest.approx(1.1 * solids["main"])
+
+
+def test_a_recipe_is_of_what_files_hold_and_not_of_where_they_lie(tmp_path: Path) -> None:
+    import h5py
+
+    recipes = set()
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        path = written(tmp_path / name / "part.stl", *BRACKET)
+        given = {
+            "plain": 1,
+            "randomised": 1,
+            "realistic": 0,
+            "unseen": 0,
+            "setup": {"solids": {"part": str(path)}},
+        }
+        generate(tmp_path / f"{name}.h5", given, seed=0)
+        with h5py.File(tmp_path / f"{name}.h5") as file:
+            recipes.add(file.attrs["recipe"])
+    assert len(recipes) == 1
 
 
 def test_pixels_become_millimetres_by_ones_own_camera(tmp_path: Path) -> None:
@@ -152,6 +196,7 @@ def test_what_is_no_solid_is_refused(tmp_path: Path) -> None:
         "begins at z = -22": ((corners - [0, 0, 22], triangles), "move it to stand there"),
         "triangles": ((corners, flat), "no triangles|cannot be read as a mesh"),
         "simplify": ((corners, np.tile(triangles, (900, 1))), "21,600 triangles"),
+        "far": ((np.add(corners, [500, 0, 0]), triangles), "far from its origin"),
         "place": ((np.where(corners == corners[0], np.nan, corners), triangles), "without a place"),
     }
     for number, (mesh, words) in enumerate(cases.values()):
@@ -164,10 +209,10 @@ def test_what_is_no_solid_is_refused(tmp_path: Path) -> None:
         solids(Setup(solids={"part": str(path)}))
     setup = Setup(solids={"part": str(written(path, *BRACKET))})
     written(path, 1.1 * corners, triangles)
-    with pytest.raises(InputError, match="configure it again"):
+    with pytest.raises(InputError, match=r"configure the run again, with source\.setup\.solids\.part"):
         solids(setup)
     path.unlink()
-    with pytest.raises(InputError, match="cannot read the solid part"):
+    with pytest.raises(InputError, match=r"cannot read the solid part, .*; put it back"):
         solids(setup)
 
 
@@ -188,6 +233,8 @@ def test_a_setup_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         world(Setup(reach=200))
     with pytest.raises(ValidationError, match="looks down on the table"):
         Setup(camera={"place": [0, 0, -500]})
+    with pytest.raises(ValidationError, match="is what is never simulated"):
+        Setup(solids={"jug": str(written(tmp_path / "jug.stl", *BRACKET))})
     with pytest.raises(ValidationError, match="is STL, OBJ or PLY"):
         Setup(solids={"part": "part.step"})
     with pytest.raises(ValidationError, match="No such file"):
