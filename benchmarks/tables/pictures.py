@@ -66,13 +66,13 @@ def objects(result: Result) -> str:
     names = {
         "main": "this model",
         "unaided": "this model, without lessons",
-        "simulated": "regressor, plain simulation",
+        "simulated": "regressor, plain simulation, no views",
         "randomised": "regressor, domain randomisation",
         "real": "regressor, the labelled pictures alone",
         "both": "regressor, simulation and labelled pictures",
         "taught": "regressor, simulation and labelled pictures, with lessons",
         "tuned": "regressor, domain randomisation, tuned on the labelled pictures",
-        "tuned-plain": "regressor, plain simulation, tuned on the labelled pictures",
+        "tuned-plain": "regressor, plain simulation in views, tuned on the labelled pictures",
     }
 
     table = result["table"]
@@ -89,11 +89,15 @@ def objects(result: Result) -> str:
         cells += [", ".join(over_seeds(part["position"], 1) for part in inside)]
         lines.append(f"| {' | '.join(cells)} |")
     shares = []
-    for name in ("simulated", "real", "tuned-plain", "tuned"):
+    for name in ("simulated", "randomised", "real", "tuned-plain", "tuned", "taught"):
         if name in table:
             errors = (table[model]["realistic"]["position"] for model in ("main", name))
             share = over_seeds([a / b for a, b in zip(*errors, strict=True)], 2)
             shares.append(f"{share} of that of the {names[name]}")
+    if "unaided" in table and "tuned" in table:
+        errors = (table[model]["realistic"]["position"] for model in ("unaided", "tuned"))
+        share = over_seeds([a / b for a, b in zip(*errors, strict=True)], 2)
+        shares.append(f"without lessons it is {share} of that of the {names['tuned']}")
     if shares:
         lines.append(f"\nThe error of this model's positions is {'; '.join(shares)}.")
     return rows(
