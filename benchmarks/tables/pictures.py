@@ -88,16 +88,16 @@ def objects(result: Result) -> str:
         cells += [over_seeds(unseen["position"], 1) if unseen else ""]
         cells += [", ".join(over_seeds(part["position"], 1) for part in inside)]
         lines.append(f"| {' | '.join(cells)} |")
-    shares = []
-    for name in ("simulated", "randomised", "real", "tuned-plain", "tuned", "taught"):
-        if name in table:
-            errors = (table[model]["realistic"]["position"] for model in ("main", name))
-            share = over_seeds([a / b for a, b in zip(*errors, strict=True)], 2)
-            shares.append(f"{share} of that of the {names[name]}")
+
+    def share(own: str, other: str) -> str:
+        errors = (table[model]["realistic"]["position"] for model in (own, other))
+        ratios = over_seeds([a / b for a, b in zip(*errors, strict=True)], 2)
+        return f"{ratios} of that of the {names[other]}"
+
+    others = ("simulated", "randomised", "real", "tuned-plain", "tuned", "taught")
+    shares = [share("main", name) for name in others if name in table]
     if "unaided" in table and "tuned" in table:
-        errors = (table[model]["realistic"]["position"] for model in ("unaided", "tuned"))
-        share = over_seeds([a / b for a, b in zip(*errors, strict=True)], 2)
-        shares.append(f"without lessons it is {share} of that of the {names['tuned']}")
+        shares.append(f"without lessons it is {share('unaided', 'tuned')}")
     if shares:
         lines.append(f"\nThe error of this model's positions is {'; '.join(shares)}.")
     return rows(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sciencevae.data.pictures import leads_out
-from sciencevae.data.tables import open_table
+from sciencevae.data.tables import open_table, text_rows
 from sciencevae.errors import InputError
 
 from .frame import after, crop, eye_frame, eyes_of, register
@@ -55,12 +55,10 @@ def listed(path: Path) -> list[Picture]:
     columns = [name for name in table.names if name in (*_COLUMNS, "landmarks", "eyes")]
     found: list[Picture] = []
     first: dict[tuple[str, int], int] = {}
-    for block in table.blocks(columns):
-        for row in block.astype(object).fillna("").to_dict("records"):
-            texts = {str(name): str(value).strip() for name, value in row.items()}
-            found.append(_picture(len(found), texts, path.parent, first))
-            if not found[-1].problem:
-                first[found[-1].person, found[-1].smiles] = len(found) - 1
+    for texts in text_rows(table, columns):
+        found.append(_picture(len(found), texts, path.parent, first))
+        if not found[-1].problem:
+            first[found[-1].person, found[-1].smiles] = len(found) - 1
     return found
 
 

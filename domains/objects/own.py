@@ -13,7 +13,7 @@ import numpy as np
 
 from sciencevae.data.foreign import parsing
 from sciencevae.data.pictures import leads_out, open_picture
-from sciencevae.data.tables import open_table
+from sciencevae.data.tables import open_table, text_rows
 from sciencevae.errors import InputError, did_you_mean
 
 from .scenes import SIZE
@@ -84,12 +84,11 @@ def _csv(path: Path) -> list[Label]:
     for one, other in (("x", "y"), ("column", "row")):
         if (one in named) != (other in named):
             raise InputError(f"{path}: columns {one!r} and {other!r} go together, and one of them is missing")
-    found: list[Label] = []
-    for block in table.blocks(list(named.values())):
-        for row in block.astype(object).fillna("").to_dict("records"):
-            texts = {name: str(row[given]).strip() for name, given in named.items()}
-            found.append(_label(path, len(found) + 2, texts))
-    return found
+    rows = text_rows(table, list(named.values()))
+    return [
+        _label(path, number, dict(zip(named, row.values(), strict=True)))
+        for number, row in enumerate(rows, 2)
+    ]
 
 
 def _label(path: Path, number: int, row: Mapping[str, str]) -> Label:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ class Camera:
         """From the camera to what it looks at, in millimetres."""
         return float(np.linalg.norm(np.subtract(self.target, self.place)))
 
-    @property
+    @cached_property
     def plane(self) -> np.ndarray:
         """The homography (3, 3) from the table (x, y in mm) to a picture whose sides lie at ±1."""
         seen = self.axes @ np.c_[np.eye(3)[:, :2], -np.asarray(self.place, float)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -52,14 +51,15 @@ def _known_solid(given: Any) -> Any:
     found = {"file": given} if isinstance(given, str) else given
     if not isinstance(found, dict) or found.get("sha256") or not isinstance(found.get("file"), str):
         return found
+    from sciencevae.data.download import sha256_of
+
     path = Path(found["file"]).expanduser().absolute()
     if path.suffix.lower() not in (".stl", ".obj", ".ply"):
         raise ValueError(f"{path}: a solid is STL, OBJ or PLY: convert it")
     try:
-        content = path.read_bytes()
+        return {"file": str(path), "sha256": sha256_of(path)}
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
-    return {"file": str(path), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 class Setup(Section):

@@ -61,15 +61,16 @@ def generate(
     total = sum(counts.values())
     if not total:
         raise InputError("plain, randomised and realistic are all 0: there is nothing to draw")
-    setup = chosen.pop("setup")
-    own = world(None if setup is None else Setup.model_validate(setup))
+    given = chosen.pop("setup")
+    setup = None if given is None else Setup.model_validate(given)
+    own = world(setup)
     names = (*own.kinds, UNSEEN)
     done = 0
     with h5py.File(path, "w") as file:
         recipe = {"version": VERSION, "seed": seed, "parameters": chosen}
         # the built-in setup is known by the version
-        if setup:
-            recipe["setup"] = Setup.model_validate(setup).content()
+        if setup is not None:
+            recipe["setup"] = setup.content()
         file.attrs["recipe"] = json.dumps(recipe, sort_keys=True)
         file.attrs["kinds"] = names
         for number, group in enumerate(("plain", "randomised", "realistic")):

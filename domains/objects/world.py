@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sciencevae.data.download import sha256_of
 from sciencevae.data.foreign import parsing
 from sciencevae.errors import InputError, RunError
 
@@ -103,13 +103,13 @@ def _read(name: str, solid: Solid, reach: float) -> Mesh:
         ) from error
     path = Path(solid.file)
     try:
-        content = path.read_bytes()
+        found = sha256_of(path)
     except OSError as error:
         raise InputError(
             f"cannot read the solid {name}, {path}: {error.strerror}; put it back, or configure the run again with "
             f"source.setup.solids.{name}"
         ) from error
-    if hashlib.sha256(content).hexdigest() != solid.sha256:
+    if found != solid.sha256:
         raise InputError(
             f"{path} is not what it was when this was configured: configure the run again, with "
             f"source.setup.solids.{name}"
@@ -119,7 +119,7 @@ def _read(name: str, solid: Solid, reach: float) -> Mesh:
         corners, triangles = np.array(made.vertices, float), np.array(made.faces, np.int64)
     shaped = corners.shape == (len(corners), 3) and triangles.shape == (len(triangles), 3)
     known = shaped and len(triangles) and np.isin(triangles, np.arange(len(corners))).all()
-    if not (known and np.isfinite(corners).all()):
+    if not (known and np.isfinite(corners).all() and _areas((corners, triangles)).sum() > 0):
         raise InputError(f"{path} has no triangles, or such without a place: export it again as a mesh")
     if len(triangles) > _MOST:
         raise InputError(
@@ -147,8 +147,7 @@ def _read(name: str, solid: Solid, reach: float) -> Mesh:
 
 
 def _symmetric(mesh: Mesh) -> bool:
-    """Whether a solid is its own mirror image in the plane y = 0: whether its corners have corners there, and its
-    triangles triangles."""
+    """Whether a solid is its own mirror image in the plane y = 0, by its corners and by points all over it."""
     from scipy.spatial import KDTree
 
     corners, triangles = mesh
@@ -156,12 +155,15 @@ def _symmetric(mesh: Mesh) -> bool:
     apart, _ = KDTree(corners).query(corners * [1, -1, 1])
     if apart.max() > near:
         return False
-    # points all over the surface, and as many of the mirrored one
-    random = np.random.default_rng(0)
-    sides = corners[triangles]
-    areas = np.linalg.norm(np.cross(sides[:, 1] - sides[:, 0], sides[:, 2] - sides[:, 0]), axis=1)
-    chosen = random.choice(len(sides), 20_000, p=areas / areas.sum())
+    random, areas = np.random.default_rng(0), _areas(mesh)
+    chosen = random.choice(len(triangles), 20_000, p=areas / areas.sum())
     shares = random.dirichlet(np.ones(3), len(chosen))
-    points = (shares[:, :, None] * sides[chosen]).sum(1)
+    points = (shares[:, :, None] * corners[triangles[chosen]]).sum(1)
     apart, _ = KDTree(points).query(points * [1, -1, 1])
     return bool(np.quantile(apart, 0.999) < 2 * near)
+
+
+def _areas(mesh: Mesh) -> np.ndarray:
+    """Twice the area of each triangle."""
+    a, b, c = mesh[0][mesh[1]].transpose(1, 0, 2)
+    return np.linalg.norm(np.cross(b - a, c - a), axis=1)

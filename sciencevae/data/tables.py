@@ -19,7 +19,7 @@ from sciencevae.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TableFile", "as_numbers", "open_table", "write_table"]
+__all__ = ["TableFile", "as_numbers", "open_table", "text_rows", "write_table"]
 
 #: ending -> kind; of all but Parquet also with .gz behind it
 _FORMATS = {
@@ -83,6 +83,13 @@ def open_table(path: Path | pd.DataFrame, missing: Sequence[str] = ("", "nan", "
         others = {"FITS": _fits, "VOTable": _votable, "Parquet": _parquet}
         file = others[kind](path) if kind in others else _text(path, missing)
     return file._replace(blocks=lambda columns: _checked(path, kind, file.blocks(columns)))
+
+
+def text_rows(table: TableFile, columns: Sequence[str]) -> Iterator[dict[str, str]]:
+    """The rows of some columns as text without blanks around it, empty where nothing is, in the file's order."""
+    for block in table.blocks(columns):
+        for row in block.astype(object).fillna("").to_dict("records"):
+            yield {str(name): str(value).strip() for name, value in row.items()}
 
 
 def as_numbers(column: pd.Series) -> np.ndarray | None:

@@ -196,6 +196,7 @@ def test_what_is_no_solid_is_refused(tmp_path: Path) -> None:
         "begins at z = -22": ((corners - [0, 0, 22], triangles), "move it to stand there"),
         "triangles": ((corners, flat), "no triangles|cannot be read as a mesh"),
         "simplify": ((corners, np.tile(triangles, (900, 1))), "21,600 triangles"),
+        "flat": ((corners, np.zeros_like(triangles)), "no triangles"),
         "far": ((np.add(corners, [500, 0, 0]), triangles), "far from its origin"),
         "place": ((np.where(corners == corners[0], np.nan, corners), triangles), "without a place"),
     }
